@@ -1,0 +1,435 @@
+"""One client connection between the driver's face and the pool: the way of a statement, steps 2 to 7 of docs/architecture.md.
+
+A face calls `need` before an exchange with the server, `failed` when one raised, and `settle` when it is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import errors
+from .pool import Backend, Pool
+from .session import ENDED_BY_UNPIN, KEPT_AFTER_ERROR, Event, Hold, IllegalMove, Pin, Session, Tx
+from .sql import Cause, Reason, Statement
+
+if TYPE_CHECKING:
+    from .config import Options
+    from .engines.base import Engine, Login
+
+logger = logging.getLogger(__name__)
+
+CANCEL_SECONDS = 5.0
+"""How long a backend waits for a cancel request under way before it is closed instead of lent again."""
+
+
+class Home(Protocol):
+    """What a client needs of its proxy."""
+
+    options: Options
+    pool: Pool
+    engine: Engine
+
+    def haunt(self, login: Login, timeout: float) -> None: ...
+    def say_goodbye(self) -> None: ...
+
+
+class Client:
+    """A session, the backend it holds, and the pool it borrows from. Used under its face's own lock.
+
+    It is also what `conn.rdsproxy` gives to the application: `pinned`, `pin_reasons`, `pin()`, `unpin()`,
+    `in_transaction` and `backend_id`. The other names are the library's own.
+    """
+
+    __slots__ = (
+        "_added",
+        "_epoch",
+        "_expired",
+        "_home",
+        "_idle_timeout",
+        "_last_used",
+        "_lock",
+        "_owner",
+        "backend",
+        "backend_id",
+        "engine",
+        "login",
+        "pool",
+        "session",
+    )
+
+    def __init__(self, home: Home, login: Login, owner: object, lock: Any) -> None:
+        self._home = home
+        self._owner = owner
+        self._lock = lock
+        self._idle_timeout = home.options.idle_client_timeout
+        self._last_used = time.monotonic() if self._idle_timeout else 0.0
+        self._expired = False
+        self._added: tuple[Reason, ...] = ()
+        self.pool = home.pool
+        self._epoch = self.pool.epoch
+        self.engine = home.engine
+        self.login = login
+        self.session = Session()
+        self.backend: Any = None
+        self.backend_id: int | None = None
+        """The server's process id of the backend used last; None before the first statement."""
+
+    # -- for the application
+
+    def __repr__(self) -> str:
+        reasons = ", ".join(reason.name for reason in self.pin_reasons)
+        return f"<rdsproxy {self.session.hold.name}{' by ' + reasons if reasons else ''} backend_id={self.backend_id}>"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether this session keeps its database connection to itself."""
+        return self.session.hold is Hold.PINNED
+
+    @property
+    def pin_reasons(self) -> tuple[Reason, ...]:
+        """Why it is pinned, in the order in which it happened; empty when it is not."""
+        return tuple(self.session.pins or ())
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """The reasons with what did it, the statement (literals digested) and since when (monotonic seconds)."""
+        return tuple((self.session.pins or {}).values())
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, as the server's protocol says. A lost one counts until it is rolled back."""
+        if self.session.hold is Hold.TX_LOST:
+            return True
+        backend = self.backend
+        return backend is not None and self.engine.tx(backend) is not Tx.NONE
+
+    def pin(self, reason: str = "") -> None:
+        """Keep one database connection to this session until `unpin()` or close: for state the library cannot see.
+
+        Borrows one if none is held. Raises PinRefused where `max_pinned_percent` is reached.
+        """
+        with self._lock:
+            self.need(None)
+            self.add_pin(Reason.MANUAL, reason or "conn.rdsproxy.pin()")
+
+    def unpin(self) -> None:
+        """End the pins that stand for not knowing: MANUAL, UNKNOWN_ROUTINE, UNKNOWN_STATEMENT and RAW_ACCESS.
+
+        The session is multiplexed again when no other reason is left and no transaction is open, and whatever
+        it left on the database connection is reset then. Pins for state that was seen (a temporary table, a
+        lock, a setting, …) stay.
+        """
+        with self._lock:
+            backend = self.backend
+            if backend is None or not self.session.pins:
+                return
+            if self.session.remove_pins(ENDED_BY_UNPIN, tx_open=True):
+                backend.needs_reset = True  # and settle(), at the end of the lock, gives it back
+
+    # -- step 2 to 4: before an exchange
+
+    def need(self, statement: Statement | None) -> Any:
+        """The backend for the next exchange, borrowed if none is held, pinned if the statement demands it.
+
+        Raises the session's error where it is lost or closed, BorrowTimeout, PinRefused or DiagnosticsLost; nothing
+        was sent then.
+        """
+        if self._idle_timeout:
+            self.expire(time.monotonic())
+        if self._epoch != self.pool.epoch:
+            raise self._orphaned()
+        backend = self.backend
+        if backend is None:
+            backend = self._borrow(statement)
+        if statement is not None:
+            backend.statements += 1
+            if statement.causes:
+                self._pin_for(statement, backend)
+            elif self._added:
+                self._added = ()
+        return backend
+
+    def haunt(self) -> None:
+        """Make the login's ghost, where the first connect() could not: the server was away."""
+        self._home.haunt(self.login, self._home.options.connection_borrow_timeout or 5.0)
+
+    def _orphaned(self) -> Exception:
+        """This is a forked child, and the session is its parent's."""
+        if self.session.hold < Hold.SESSION_LOST:
+            self.session.hold = Hold.SESSION_LOST
+            self.backend = None
+        return self.engine.error(
+            errors.SessionLost,
+            "this connection belongs to the parent process and cannot be used after a fork; open a new one here",
+        )
+
+    def _borrow(self, statement: Statement | None) -> Any:
+        session = self.session
+        try:
+            session.step(Event.NEED)
+        except IllegalMove as move:
+            raise self.illegal(move.hold) from None
+        pool = self.pool
+        try:
+            if statement is not None and statement.reads_sequence:
+                backend = pool.borrow_again(self.login, session.last_serial, session.last_lend, self._owner)
+                if backend is None:
+                    raise self.engine.error(
+                        errors.DiagnosticsLost,
+                        "currval() and lastval() can no longer be answered: another session has used that database"
+                        " connection since. Nothing was sent. Ask in the transaction that moved the sequence, or use"
+                        " INSERT … RETURNING",
+                    )
+            else:
+                backend = pool.borrow(self.login, self._home.options.connection_borrow_timeout, self._owner)
+        except BaseException:
+            session.step(Event.ENDED)
+            raise
+        self.backend = backend
+        self.backend_id = backend.identity
+        return backend
+
+    def _pin_for(self, statement: Statement, backend: Backend) -> None:
+        """Pin before the statement runs, so that a refusal loses nothing."""
+        added: tuple[Reason, ...] = ()
+        for cause in statement.causes:
+            if self._add_pin(cause, statement.digest, backend):
+                added += (cause.reason,)
+        self._added = added
+
+    def add_pin(self, reason: Reason, what: str) -> None:
+        """Pin the backend that is held, for something that is not a statement."""
+        self._add_pin(Cause(reason, what), "", self.backend)
+
+    def _add_pin(self, cause: Cause, digest: str, backend: Backend) -> bool:
+        session = self.session
+        if not backend.pinned and not self.pool.pin(backend):
+            raise self.engine.error(
+                errors.PinRefused,
+                f"{cause.what} would pin this session, and max_pinned_percent of the pool is pinned already."
+                " Nothing was sent. Run it on a connection of its own, or raise max_pinned_percent",
+            )
+        if cause.reason is Reason.UNRESETTABLE:
+            backend.unresettable = True
+        new = session.add_pin(Pin(cause.reason, cause.what, digest, time.monotonic()))
+        if new:
+            pins = self.pool.counters.pins
+            pins[cause.reason.name] = pins.get(cause.reason.name, 0) + 1
+            logger.info(
+                "session pinned to database connection %s. Reason: %s (%s)%s",
+                backend.identity,
+                cause.reason.name,
+                cause.what,
+                f' Digest: "{digest}"' if digest else "",
+            )
+        return new
+
+    # -- step 6 and 7: after it
+
+    def settle(self) -> None:
+        """An exchange is over: give the backend back unless a transaction or a pin keeps it.
+
+        The face calls it only where no stream or pipeline is open.
+        """
+        backend = self.backend
+        session = self.session
+        if self._idle_timeout:
+            self._last_used = time.monotonic()
+        tx = self.engine.tx(backend)
+        if tx is Tx.NONE:
+            if session.hold is Hold.BORROWED:
+                session.step(Event.ENDED)
+                self._give_back(backend)
+        elif tx is Tx.UNKNOWN and session.hold is Hold.BORROWED:
+            # An exchange was left half-way, by an error of the driver or an interrupt: nothing may be concluded.
+            session.step(Event.FAULT_OPEN)
+            self._part(backend)
+            self.pool.discard(backend)
+
+    def _part(self, backend: Backend) -> None:
+        # Detached first, looked at second: `cancel_gate` counts first and looks at `self.backend` second, so at
+        # least one of the two sees the other.
+        self.backend = None
+        self.session.last_serial = backend.serial
+        self.session.last_lend = backend.lend
+
+    def _give_back(self, backend: Any) -> None:
+        self._part(backend)
+        if backend.cancelling or backend.cancelled or backend.needs_reset:
+            self._clean(backend)
+        else:
+            self.pool.give_back(backend)
+
+    def _clean(self, backend: Any) -> None:
+        """Make a backend fit for the next borrower, or close it. Never raises: the session's work is done."""
+        counters = self.pool.counters
+        if backend.unresettable or not self._wait_for_cancel(backend):
+            self.pool.discard(backend)
+            return
+        try:
+            if backend.cancelled:
+                backend.cancelled = False
+                self.engine.absorb_cancel(backend)
+            tx = self.engine.tx(backend)
+            if tx is Tx.UNKNOWN:
+                self.pool.discard(backend)
+                return
+            if tx is not Tx.NONE:
+                self.engine.rollback(backend)
+            if backend.needs_reset or backend.pinned:
+                self.engine.reset(backend)
+                counters.resets += 1
+                backend.needs_reset = False
+        except Exception as error:
+            counters.reset_failures += 1
+            logger.warning("closing a database connection that could not be cleaned: %s", error)
+            self.pool.discard(backend)
+        except BaseException:
+            self.pool.discard(backend)
+            raise
+        else:
+            self.pool.give_back(backend)
+
+    @staticmethod
+    def _wait_for_cancel(backend: Backend) -> bool:
+        with backend.cancels:
+            return backend.cancels.wait_for(lambda: not backend.cancelling, CANCEL_SECONDS)
+
+    def failed(
+        self,
+        error: BaseException,
+        *,
+        tx_open: bool,
+        may_have_committed: bool,
+        is_over: bool,
+        statement: Statement | None,
+    ) -> BaseException | None:
+        """An exchange raised: what is to be raised instead, or None to let the error pass.
+
+        `tx_open`: a transaction was open, or was to be opened by this exchange. `may_have_committed`: it held a
+        COMMIT, or cannot tell. `is_over`: it was to end the transaction, so that none is open whatever happened.
+        Where the backend is still alive the error is the statement's own and passes.
+        """
+        backend = self.backend
+        if backend is None:
+            return None
+        if not backend.is_dead():
+            self._forget_failed_pins(statement)
+            return None
+        session = self.session
+        if session.hold is Hold.PINNED:
+            kind: type[errors.Error] | None = errors.SessionLost
+            text = (
+                f"the database connection of this session was lost, and with it what pinned it"
+                f" ({', '.join(reason.name for reason in self.pin_reasons)}) and any open transaction;"
+                " open a new connection"
+            )
+        elif tx_open and not may_have_committed:
+            kind = errors.TransactionLost
+            text = "the database connection was lost, so the server undoes the transaction; roll back and run it again"
+        elif may_have_committed or statement is None or not statement.reads_only:
+            kind = errors.OutcomeUnknown
+            text = (
+                "the database connection was lost before the server answered, so this may or may not have happened;"
+                " look before doing it again"
+            )
+        else:
+            kind, text = None, ""  # a read changes nothing: the driver's own error says enough
+        session.step(Event.FAULT_OPEN if tx_open and not is_over else Event.FAULT_IDLE)
+        self._part(backend)
+        self.pool.discard(backend)
+        if kind is None or not isinstance(error, Exception):
+            return None
+        return self.engine.error(kind, text)
+
+    def rolled_back(self) -> None:
+        """A lost transaction was acknowledged: the session goes on."""
+        self.session.step(Event.ROLLBACK)
+
+    def _forget_failed_pins(self, statement: Statement | None) -> None:
+        """A failed statement leaves nothing on the server but what KEPT_AFTER_ERROR lists."""
+        added, self._added = self._added, ()
+        if added and statement is not None and len(statement.parts) == 1:
+            undone = {reason for reason in added if reason not in KEPT_AFTER_ERROR}
+            if undone and self.session.remove_pins(undone, tx_open=True):
+                self.backend.pinned = False
+
+    # -- from other threads
+
+    def cancel(self, send: Callable[[Any], None]) -> None:
+        """Send a cancel request for the statement in flight, if this session holds a backend.
+
+        While the request is under way the backend is not lent to anybody else, and before it is, its effect is
+        absorbed. Called without the session's lock. Raises what `send` raises.
+        """
+        backend = self.backend
+        if backend is None:
+            return
+        with backend.cancels:
+            backend.cancelling += 1
+        try:
+            if self.backend is not backend:  # given back meanwhile: the statement is over
+                return
+            backend.cancelled = True
+            try:
+                send(backend)
+            except BaseException:
+                backend.unresettable = True  # the request may still be on its way: it must not find a later borrower
+                raise
+        finally:
+            with backend.cancels:
+                backend.cancelling -= 1
+                backend.cancels.notify_all()
+
+    def interrupt(self) -> None:
+        """Break off the exchange under way, for a connection that is closed while another thread uses it."""
+
+        def hang_up(backend: Any) -> None:
+            backend.unresettable = True
+            self.engine.hang_up(backend)
+
+        self.cancel(hang_up)
+
+    def expire(self, now: float) -> None:
+        """Close the session if `idle_client_timeout` seconds passed since its last statement."""
+        if self._idle_timeout and now - self._last_used >= self._idle_timeout and self.session.hold < Hold.SESSION_LOST:
+            self._expired = True
+            self.close()
+
+    # -- the end
+
+    def close(self) -> None:
+        """End the session. What it holds is cleaned and given back, or closed where it cannot be. Never raises."""
+        backend = self.backend
+        self.session.step(Event.CLOSE)
+        self._home.say_goodbye()
+        if backend is not None:
+            self._part(backend)
+            self._clean(backend)
+
+    def abandon(self) -> None:
+        """End the session of a connection that was garbage collected. Takes no lock, speaks no protocol."""
+        self.session.step(Event.CLOSE)
+        self._home.say_goodbye()
+        backend, self.backend = self.backend, None
+        if backend is not None:
+            self.engine.hang_up(backend)
+            self.pool.drop(backend)
+
+    def illegal(self, hold: Hold) -> Exception:
+        """The user's error for something this hold does not allow."""
+        if hold is Hold.TX_LOST:
+            return self.engine.error(
+                errors.TransactionLost,
+                "the transaction was lost with its database connection; roll back, then run it again",
+            )
+        if hold is Hold.SESSION_LOST:
+            return self.engine.error(
+                errors.SessionLost, "the database connection of this pinned session was lost; open a new connection"
+            )
+        return self.engine.closed_error(
+            "the connection is closed by idle_client_timeout" if self._expired else "the connection is closed"
+        )

@@ -1,0 +1,247 @@
+"""Every option, checked when the object is built. Pure: no driver, no clock, no file.
+
+A wrong value raises ConfigurationError with the option's name, the allowed range and what was given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from .errors import ConfigurationError
+
+ENGINES = ("postgresql", "mysql")
+SCHEMES = {
+    "postgresql": "postgresql",
+    "postgres": "postgresql",
+    "postgresql+psycopg": "postgresql",
+    "mysql": "mysql",
+    "mysql+pymysql": "mysql",
+}
+TLS_MODES = ("disabled", "preferred", "required", "verify-ca", "verify-identity")
+TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
+PINNING_FILTERS = ("EXCLUDE_VARIABLE_SETS",)
+URL_PREFIX = "rdsproxy_"
+ENVIRONMENT_PREFIX = "RDSPROXY_"
+
+
+def _wrong(name: str, allowed: str, given: object) -> ConfigurationError:
+    return ConfigurationError(f"{name} must be {allowed}, not {given!r}")
+
+
+def _check_number(name: str, value: object, low: float, high: float, unit: str, *, whole: bool = False) -> None:
+    kinds: tuple[type, ...] = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        raise _wrong(name, f"{'a whole' if whole else 'a'} number from {low:g} to {high:g}{unit}", value)
+
+
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise _wrong(name, "True or False", value)
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """How database connections are encrypted, with the five modes of RDS Proxy's page and one meaning for both drivers.
+
+    `mode`: disabled, preferred (if the server can), required (unverified), verify-ca, verify-identity (the name
+    dialled too). `ca_file`, `cert` and `key` are paths of PEM files; `min_version` is TLSv1.2 or TLSv1.3.
+    """
+
+    mode: str = "verify-identity"
+    ca_file: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    min_version: str = "TLSv1.2"
+
+    def __post_init__(self) -> None:
+        if self.mode not in TLS_MODES:
+            raise _wrong("TLS mode", "one of " + ", ".join(TLS_MODES), self.mode)
+        if self.min_version not in TLS_VERSIONS:
+            raise _wrong("TLS min_version", "one of " + ", ".join(TLS_VERSIONS), self.min_version)
+        for name in ("ca_file", "cert", "key"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise _wrong(f"TLS {name}", "the path of a PEM file or None", value)
+        if self.key is not None and self.cert is None:
+            raise ConfigurationError("TLS key needs cert: a private key without its certificate cannot be used")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of one Proxy; their story is in docs/options.md."""
+
+    max_connections: int = 10
+    max_connections_percent: int | None = None
+    max_idle_connections_percent: int = 50
+    connection_borrow_timeout: float = 120.0
+    idle_client_timeout: float | None = None
+    connection_max_lifetime: float = 86400.0
+    init_query: str | None = None
+    session_pinning_filters: tuple[str, ...] = ()
+    max_pinned_percent: int = 100
+    require_tls: bool = False
+    monitor: bool | str = "auto"
+    read_write_splitting: bool = False
+    consistency: str = "session"
+    driver_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        _check_number("max_connections", self.max_connections, 1, 10_000, "", whole=True)
+        if self.max_connections_percent is not None:
+            _check_number("max_connections_percent", self.max_connections_percent, 1, 100, "", whole=True)
+        _check_number("max_idle_connections_percent", self.max_idle_connections_percent, 0, 100, "", whole=True)
+        _check_number("connection_borrow_timeout", self.connection_borrow_timeout, 0, 3600, " seconds")
+        if self.idle_client_timeout is not None:
+            _check_number("idle_client_timeout", self.idle_client_timeout, 0.01, 28_800, " seconds, or None")
+        _check_number("connection_max_lifetime", self.connection_max_lifetime, 0.01, 86_400, " seconds")
+        if self.init_query is not None and (not isinstance(self.init_query, str) or not self.init_query.strip()):
+            raise _wrong("init_query", "SQL text or None", self.init_query)
+        filters = self.session_pinning_filters
+        if isinstance(filters, str) or not all(name in PINNING_FILTERS for name in filters):
+            raise _wrong("session_pinning_filters", f"a tuple of {', '.join(PINNING_FILTERS)}", filters)
+        _check_number("max_pinned_percent", self.max_pinned_percent, 0, 100, "", whole=True)
+        _check_bool("require_tls", self.require_tls)
+        if self.monitor not in ("auto", True, False):
+            raise _wrong("monitor", "'auto', True or False", self.monitor)
+        _check_bool("read_write_splitting", self.read_write_splitting)
+        if self.consistency not in ("session", "eventual"):
+            raise _wrong("consistency", "'session' or 'eventual'", self.consistency)
+        if not isinstance(self.driver_options, Mapping):
+            raise _wrong("driver_options", "a mapping of the driver's connect arguments", self.driver_options)
+        self._refuse_what_is_not_there_yet()
+
+    def _refuse_what_is_not_there_yet(self) -> None:
+        if self.session_pinning_filters:
+            raise ConfigurationError("session_pinning_filters is for MySQL only, which this version does not serve yet")
+        if self.monitor is True:
+            raise ConfigurationError("monitor=True needs several hosts, which this version does not serve yet")
+        if self.read_write_splitting:
+            raise ConfigurationError("read_write_splitting needs several hosts, which this version does not serve yet")
+
+
+OPTION_NAMES = frozenset(option.name for option in dataclasses.fields(Options))
+_FROM_TEXT: dict[str, Callable[[str], Any]] = {
+    "max_connections": int,
+    "max_connections_percent": int,
+    "max_idle_connections_percent": int,
+    "connection_borrow_timeout": float,
+    "idle_client_timeout": float,
+    "connection_max_lifetime": float,
+    "init_query": str,
+    "max_pinned_percent": int,
+    "require_tls": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
+    "monitor": lambda text: {"auto": "auto", "true": True, "false": False}[text.lower()],
+    "read_write_splitting": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
+    "consistency": str,
+    "session_pinning_filters": lambda text: tuple(filter(None, text.split(","))),
+}
+
+
+def option_from_text(name: str, text: str, where: str) -> Any:
+    """The value of an option written in a URL or in the environment; `where` names it in the error."""
+    if name not in _FROM_TEXT:
+        raise ConfigurationError(f"{where} is not an option; options are {', '.join(sorted(_FROM_TEXT))}")
+    try:
+        return _FROM_TEXT[name](text)
+    except (ValueError, KeyError):
+        raise ConfigurationError(f"{where} has the value {text!r}, which is not one for {name}") from None
+
+
+def options_from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What RDSPROXY_* sets: RDSPROXY_MAX_CONNECTIONS=20 is max_connections=20."""
+    return {
+        key[len(ENVIRONMENT_PREFIX) :].lower(): option_from_text(key[len(ENVIRONMENT_PREFIX) :].lower(), text, key)
+        for key, text in environ.items()
+        if key.startswith(ENVIRONMENT_PREFIX)
+    }
+
+
+def build_options(values: Mapping[str, Any]) -> Options:
+    """Options from keywords. Raises TypeError for a name that is none, ConfigurationError for a wrong value."""
+    unknown = sorted(set(values) - OPTION_NAMES)
+    if unknown:
+        raise TypeError(f"unknown option {unknown[0]!r}; options are {', '.join(sorted(OPTION_NAMES))}")
+    return Options(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect and as whom. `driver` holds the driver's own parameters, the password never shown."""
+
+    engine: str
+    hosts: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    user: str | None = None
+    dbname: str | None = None
+    password: str | None = field(default=None, repr=False)
+    driver: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise _wrong("engine", "'postgresql' or 'mysql'", self.engine)
+        if self.engine == "mysql":
+            raise ConfigurationError("engine='mysql' is not served by this version yet; PostgreSQL is")
+        if len(self.hosts) > 1:
+            raise ConfigurationError(
+                f"several hosts ({', '.join(self.hosts)}) are not served by this version yet; give one endpoint"
+            )
+
+
+def parse_url(url: str) -> tuple[Target, dict[str, Any]]:
+    """Take a URL apart: the target, and the options given as `rdsproxy_<option>` query parameters.
+
+    postgresql://user:password@host:5432/dbname?sslmode=require&rdsproxy_max_connections=5. Several hosts stand
+    with commas; a unix socket's directory stands percent-encoded as the host, or as `?host=`.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        raise ConfigurationError(f"the URL must begin with one of {', '.join(s + '://' for s in SCHEMES)}")
+    rest, _, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    userinfo, at, hostlist = authority.rpartition("@")
+    user, colon, password = userinfo.partition(":") if at else ("", "", "")
+    hosts, ports = [], []
+    for item in hostlist.split(",") if hostlist else []:
+        host, port = _split_port(item)
+        hosts.append(unquote(host))
+        ports.append(port)
+    driver: dict[str, str] = {}
+    options: dict[str, Any] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key.startswith(URL_PREFIX):
+            name = key[len(URL_PREFIX) :]
+            options[name] = option_from_text(name, value, f"{key} in the URL")
+        else:
+            driver[key] = value
+    if "host" in driver and not any(hosts):
+        hosts = [driver.pop("host")]
+        ports = [driver.pop("port", "")]
+    return (
+        Target(
+            engine=SCHEMES[scheme],
+            hosts=tuple(host for host in hosts if host),
+            ports=tuple(port for port in ports if port),
+            user=unquote(user) or driver.pop("user", None),
+            dbname=unquote(path) or driver.pop("dbname", None),
+            password=unquote(password) if colon else driver.pop("password", None),
+            driver=MappingProxyType(driver),
+        ),
+        options,
+    )
+
+
+def _split_port(item: str) -> tuple[str, str]:
+    if item.startswith("["):  # an IPv6 address
+        address, _, port = item[1:].partition("]")
+        return address, port.lstrip(":")
+    host, colon, port = item.rpartition(":")
+    if not colon:
+        return item, ""
+    if not port.isdigit():
+        raise ConfigurationError(f"the port in the URL must be a number, not {port!r}")
+    return host, port

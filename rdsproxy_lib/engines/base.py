@@ -1,0 +1,72 @@
+"""The seam between this library and a database engine with its driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ..pool import Backend, Opener
+from ..session import Tx
+from ..sql import Dialect
+
+
+class Login:
+    """Who logs in to which database, with everything that shapes a backend: the key of the pool.
+
+    Compared by identity; a Proxy keeps one per distinct set of parameters.
+    """
+
+    __slots__ = ("dbname", "dialect", "ghost", "parameters", "user")
+
+    def __init__(self, user: str | None, dbname: str | None, parameters: Mapping[str, Any], dialect: Dialect) -> None:
+        self.user = user
+        self.dbname = dbname
+        self.parameters = parameters
+        self.dialect = dialect
+        self.ghost: Any = None
+        """What answers the driver's questions while no backend is held; made by the first connect()."""
+
+    def __repr__(self) -> str:
+        return f"<Login user={self.user!r} dbname={self.dbname!r}>"
+
+
+class Engine(Opener, Protocol):
+    """Everything the library asks of a server and its driver.
+
+    Methods that talk to the server raise the driver's errors. None is called with a lock of ours held.
+    """
+
+    name: str
+
+    def login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> Login:
+        """The pool's key for these connect arguments. Raises what the driver raises for arguments it does not know."""
+
+    def haunt(self, backend: Any) -> None:
+        """Make this backend the ghost of its login: it keeps its answers and loses its wire."""
+
+    def tx(self, backend: Any) -> Tx:
+        """The state of the transaction, as the protocol has it. No I/O."""
+
+    def is_encrypted(self, backend: Any) -> bool:
+        """Whether the wire is TLS. No I/O."""
+
+    def rollback(self, backend: Any) -> None:
+        """End an open transaction."""
+
+    def reset(self, backend: Any) -> None:
+        """Bring the session on the server back to what it was after login, by asking for it and checking the answer."""
+
+    def absorb_cancel(self, backend: Any) -> None:
+        """After a cancel request: take in its effect, so that it cannot hit the statement of the next borrower."""
+
+    def hang_up(self, backend: Any) -> None:
+        """Shut the socket down. Takes no lock and speaks no protocol: for finalisers and other threads."""
+
+    def closed_error(self, message: str) -> Exception:
+        """The driver's own error for the use of a closed connection."""
+
+    def max_connections(self, backend: Any) -> int:
+        """How many connections the server gives to ordinary users. One round trip."""
+
+
+__all__ = ["Backend", "Engine", "Login"]

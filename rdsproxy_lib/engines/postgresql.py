@@ -1,0 +1,348 @@
+"""PostgreSQL through psycopg 3: login, the ghost, reset, and what an error means."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from math import ceil
+from typing import Any
+
+import psycopg
+from psycopg import pq
+from psycopg._connection_base import BaseConnection
+from psycopg._preparing import PrepareManager
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from .. import credentials, errors
+from ..config import TLS, Options, Target
+from ..pool import Backend, OpenFailed, Refusal
+from ..session import Tx
+from ..sql import Dialect
+from .base import Login
+
+logger = logging.getLogger(__name__)
+
+ASK_AFTER_IDLE = 30.0
+"""Seconds after which an idle backend answers a question before it is lent: a silent peer shows no readable socket."""
+COMMAND_SECONDS = 5.0
+"""How long a command of our own (ROLLBACK, reset, probe) may take before the backend is closed instead."""
+
+SSLMODE = {
+    "disabled": "disable",
+    "preferred": "prefer",
+    "required": "require",
+    "verify-ca": "verify-ca",
+    "verify-identity": "verify-full",
+}
+UNENCRYPTED_MODES = (None, "disable", "allow", "prefer")
+
+# By PQTransactionStatusType: idle, active, in transaction, in error, unknown.
+_TX = (Tx.NONE, Tx.UNKNOWN, Tx.OPEN, Tx.FAILED, Tx.UNKNOWN)
+_BAD = pq.ConnStatus.BAD
+
+
+# -- our errors as psycopg's: the SQLSTATE decides the class, as it does for an error of the server
+
+
+class BorrowTimeout(errors.BorrowTimeout, psycopg.errors.ConnectionException):
+    """SQLSTATE 08000."""
+
+
+class NoWriterAvailable(errors.NoWriterAvailable, psycopg.errors.ConnectionException):
+    """SQLSTATE 08000."""
+
+
+class TransactionLost(errors.TransactionLost, psycopg.errors.SerializationFailure):
+    """SQLSTATE 40001."""
+
+
+class OutcomeUnknown(errors.OutcomeUnknown, psycopg.errors.TransactionResolutionUnknown):
+    """SQLSTATE 08007."""
+
+
+class SessionLost(errors.SessionLost, psycopg.errors.ConnectionFailure):
+    """SQLSTATE 08006."""
+
+
+class DiagnosticsLost(errors.DiagnosticsLost, psycopg.errors.ObjectNotInPrerequisiteState):
+    """SQLSTATE 55000, as the server answers for a currval() that is not defined."""
+
+
+class CredentialsError(errors.CredentialsError, psycopg.OperationalError):
+    """No SQLSTATE: no server was asked."""
+
+
+class TlsRequired(errors.TlsRequired, psycopg.OperationalError):
+    """No SQLSTATE: the refusal is ours."""
+
+
+class PinRefused(errors.PinRefused, psycopg.OperationalError):
+    """No SQLSTATE: the refusal is ours."""
+
+
+class ProxyClosed(errors.ProxyClosed, psycopg.OperationalError):
+    """No SQLSTATE: the refusal is ours."""
+
+
+TWINS: dict[type[errors.Error], Callable[[str], psycopg.Error]] = {
+    twin.__bases__[0]: twin
+    for twin in (
+        BorrowTimeout,
+        NoWriterAvailable,
+        TransactionLost,
+        OutcomeUnknown,
+        SessionLost,
+        DiagnosticsLost,
+        CredentialsError,
+        TlsRequired,
+        PinRefused,
+        ProxyClosed,
+    )
+}
+
+
+class PostgresBackend(Backend):
+    """A slot with its libpq connection at hand."""
+
+    __slots__ = ("look", "pgconn")
+
+    raw: psycopg.Connection[Any]
+
+    def __init__(self, login: Login, raw: psycopg.Connection[Any]) -> None:
+        super().__init__(login, raw)
+        raw._pool = None  # the mark of a pooled connection: psycopg does not warn when it ends with the program
+        self.pgconn = raw.pgconn
+        self.identity = self.pgconn.backend_pid
+        self.look = select.poll()
+        self.look.register(self.pgconn.socket, select.POLLIN)
+        # Notices and notifications go to the client connection that holds the backend. psycopg calls its first
+        # argument as a weak reference; a function that finds the present owner does as well.
+        self.pgconn.notice_handler = partial(BaseConnection._notice_handler, self._owner)  # type: ignore[arg-type]
+        self.pgconn.notify_handler = partial(BaseConnection._notify_handler, self._owner)  # type: ignore[arg-type]
+
+    def _owner(self) -> Any:
+        owner = self.owner
+        return owner() if owner is not None else None
+
+    def is_dead(self) -> bool:
+        return bool(self.pgconn.status == _BAD)
+
+
+class PostgresEngine:
+    """What is only true of PostgreSQL and psycopg. See engines/base.py for the contract."""
+
+    name = "postgresql"
+
+    def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
+        self._options = options
+        self._credentials = source
+        self._base = self._base_parameters(target, options, tls)
+
+    @staticmethod
+    def _base_parameters(target: Target, options: Options, tls: TLS | None) -> dict[str, Any]:
+        base: dict[str, Any] = {**target.driver, **options.driver_options}
+        if target.hosts:
+            base["host"] = ",".join(target.hosts)
+        if target.ports:
+            base["port"] = ",".join(target.ports)
+        for name, value in (("user", target.user), ("dbname", target.dbname), ("password", target.password)):
+            if value is not None:
+                base[name] = value
+        if tls is not None:
+            if "sslmode" in base:
+                raise errors.ConfigurationError("give either sslmode or tls=, not both")
+            base["sslmode"] = SSLMODE[tls.mode]
+            base["ssl_min_protocol_version"] = tls.min_version
+            for name, path in (("sslrootcert", tls.ca_file), ("sslcert", tls.cert), ("sslkey", tls.key)):
+                if path is not None:
+                    base[name] = path
+        if options.require_tls and base.get("sslmode") in UNENCRYPTED_MODES:
+            if "sslmode" in base:
+                raise errors.ConfigurationError(
+                    f"require_tls=True contradicts sslmode={base['sslmode']!r}, which allows an unencrypted connection"
+                )
+            base["sslmode"] = "require"
+        return base
+
+    # -- logging in
+
+    def login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> Login:
+        parameters = {**_from_environment(), **self._base, **keywords}
+        if user is not None:
+            parameters["user"] = user
+        if dbname is not None:
+            parameters["dbname"] = dbname
+        parameters = conninfo_to_dict("", **parameters)  # checks the names, as psycopg.connect() does
+        return Login(parameters.get("user"), parameters.get("dbname"), parameters, Dialect.POSTGRESQL)
+
+    def open(self, login: Login, timeout: float) -> PostgresBackend:
+        backend = PostgresBackend(login, self._connect(login, timeout))
+        try:
+            if self._options.require_tls and not backend.pgconn.ssl_in_use:
+                raise TlsRequired("require_tls is set and the server's connection is not encrypted (unix sockets never are)")
+            if backend.pgconn.parameter_status(b"standard_conforming_strings") == b"off":
+                login.dialect = Dialect.POSTGRESQL_BACKSLASH
+            self._run_init_query(backend)
+        except psycopg.Error as error:
+            self.close(backend)
+            raise OpenFailed(error, Refusal.PERMANENT if error.sqlstate or isinstance(error, TlsRequired) else Refusal.TRANSIENT) from None
+        except BaseException:
+            self.close(backend)
+            raise
+        return backend
+
+    def _connect(self, login: Login, timeout: float) -> psycopg.Connection[Any]:
+        """Log in; once more where the server answers but refuses, since it may just have come up."""
+        parameters = dict(login.parameters)
+        own_limit = int(parameters.get("connect_timeout") or 0)
+        # libpq's least is 2 s
+        parameters["connect_timeout"] = max(2, min(ceil(timeout), own_limit) if own_limit > 0 else ceil(timeout))
+        try:
+            source = credentials.pick(self._credentials, login.user)
+            if source is not None:
+                parameters["user"], parameters["password"] = credentials.fetch(source)
+        except errors.CredentialsError as error:
+            twin = CredentialsError(str(error))
+            twin.__cause__ = error.__cause__
+            raise OpenFailed(twin, Refusal.PERMANENT) from None
+        first: psycopg.Error | None = None
+        while True:
+            try:
+                # Looked up now, so that tracing which replaces it sees our connects.
+                return psycopg.connect(autocommit=True, **parameters)
+            except psycopg.Error as error:
+                refusal = self._refusal(error, parameters)
+                if refusal is not Refusal.PERMANENT or first is not None:
+                    raise OpenFailed(error, refusal) from None
+                first = error
+
+    @staticmethod
+    def _refusal(error: psycopg.Error, parameters: Mapping[str, Any]) -> Refusal:
+        """What a failed login means.
+
+        libpq gives no SQLSTATE for it. PQping does judge by code: it answers REJECT for 57P03 (starting up, shutting
+        down, recovering) and OK for every other answer of a server, without credentials. Only "too many
+        connections" (53300) has to be told from the rest by its text, which is English on RDS.
+        """
+        where = {name: parameters[name] for name in ("host", "hostaddr", "port", "connect_timeout") if name in parameters}
+        answer = pq.PGconn.ping(make_conninfo("", **where).encode()) if hasattr(pq.PGconn, "ping") else pq.Ping.OK
+        if answer != pq.Ping.OK:
+            return Refusal.TRANSIENT
+        text = str(error)
+        if "too many clients" in text or "too many connections" in text or "slots are reserved" in text:
+            return Refusal.FULL
+        return Refusal.PERMANENT
+
+    def _run_init_query(self, backend: PostgresBackend) -> None:
+        if self._options.init_query:
+            with backend.raw.cursor() as cursor:
+                cursor.execute(self._options.init_query, prepare=False)
+
+    def haunt(self, backend: PostgresBackend) -> None:
+        pgconn = backend.pgconn
+        descriptor = pgconn.socket
+        if not pgconn.ssl_in_use:
+            # Terminate, so that the server does not log a lost client. Under TLS it could only go out in the clear.
+            with suppress(OSError):
+                os.write(descriptor, b"X\x00\x00\x00\x04")
+        _point_at_nothing(descriptor)
+        backend.login.ghost = pgconn
+
+    # -- the life of a backend
+
+    def close(self, backend: PostgresBackend) -> None:
+        with suppress(psycopg.Error):
+            backend.raw.close()
+
+    def abandon(self, backend: PostgresBackend) -> None:
+        with suppress(psycopg.Error, OSError):
+            _point_at_nothing(backend.pgconn.socket)
+
+    def hang_up(self, backend: PostgresBackend) -> None:
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(backend.pgconn.socket)) as twin:
+            twin.shutdown(socket.SHUT_RDWR)
+
+    def is_alive(self, backend: PostgresBackend, idle_for: float) -> bool:
+        if idle_for < ASK_AFTER_IDLE and not backend.look.poll(0):
+            return True
+        # Something arrived while it was idle: a notice, or the server's farewell. Only an answer tells.
+        try:
+            backend.pgconn.consume_input()
+            self._command(backend, b"SELECT")
+        except psycopg.Error:
+            return False
+        return self.tx(backend) is Tx.NONE
+
+    def tx(self, backend: PostgresBackend) -> Tx:
+        return _TX[backend.pgconn.transaction_status]
+
+    def is_encrypted(self, backend: PostgresBackend) -> bool:
+        return bool(backend.pgconn.ssl_in_use)
+
+    def rollback(self, backend: PostgresBackend) -> None:
+        self._command(backend, b"ROLLBACK")
+
+    def reset(self, backend: PostgresBackend) -> None:
+        self._command(backend, b"DISCARD ALL")
+        backend.raw._prepared = PrepareManager()
+        while backend.pgconn.notifies():  # those of a channel that nobody listens to any more
+            pass
+        self._run_init_query(backend)
+
+    def absorb_cancel(self, backend: PostgresBackend) -> None:
+        # The server has sent the signal before it closed the cancel request, so by the end of one more exchange
+        # it has struck. https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
+        with suppress(psycopg.errors.QueryCanceled):
+            self._command(backend, b"SELECT")
+
+    def max_connections(self, backend: PostgresBackend) -> int:
+        result = self._command(
+            backend,
+            b"SELECT pg_catalog.sum(CASE name WHEN 'max_connections' THEN setting::int ELSE -setting::int END)"
+            b" FROM pg_catalog.pg_settings WHERE name IN ('max_connections', 'superuser_reserved_connections',"
+            b" 'reserved_connections', 'rds.rds_superuser_reserved_connections')",
+        )
+        return int(result.get_value(0, 0) or 0)
+
+    def _command(self, backend: PostgresBackend, command: bytes) -> Any:
+        raw = backend.raw
+        try:
+            return raw.wait(raw._exec_command(command), timeout=COMMAND_SECONDS)
+        except psycopg.errors._WaitTimeout:
+            self.hang_up(backend)
+            raise psycopg.OperationalError(f"no answer to {command.decode()} within {COMMAND_SECONDS:g} s") from None
+
+    # -- errors
+
+    def error(self, kind: type[errors.Error], message: str) -> psycopg.Error:
+        return TWINS[kind](message)
+
+    def closed_error(self, message: str) -> psycopg.Error:
+        return psycopg.OperationalError(message)
+
+
+def _point_at_nothing(descriptor: int) -> None:
+    """Replace an open socket by /dev/null in this process: any I/O on it fails and nothing reaches the other end."""
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        os.dup2(null, descriptor)
+    finally:
+        os.close(null)
+
+
+def _from_environment() -> dict[str, str]:
+    """What PGUSER, PGAPPNAME and their like set now: part of what a login is, whenever its backends are opened."""
+    return {
+        option.keyword.decode(): os.environ[option.envvar.decode()]
+        for option in _DEFAULTS
+        if option.envvar is not None and option.envvar.decode() in os.environ
+    }
+
+
+_DEFAULTS = tuple(pq.Conninfo.get_defaults())

@@ -1,0 +1,104 @@
+"""The errors this library adds to the driver's own.
+
+Each reaches the application as a class that is also the driver's (`psycopg.OperationalError` or the fitting
+child), so that existing `except` clauses and retry loops keep working; the engine makes those twins. Errors
+that come from the server or the driver pass unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Error(Exception):
+    """Base of everything this library raises by itself.
+
+    `retry_safe` says whether the work that failed may be tried again without the risk of doing it twice.
+    """
+
+    __module__ = "rdsproxy_lib"
+    retry_safe: ClassVar[bool] = False
+
+
+class ConfigurationError(Error, ValueError):
+    """An option is wrong; the message names it and the allowed values. Raised before anything is opened."""
+
+    __module__ = "rdsproxy_lib"
+
+
+class BorrowTimeout(Error):
+    """No database connection became free within `connection_borrow_timeout`. Nothing was sent.
+
+    SQLSTATE 08000, as RDS Proxy answers; the last connect error, if there was one, is `__cause__`.
+    """
+
+    __module__ = "rdsproxy_lib"
+    retry_safe = True
+
+
+class NoWriterAvailable(BorrowTimeout):
+    """No database connection could be opened because no writer answered in time. Nothing was sent."""
+
+    __module__ = "rdsproxy_lib"
+
+
+class TransactionLost(Error):
+    """The database connection died while a transaction was open; the server has rolled it back.
+
+    SQLSTATE 40001: roll back, then run the whole transaction again. The client connection lives on.
+    """
+
+    __module__ = "rdsproxy_lib"
+    retry_safe = True
+
+
+class OutcomeUnknown(Error):
+    """The database connection died while a COMMIT or a write was under way: it may or may not have happened.
+
+    SQLSTATE 08007. Look before doing it again. The client connection lives on.
+    """
+
+    __module__ = "rdsproxy_lib"
+
+
+class SessionLost(Error):
+    """The database connection of a pinned session died, and with it what pinned it (temporary table, lock, …).
+
+    SQLSTATE 08006. The client connection is closed: open a new one.
+    """
+
+    __module__ = "rdsproxy_lib"
+
+
+class DiagnosticsLost(Error):
+    """A question about the previous statement (`currval()`, `lastval()`) can no longer be answered for certain,
+
+    because another session has used that database connection since. Nothing was sent.
+    """
+
+    __module__ = "rdsproxy_lib"
+
+
+class CredentialsError(Error):
+    """No usable user name and password could be obtained from the credentials source."""
+
+    __module__ = "rdsproxy_lib"
+
+
+class TlsRequired(Error):
+    """`require_tls` is set and the database connection would not have been encrypted."""
+
+    __module__ = "rdsproxy_lib"
+
+
+class PinRefused(Error):
+    """The statement would pin the session, and `max_pinned_percent` of the pool is pinned already. Nothing was sent."""
+
+    __module__ = "rdsproxy_lib"
+    retry_safe = True
+
+
+class ProxyClosed(Error):
+    """The `Proxy` was closed; its client connections cannot be used any more."""
+
+    __module__ = "rdsproxy_lib"

@@ -1,0 +1,1 @@
+"""The logical connections: subclasses of the drivers' own, without a socket."""

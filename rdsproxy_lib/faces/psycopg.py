@@ -1,0 +1,552 @@
+"""The logical psycopg connection: a `psycopg.Connection` without a socket of its own.
+
+psycopg's own cursors, transactions, pipelines and copies run on it. Every exchange of the driver goes
+`with conn.lock: conn.wait(generator)`, so three hooks are enough: `wait` borrows a backend and points whoever asks
+at it, the end of `lock` gives it back, and `pgconn` answers while none is held. Everything that is the
+session's (autocommit, isolation level, row factory, adapters, handlers) lives on this object because it *is* a
+connection; prepared statements live with the backend.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any
+from warnings import warn
+from weakref import ref
+
+import psycopg
+from psycopg import errors as e
+from psycopg import pq
+from psycopg._connection_base import BaseConnection
+from psycopg._connection_info import ConnectionInfo
+from psycopg._cursor_base import BaseCursor
+from psycopg._pipeline_base import BasePipeline
+from psycopg._preparing import PrepareManager
+from psycopg._server_cursor_base import ServerCursorMixin
+from psycopg.pq.misc import connection_summary
+from psycopg.generators import copy_end, copy_to, notifies
+from psycopg.sql import Composable
+from psycopg.transaction import BaseTransaction
+
+from ..client import Client
+from ..session import Hold
+from ..sql import Reason, Statement, classify
+from ..sql import _classified as classify_uncached
+
+IDLE = pq.TransactionStatus.IDLE
+
+_ROLLBACK_GEN = BaseConnection._rollback_gen.__code__
+_EXIT_GEN = BaseTransaction._exit_gen.__code__
+_ENTER_PIPELINE_GEN = BasePipeline._enter_gen.__code__
+_TPC_FINISH_GEN = BaseConnection._tpc_finish_gen.__code__
+_CLOSE_CURSOR_GEN = ServerCursorMixin._close_gen.__code__
+_DECLARE_GEN = ServerCursorMixin._declare_gen.__code__
+
+_SILENT_WHEN_PARKED = frozenset(
+    generator.__code__
+    for generator in (
+        BaseConnection._commit_gen,
+        BaseConnection._rollback_gen,
+        BaseConnection._set_autocommit_gen,
+        BaseConnection._set_isolation_level_gen,
+        BaseConnection._set_read_only_gen,
+        BaseConnection._set_deferrable_gen,
+    )
+)
+"""The driver's generators that send nothing when no transaction is open."""
+
+_COMMITTING = frozenset(
+    generator.__code__
+    for generator in (BaseConnection._commit_gen, BaseConnection._tpc_prepare_gen, BaseConnection._tpc_finish_gen)
+)
+_MANY = frozenset(
+    generator.__code__ for generator in (BaseCursor._executemany_gen_pipeline, BaseCursor._executemany_gen_no_pipeline)
+)
+
+_WIRE_FUNCTIONS = {function.__code__: function for function in (copy_to, copy_end, notifies)}
+"""Generators of the driver that are given the libpq connection itself."""
+
+_CLOSED = pq.PGconn.connect_start(b"host=/nonexistent")
+"""What a closed connection answers with: a libpq connection that never was one."""
+_CLOSED.finish()
+
+
+class _Idle:
+    """What the driver's generators that send nothing look at."""
+
+    transaction_status = IDLE
+
+
+_IDLE = _Idle()
+
+
+class _Lock:
+    """`conn.lock`: psycopg holds it around each exchange, so its end is where a backend can be given back."""
+
+    __slots__ = ("mutex", "owner")
+
+    def __init__(self, owner: ref[Connection]) -> None:
+        self.mutex = threading.Lock()
+        self.owner = owner
+
+    @property
+    def __enter__(self) -> Any:
+        # The mutex's own, so that no interrupt can fall between taking it and the block that releases it.
+        return self.mutex.__enter__
+
+    def __exit__(self, *exc: object) -> None:
+        connection = self.owner()
+        try:
+            if connection is not None:
+                connection._rdsproxy_settle()
+        finally:
+            self.mutex.release()
+        if connection is not None and connection._closed:
+            connection._rdsproxy_finish_close()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        return self.mutex.acquire(blocking, timeout)
+
+    def release(self) -> None:
+        self.__exit__()
+
+    def locked(self) -> bool:
+        return self.mutex.locked()
+
+
+class _Info(ConnectionInfo):
+    """`conn.info`, without a backend where the driver needs none."""
+
+    __module__ = "psycopg"
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection._rdsproxy_pgconn())
+        self._rdsproxy_connection = connection
+
+    @property
+    def transaction_status(self) -> pq.TransactionStatus:
+        if self._rdsproxy_connection._rdsproxy.session.hold is Hold.TX_LOST:
+            return pq.TransactionStatus.INERROR
+        return super().transaction_status
+
+    @property
+    def backend_pid(self) -> int:
+        """The process id of a backend that from now on is this session's: the session is pinned.
+
+        For logging, `conn.rdsproxy.backend_id` says which one was used last, without a pin.
+        """
+        return self._rdsproxy_connection._rdsproxy_raw("info.backend_pid").backend_pid
+
+    @property
+    def error_message(self) -> str:
+        connection = self._rdsproxy_connection
+        if connection._rdsproxy.backend is None and not connection.closed:
+            return connection._rdsproxy_error_message
+        return super().error_message
+
+
+class Connection(psycopg.Connection[Any]):
+    """A client connection: psycopg's interface, with a database connection borrowed per transaction.
+
+    Made by `Proxy.connect()`. `rdsproxy` is the one attribute it adds.
+    """
+
+    __module__ = "psycopg"
+
+    _rdsproxy: Client
+    # Defaults live on the class, so that an idle session costs little memory.
+    _rdsproxy_live: Any = None
+    """What `pgconn` is while an exchange runs."""
+    _rdsproxy_cursor: BaseCursor[Any, Any] | None = None
+    """The cursor of this exchange: pointed back at the ghost when it ends."""
+    _rdsproxy_streams = 0
+    _rdsproxy_error_message = ""
+    _rdsproxy_notifications: deque[psycopg.Notify] | None = None
+    _rdsproxy_hears_notifications = False
+    _rdsproxy_threshold: int | None = 5
+    _rdsproxy_prepared_max = 100
+
+    def __init__(self, make_client: Callable[[Any, Any], Client], **session: Any) -> None:
+        """`make_client(weak reference to this, its lock)` makes the client; `session` holds psycopg's own keywords."""
+        weak = ref(self)
+        lock = _Lock(weak)
+        self._rdsproxy = make_client(weak, lock)
+        super().__init__(_CLOSED)
+        self.lock = lock  # type: ignore[assignment]
+        self._autocommit = bool(session.get("autocommit", False))
+        if session.get("row_factory"):
+            self.row_factory = session["row_factory"]
+        if session.get("cursor_factory"):
+            self.cursor_factory = session["cursor_factory"]
+        if session.get("context"):
+            self._adapters = psycopg.adapt.AdaptersMap(session["context"].adapters)
+        if session.get("prepare_threshold", 5) != 5:
+            self._rdsproxy_threshold = session["prepare_threshold"]
+
+    @property
+    def rdsproxy(self) -> Client:
+        """What the proxy knows of this session: `pinned pin_reasons pin() unpin() in_transaction backend_id`."""
+        return self._rdsproxy
+
+    # -- the three hooks
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Run one exchange of the driver on a backend, borrowing one if none is held."""
+        client = self._rdsproxy
+        backend = client.backend
+        code = getattr(gen, "gi_code", None)
+        frame = getattr(gen, "gi_frame", None)
+        names = frame.f_locals if frame is not None else {}
+        who = names.get("self")
+        if backend is None:
+            if self._closed:
+                raise client.illegal(Hold.CLOSED)
+            if client.session.hold is Hold.TX_LOST:
+                return self._rdsproxy_in_lost_transaction(gen, code, who, names)
+            if self._pipeline is None:
+                if self._rdsproxy_is_silent(code, who):
+                    return self._rdsproxy_drain(gen)
+                if code is _EXIT_GEN and who.status is who.Status.NOT_STARTED:
+                    gen.close()  # its BEGIN found no backend: there is nothing to end
+                    return False
+            elif code is not _ENTER_PIPELINE_GEN or who.level:
+                raise e.OperationalError("the database connection of this pipeline was lost")
+            if client.login.ghost is None:
+                client.haunt()
+            tx_open = not self._autocommit or isinstance(who, BaseTransaction)
+        else:
+            tx_open = backend.pgconn.transaction_status != IDLE or not self._autocommit
+        statement = self._rdsproxy_statement(who, code, names) if who is not self else None
+        backend = client.need(statement)
+        pgconn = backend.pgconn
+        if isinstance(who, BaseCursor):
+            who._pgconn = pgconn
+            self._rdsproxy_cursor = who
+            knobs = backend.raw._prepared
+            knobs.prepare_threshold = self._rdsproxy_threshold
+            knobs.prepared_max = self._rdsproxy_prepared_max
+            if code is _DECLARE_GEN and who._withhold:  # type: ignore[attr-defined]
+                client.add_pin(Reason.HOLD_CURSOR, f"DECLARE {who._name!r} CURSOR WITH HOLD")  # type: ignore[attr-defined]
+        elif isinstance(who, BaseTransaction | BasePipeline):
+            who.pgconn = pgconn
+        elif who is None:
+            gen = self._rdsproxy_rewire(gen, code, names, pgconn)
+        self._rdsproxy_live = pgconn
+        try:
+            return super().wait(gen, interval, timeout)
+        except BaseException as error:
+            if isinstance(error, e._WaitTimeout):
+                raise
+            is_commit = self._rdsproxy_commits(code, who, names, statement)
+            raised = client.failed(
+                error,
+                tx_open=tx_open,
+                may_have_committed=is_commit or self._pipeline is not None,
+                is_over=is_commit,
+                statement=None if self._pipeline is not None or code in _MANY else statement,
+            )
+            self._rdsproxy_error_message = pgconn.get_error_message()
+            if client.backend is None:
+                self._rdsproxy_after_fault()
+            if raised is not None:
+                raise raised from error
+            raise
+        finally:
+            self._rdsproxy_live = None
+            if isinstance(who, BaseTransaction):
+                # Its exit looks here first, and must come to us even if the backend died meanwhile.
+                who.pgconn = client.login.ghost
+
+    def _rdsproxy_settle(self) -> None:
+        """The end of `lock`: an exchange, or a stream, is over."""
+        client = self._rdsproxy
+        pipeline = self._pipeline
+        cursor = self._rdsproxy_cursor
+        if cursor is not None and pipeline is None:
+            # A cursor that is kept must not show another session's status.
+            cursor._pgconn = client.login.ghost
+            self._rdsproxy_cursor = None
+        if client.backend is None:
+            return
+        if self._closed:
+            client.close()
+        elif pipeline is None and not self._rdsproxy_streams:
+            client.settle()
+
+    @property
+    def pgconn(self) -> Any:
+        """For the driver, the libpq connection in use, or the ghost; for anybody else, a guard in front of it."""
+        if (live := self._rdsproxy_live) is not None:
+            return live
+        if sys._getframe(1).f_globals.get("__name__", "").startswith("psycopg"):
+            return self._rdsproxy_pgconn()
+        from .guard import GuardedPGconn
+
+        return GuardedPGconn(self)
+
+    @pgconn.setter
+    def pgconn(self, value: Any) -> None:
+        pass  # psycopg's own __init__ hands in the one it was made with; ours comes and goes
+
+    # -- what one exchange is
+
+    def _rdsproxy_statement(self, who: Any, code: Any, names: dict[str, Any]) -> Statement | None:
+        """What the statement of this exchange does to the session; None where it carries none of the user's."""
+        query = names.get("query")
+        if query is None:
+            query = names.get("statement")
+        if query is None or not isinstance(who, BaseCursor):
+            return None
+        dialect = self._rdsproxy.login.dialect
+        if isinstance(query, str):
+            return classify(query, dialect)
+        try:
+            if isinstance(query, Composable):
+                query = query.as_bytes(self)
+            elif not isinstance(query, bytes):  # a template string: as the driver will send it
+                converted = who._query_cls(psycopg.adapt.Transformer(self))
+                converted.convert(query, None)
+                query = converted.query
+        except Exception:
+            return None  # the driver is about to refuse it, with its own error
+        # What was composed may hold literals: read it, but keep it out of the cache.
+        return classify_uncached(query.decode(self._rdsproxy_pgconn()._encoding, "replace"), dialect)
+
+    @staticmethod
+    def _rdsproxy_is_silent(code: Any, who: Any) -> bool:
+        return code in _SILENT_WHEN_PARKED or (code is _CLOSE_CURSOR_GEN and not who._withhold)
+
+    def _rdsproxy_drain(self, gen: Any) -> Any:
+        """Run a generator of the driver that sends nothing while no transaction is open."""
+        self._rdsproxy_live = _IDLE
+        try:
+            gen.send(None)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            self._rdsproxy_live = None
+        raise e.InternalError("the driver wanted to send something with no transaction open")
+
+    def _rdsproxy_rewire(self, gen: Any, code: Any, names: dict[str, Any], pgconn: Any) -> Any:
+        """A generator of the driver that was made while no backend was held gets the one that now is.
+
+        One that is not the driver's is somebody's own exchange with the server: it pins.
+        """
+        function = _WIRE_FUNCTIONS.get(code)
+        if function is None:
+            self._rdsproxy.add_pin(Reason.RAW_ACCESS, f"conn.wait({getattr(gen, '__qualname__', gen)!s})")
+            return gen
+        if names.get("pgconn") is not self._rdsproxy.login.ghost:
+            return gen
+        return function(**{**{name: names[name] for name in code.co_varnames[: code.co_argcount]}, "pgconn": pgconn})
+
+    @staticmethod
+    def _rdsproxy_commits(code: Any, who: Any, names: dict[str, Any], statement: Statement | None) -> bool:
+        """Whether this exchange can have made a transaction's work permanent."""
+        if code in _COMMITTING:
+            return True
+        if code is _EXIT_GEN:
+            return names.get("exc_val") is None and not who.force_rollback and who._outer_transaction
+        return (
+            statement is not None
+            and statement.ends_transaction
+            and any(part.ends_transaction and part.verb not in ("ROLLBACK", "ABORT") for part in statement.parts)
+        )
+
+    # -- after a fault
+
+    def _rdsproxy_after_fault(self) -> None:
+        if self._rdsproxy.session.hold is Hold.PARKED:
+            self._tpc = None
+
+    def _rdsproxy_in_lost_transaction(self, gen: Any, code: Any, who: Any, names: dict[str, Any]) -> Any:
+        """Between the loss of an open transaction and its ROLLBACK: only that, and leaving its blocks, is possible."""
+        client = self._rdsproxy
+        if code is _ROLLBACK_GEN:
+            result = self._rdsproxy_drain(gen)
+            client.rolled_back()
+            return result
+        if code is _TPC_FINISH_GEN and names["action"] == "ROLLBACK" and names["xid"] is None:
+            gen.close()
+            self._tpc = None
+            client.rolled_back()
+            return None
+        if code is _EXIT_GEN:
+            gen.close()
+            if (disorder := who._pop_savepoint("rollback")) is not None:
+                raise disorder
+            error = names.get("exc_val")
+            who.status = who.Status.ROLLED_BACK_WITH_ERROR
+            if who._outer_transaction:
+                client.rolled_back()
+            if error is None and not who.force_rollback:
+                raise client.illegal(Hold.TX_LOST)
+            return isinstance(error, psycopg.Rollback) and error.transaction in (None, who)
+        statement = self._rdsproxy_statement(who, code, names)
+        if statement is not None and statement.parts and statement.parts[0].verb in ("ROLLBACK", "ABORT"):
+            client.rolled_back()
+            return self.wait(gen)
+        raise client.illegal(Hold.TX_LOST)
+
+    # -- what the driver keeps on a connection
+
+    def _rdsproxy_pgconn(self) -> Any:
+        backend = self._rdsproxy.backend
+        if backend is not None:
+            return backend.pgconn
+        if self.closed:
+            return _CLOSED
+        return self._rdsproxy.login.ghost or _CLOSED
+
+    def _rdsproxy_raw(self, what: str) -> Any:
+        """The real libpq connection, for somebody who reaches below the driver: the session is pinned to it."""
+        client = self._rdsproxy
+        with self.lock:
+            self._check_connection_ok()
+            if client.login.ghost is None:
+                client.haunt()
+            backend = client.need(None)
+            client.add_pin(Reason.RAW_ACCESS, what)
+            return backend.pgconn
+
+    @property
+    def _prepared(self) -> PrepareManager:
+        backend = self._rdsproxy.backend
+        return backend.raw._prepared if backend is not None else PrepareManager()
+
+    @_prepared.setter
+    def _prepared(self, value: PrepareManager) -> None:
+        pass  # belongs to the backend
+
+    @property
+    def prepare_threshold(self) -> int | None:
+        """Number of times a query is executed before it is prepared; None disables it."""
+        return self._rdsproxy_threshold
+
+    @prepare_threshold.setter
+    def prepare_threshold(self, value: int | None) -> None:
+        self._rdsproxy_threshold = value
+
+    @property
+    def prepared_max(self) -> int | None:
+        """Maximum number of prepared statements on a database connection; None is no maximum."""
+        return self._rdsproxy_prepared_max if self._rdsproxy_prepared_max != sys.maxsize else None
+
+    @prepared_max.setter
+    def prepared_max(self, value: int | None) -> None:
+        self._rdsproxy_prepared_max = sys.maxsize if value is None else value
+
+    @property
+    def _notifies_backlog(self) -> deque[psycopg.Notify] | None:
+        if self._rdsproxy_hears_notifications:
+            return None
+        if self._rdsproxy_notifications is None:
+            self._rdsproxy_notifications = deque()
+        return self._rdsproxy_notifications
+
+    @_notifies_backlog.setter
+    def _notifies_backlog(self, value: deque[psycopg.Notify] | None) -> None:
+        self._rdsproxy_hears_notifications = value is None
+        if value:
+            self._rdsproxy_notifications = value
+
+    @property
+    def info(self) -> ConnectionInfo:
+        """A `ConnectionInfo` to inspect the connection."""
+        return _Info(self)
+
+    @property
+    def closed(self) -> bool:
+        """True once closed, by `close()` or because a pinned session lost its database connection."""
+        return self._closed or self._rdsproxy.session.hold >= Hold.SESSION_LOST
+
+    @property
+    def broken(self) -> bool:
+        """True if the session was lost. A lost transaction does not break the connection."""
+        return self._rdsproxy.session.hold is Hold.SESSION_LOST
+
+    def _check_connection_ok(self) -> None:
+        if self.closed:
+            raise self._rdsproxy.illegal(Hold.CLOSED)
+
+    def fileno(self) -> int:
+        """The descriptor of a backend that from now on is this session's: the session is pinned."""
+        if self.closed:
+            return super().fileno()
+        descriptor: int = self._rdsproxy_raw("fileno()").socket
+        return descriptor
+
+    def cancel(self) -> None:
+        """Cancel the statement in flight on this connection, and nobody else's."""
+        if self._should_cancel():
+            self._rdsproxy.cancel(lambda backend: backend.raw.cancel())
+
+    def cancel_safe(self, *, timeout: float = 30.0) -> None:
+        """Cancel the statement in flight on this connection, and nobody else's, within `timeout` seconds."""
+        if self._should_cancel():
+            self._rdsproxy.cancel(lambda backend: backend.raw.cancel_safe(timeout=timeout))
+
+    def notifies(self, *, timeout: float | None = None, stop_after: int | None = None) -> Generator[psycopg.Notify]:
+        """Yield notifications as they arrive; the backend is held until the generator ends."""
+        client = self._rdsproxy
+        with self.lock:
+            self._check_connection_ok()
+            if client.login.ghost is None:
+                client.haunt()
+            client.need(None)
+            self._rdsproxy_streams += 1
+        try:
+            yield from super().notifies(timeout=timeout, stop_after=stop_after)
+        finally:
+            with self.lock:
+                self._rdsproxy_streams -= 1
+
+    # -- the end
+
+    def close(self) -> None:
+        """Close the client connection: an open transaction is rolled back, the backend cleaned and given back."""
+        if self.closed:
+            return
+        self._closed = True
+        if self.lock.mutex.acquire(blocking=False):
+            self.lock.release()
+        else:  # an exchange or a stream is under way, maybe in another thread: cut it short; its end closes
+            self._rdsproxy.interrupt()
+
+    def _rdsproxy_finish_close(self) -> None:
+        """Close what is left, unless an exchange is still under way: its end comes here again."""
+        client = self._rdsproxy
+        if client.session.hold < Hold.SESSION_LOST and self.lock.mutex.acquire(blocking=False):
+            try:
+                client.close()
+            finally:
+                self.lock.mutex.release()
+
+    def _rdsproxy_expire(self, now: float) -> None:
+        """Close it if `idle_client_timeout` is over, unless an exchange is under way."""
+        if self.lock.mutex.acquire(blocking=False):
+            try:
+                self._rdsproxy.expire(now)
+            finally:
+                self.lock.mutex.release()
+
+    def __repr__(self) -> str:
+        pgconn = self._rdsproxy_pgconn()
+        cls = f"{self.__class__.__module__}.{self.__class__.__qualname__}"
+        return f"<{cls} {connection_summary(pgconn)} at 0x{id(self):x}>"
+
+    def __del__(self, __warn: Any = warn) -> None:
+        # May run anywhere, also inside a pool operation of this very thread: no lock, no protocol.
+        client = self.__dict__.get("_rdsproxy")
+        if client is None or client.session.hold >= Hold.SESSION_LOST:
+            return
+        client.abandon()
+        if not self._closed:
+            __warn(
+                f"{object.__repr__(self)} was deleted while still open."
+                " Please use 'with' or '.close()' to close the connection properly",
+                ResourceWarning,
+            )

@@ -1,0 +1,624 @@
+"""The database connections of one target, lent one transaction at a time.
+
+One budget covers every (user, database) that logs in to the target. One method decides who gets what
+(`_decide_locked`); it runs on every change and returns what to close, so that nothing is opened or closed under
+the lock. There is no thread: whoever waits for a connection also opens it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from . import errors
+from .stats import BorrowLatency, Counters
+
+logger = logging.getLogger(__name__)
+
+SURPLUS_IDLE_SECONDS = 300.0
+"""How long a database connection over `max_idle_connections_percent` may stay idle: RDS Proxy's five minutes."""
+MAX_DIALS = 3
+"""Connections being opened at the same time; more would be a login storm after an outage."""
+DIAL_SECONDS = 10.0
+"""The longest one attempt to connect may take; the borrow timeout covers all attempts."""
+FIRST_RETRY, LAST_RETRY = 0.05, 1.0
+"""Seconds between attempts to connect, doubled after each failure."""
+OVERTAKING_GRACE = 0.05
+"""Seconds for which a waiter may be passed by a later one whose kind of connection came free."""
+RECLAIM_SECONDS = 1.0
+"""How often a waiter looks for client connections that `idle_client_timeout` has ended."""
+WARN_AFTER = 5.0
+"""Seconds of waiting after which the log names the longest holders."""
+LIFETIME_JITTER = 0.1
+"""Each connection's lifetime is shortened by up to this share, so that they do not all end together."""
+
+
+class Backend:
+    """A slot: one database connection, from its login to its end.
+
+    `owner` is a weak reference to the client connection that holds it, or None. Engines subclass it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "borrowed_at",
+        "cancelled",
+        "cancelling",
+        "cancels",
+        "expires_at",
+        "identity",
+        "idle_since",
+        "lend",
+        "login",
+        "needs_reset",
+        "owner",
+        "pinned",
+        "raw",
+        "serial",
+        "statements",
+        "thread",
+        "unresettable",
+    )
+
+    def __init__(self, login: object, raw: object) -> None:
+        self.login = login
+        self.raw = raw
+        self.serial = -1
+        self.lend = 0  # how often it was lent: with `serial`, tells whether anybody had it in between
+        self.owner: object | None = None
+        self.thread = 0
+        self.idle_since = self.borrowed_at = 0.0
+        self.expires_at = float("inf")
+        self.pinned = False
+        self.needs_reset = False
+        self.unresettable = False
+        self.cancels = threading.Condition()
+        self.cancelling = 0  # cancel requests under way; while there are any it is not lent again
+        self.cancelled = False
+        self.identity = 0
+        """The server's process id."""
+        self.statements = 0
+
+
+class Refusal(Enum):
+    """What a failed attempt to connect says about the next one."""
+
+    TRANSIENT = auto()
+    """Nobody answered, or the server is starting, stopping or recovering: try again."""
+    FULL = auto()
+    """The server has no connection left: wait for one of ours, if there is one."""
+    PERMANENT = auto()
+    """The server will not let this login in (password, database, TLS): fail now."""
+
+
+class OpenFailed(Exception):
+    """Raised by `Opener.open`: the driver's error, and what it means."""
+
+    def __init__(self, error: Exception, refusal: Refusal) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.refusal = refusal
+
+
+class Opener(Protocol):
+    """What the pool needs from an engine. Nothing here that talks to a server is called with the lock held."""
+
+    def open(self, login: Any, timeout: float) -> Backend:
+        """Log in within `timeout` seconds, or raise OpenFailed."""
+
+    def close(self, backend: Any) -> None:
+        """Say goodbye and close. Never raises."""
+
+    def abandon(self, backend: Any) -> None:
+        """Let go of a socket that is another process's, without a byte. Never raises."""
+
+    def is_alive(self, backend: Any, idle_for: float) -> bool:
+        """The look before the first byte, at a backend that was idle for so many seconds."""
+
+    def error(self, kind: type[errors.Error], message: str) -> Exception:
+        """The error of ours as a class that is the driver's too."""
+
+
+class Waiter:
+    """A thread that waits. It is given a backend, or leave to open one, under the pool's lock, and then woken.
+
+    A gift that arrives as the wait times out is seen by the look the waiter takes under the lock before it gives
+    up, so no backend can be lost between the two.
+    """
+
+    __slots__ = ("__weakref__", "gate", "gift", "login", "may_dial", "since", "thread", "warned")
+
+    def __init__(self, login: object, since: float) -> None:
+        self.login = login
+        self.since = since
+        self.thread = threading.get_ident()
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.gift: Backend | None = None
+        self.may_dial = False
+        self.warned = False
+
+    def wake(self) -> None:
+        """Let the waiter look around. Takes no lock, so a finaliser may call it."""
+        with suppress(RuntimeError):  # it is awake already
+            self.gate.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """How many connections the pool has, by what they are doing."""
+
+    open: int
+    borrowed: int
+    pinned: int
+    idle: int
+    dialing: int
+    waiting: int
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.borrowed} borrowed ({self.pinned} pinned), {self.idle} idle, {self.dialing} being opened, "
+            f"{self.waiting} waiting, max_connections={self.limit}"
+        )
+
+
+class Pool:
+    """Lends backends. Safe for use from many threads; starts none."""
+
+    def __init__(
+        self,
+        opener: Opener,
+        *,
+        limit: int,
+        idle_percent: int = 50,
+        pinned_percent: int = 100,
+        lifetime: float = 86400.0,
+    ) -> None:
+        self._opener = opener
+        self.limit = limit
+        self._idle_percent = idle_percent
+        self._pinned_percent = pinned_percent
+        self._lifetime = lifetime
+        self._serial = 0
+        self._closed = False
+        self.epoch = 0
+        """Goes up in a forked child: what was lent before is another process's."""
+        self.reclaim: Callable[[], None] | None = None
+        """Called by whoever has to wait, to take back what idle client connections hold."""
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start with nothing: at construction, and in a forked child."""
+        self._lock = threading.Lock()
+        # Every live backend and dialling waiter. Weak: one that an interrupted thread dropped on the floor is
+        # closed by its own end and stops counting, whatever line the interrupt hit.
+        self._all: WeakSet[Backend] = WeakSet()
+        self._dialers: WeakSet[Waiter] = WeakSet()
+        self._idle: list[Backend] = []  # the last one is lent next
+        self._waiters: deque[Waiter] = deque()
+        self._dropped: deque[Backend] = deque()  # filled by finalisers, which may take no lock
+        self._retry_at = 0.0
+        self._retry_delay = FIRST_RETRY
+        self._connect_error: BaseException | None = None
+        self.counters = Counters()
+        self.latency = BorrowLatency()
+
+    # -- borrowing
+
+    def borrow(self, login: object, timeout: float, owner: object = None) -> Backend:
+        """A backend logged in as `login`, for the calling thread.
+
+        `timeout` is in seconds; 0 takes an idle one or fails, without opening any. Raises BorrowTimeout (as the
+        driver's class), ProxyClosed, or the driver's own error where the server refused for good.
+        """
+        started = time.monotonic()
+        while True:
+            closing: list[Backend] = []
+            with self._lock:
+                self._check_open_locked()
+                if self._dropped:
+                    closing = self._decide_locked(started)
+                backend = None if self._waiters else self._take_idle_locked(login, started, closing)
+            if closing:
+                self._close_all(closing)
+            if backend is None:
+                backend = self._wait(login, started, started + timeout)
+            idle_for = time.monotonic() - backend.idle_since if backend.idle_since else 0.0
+            if not backend.idle_since or self._opener.is_alive(backend, idle_for):
+                break
+            self.discard(backend)
+        self._lend(backend, owner)
+        return backend
+
+    def borrow_again(self, login: object, serial: int, lend: int, owner: object = None) -> Backend | None:
+        """That very backend, if it is idle and nobody had it since its lend number `lend`; else None."""
+        with self._lock:
+            self._check_open_locked()
+            for backend in self._idle:
+                if backend.serial == serial and backend.lend == lend and backend.login is login:
+                    self._idle.remove(backend)
+                    break
+            else:
+                return None
+        if not self._opener.is_alive(backend, time.monotonic() - backend.idle_since):
+            self.discard(backend)
+            return None
+        self._lend(backend, owner)
+        return backend
+
+    def _lend(self, backend: Backend, owner: object) -> None:
+        backend.owner = owner
+        backend.lend += 1
+        backend.thread = threading.get_ident()
+        backend.borrowed_at = time.monotonic()
+
+    def _take_idle_locked(self, login: object, now: float, closing: list[Backend]) -> Backend | None:
+        """The idle backend of this login that was used last; expired ones met on the way go to `closing`."""
+        idle = self._idle
+        at = len(idle)
+        while at:
+            at -= 1
+            backend = idle[at]
+            if backend.login is login:
+                del idle[at]
+                if now < backend.expires_at:
+                    self.counters.borrows += 1
+                    return backend
+                self._all.discard(backend)
+                closing.append(backend)
+        return None
+
+    def _wait(self, login: object, started: float, deadline: float) -> Backend:
+        if self.reclaim is not None:
+            self.reclaim()
+        waiter = Waiter(login, started)
+        try:
+            with self._lock:
+                self._check_open_locked()
+                if deadline <= started:
+                    raise self._timeout_locked(started, "connection_borrow_timeout is 0 and none is idle")
+                self._waiters.append(waiter)
+                closing = self._decide_locked(started)
+                if not waiter.gift and not waiter.may_dial:
+                    self._check_deadlock_locked(started)
+            self._close_all(closing)
+            while True:
+                if waiter.gift is not None:
+                    break
+                if waiter.may_dial:
+                    if (opened := self._dial(waiter, deadline)) is not None:
+                        waiter.gift = opened
+                        break
+                    continue
+                waiter.gate.acquire(timeout=max(0.0, self._next_look(waiter, deadline) - time.monotonic()))
+                if waiter.gift is None and not waiter.may_dial:
+                    if self.reclaim is not None:
+                        self.reclaim()
+                    self._look_around(waiter, deadline)
+        except BaseException:
+            self._withdraw(waiter)
+            raise
+        backend = waiter.gift
+        self.latency.add(time.monotonic() - started)
+        return backend
+
+    def _next_look(self, waiter: Waiter, deadline: float) -> float:
+        until = deadline
+        if not waiter.warned:
+            until = min(until, waiter.since + WARN_AFTER)
+        now = time.monotonic()
+        if self._retry_at > now:
+            until = min(until, self._retry_at)
+        if self._idle:  # of another login; it makes way once the grace is over
+            until = min(until, max(now, waiter.since + OVERTAKING_GRACE))
+        if self.reclaim is not None:
+            until = min(until, now + RECLAIM_SECONDS)
+        return until
+
+    def _look_around(self, waiter: Waiter, deadline: float) -> None:
+        """What a waiter does when it wakes with nothing in hand: decide again, warn once, or give up."""
+        now = time.monotonic()
+        holders = ""
+        with self._lock:
+            self._check_open_locked()
+            closing = self._decide_locked(now)
+            if waiter.gift is None and not waiter.may_dial:
+                if now >= deadline:
+                    raise self._timeout_locked(waiter.since, "all are in use or none could be opened")
+                if not waiter.warned and now >= waiter.since + WARN_AFTER:
+                    waiter.warned = True
+                    holders = f"{self._occupancy_locked()}; {self._holders_locked(now)}"
+        self._close_all(closing)
+        if holders:
+            logger.warning("waiting for a database connection for %.0f s: %s", now - waiter.since, holders)
+
+    def _dial(self, waiter: Waiter, deadline: float) -> Backend | None:
+        """Open a connection for this waiter; None puts it back at the head of the queue."""
+        remaining = deadline - time.monotonic()
+        try:
+            backend = self._opener.open(waiter.login, max(0.001, min(DIAL_SECONDS, remaining)))
+        except OpenFailed as failed:
+            now = time.monotonic()
+            closing: list[Backend] = []
+            with self._lock:
+                self._dialers.discard(waiter)
+                waiter.may_dial = False
+                self.counters.setups_failed += 1
+                self._connect_error = failed.error
+                wait = failed.refusal is Refusal.TRANSIENT or (failed.refusal is Refusal.FULL and len(self._all))
+                if wait:
+                    self._retry_at = now + self._retry_delay
+                    self._retry_delay = min(LAST_RETRY, self._retry_delay * 2)
+                    self._waiters.appendleft(waiter)
+                else:
+                    closing = self._decide_locked(now)
+            self._close_all(closing)
+            if not wait:
+                raise failed.error from failed.error.__cause__
+            logger.info("could not open a database connection, trying again: %s", type(failed.error).__name__)
+            return None
+        backend.expires_at = time.monotonic() + self._lifetime * (1 - LIFETIME_JITTER * random.random())
+        with self._lock:
+            self._serial += 1
+            backend.serial = self._serial
+            self._all.add(backend)
+            self._dialers.discard(waiter)
+            waiter.may_dial = False
+            self._retry_at, self._retry_delay, self._connect_error = 0.0, FIRST_RETRY, None
+            self.counters.borrows += 1
+            self.counters.setups_succeeded += 1
+            closing = self._decide_locked(time.monotonic())  # the next in line may dial now
+        self._close_all(closing)
+        return backend
+
+    def _withdraw(self, waiter: Waiter) -> None:
+        """The waiter leaves, by timeout or interrupt: whatever it was given goes to the next."""
+        with self._lock:
+            with suppress(ValueError):
+                self._waiters.remove(waiter)
+            self._dialers.discard(waiter)
+            waiter.may_dial = False
+            gift, waiter.gift = waiter.gift, None
+            self.counters.borrows_failed += 1
+            now = time.monotonic()
+            closing = []
+            if gift is not None:
+                if self._closed:
+                    self._all.discard(gift)
+                    closing.append(gift)
+                else:
+                    gift.idle_since = now
+                    self._idle.append(gift)
+            closing += self._decide_locked(now)
+        self._close_all(closing)
+
+    # -- giving back
+
+    def give_back(self, backend: Backend) -> None:
+        """Take back a backend that is clean: to whoever waits for one, else idle."""
+        closing: Iterable[Backend] = ()
+        with self._lock:
+            backend.owner = None
+            backend.pinned = False
+            now = backend.idle_since = time.monotonic()
+            if self._closed or now >= backend.expires_at or len(self._all) > self.limit:
+                self._all.discard(backend)
+                closing = (backend, *self._decide_locked(now))
+            else:
+                self._idle.append(backend)
+                if self._waiters or self._dropped or len(self._idle) > self.max_idle:
+                    closing = self._decide_locked(now)
+        if closing:
+            self._close_all(closing)
+
+    def discard(self, backend: Backend) -> None:
+        """Take back a backend that must not be lent again, and close it."""
+        with self._lock:
+            backend.owner = None
+            self._all.discard(backend)
+            closing = self._decide_locked(time.monotonic())
+        self._close_all([backend, *closing])
+
+    def forget(self, backend: Backend) -> None:
+        """Take a backend out of the count without closing it: it has lost its wire already."""
+        with self._lock:
+            backend.owner = None
+            self._all.discard(backend)
+            closing = self._decide_locked(time.monotonic())
+        self._close_all(closing)
+
+    def drop(self, backend: Backend) -> None:
+        """Leave a backend to the next pool operation. For finalisers: takes no lock, does no I/O."""
+        self._dropped.append(backend)
+        with suppress(IndexError):
+            self._waiters[0].wake()
+
+    def pin(self, backend: Backend) -> bool:
+        """Mark a lent backend as pinned; False where `max_pinned_percent` is reached (never below one)."""
+        with self._lock:
+            pinned = sum(1 for other in self._all if other.pinned and other is not backend)
+            if pinned + 1 > max(1, self.limit * self._pinned_percent // 100):
+                return False
+            backend.pinned = True
+            return True
+
+    # -- deciding
+
+    def _decide_locked(self, now: float) -> list[Backend]:
+        """Hand idle backends, or leave to open one, to those who wait; return what is to be closed.
+
+        First come, first served, but within OVERTAKING_GRACE a backend of another login goes to the first waiter
+        who can use it as it is; after that it makes way for the one at the head.
+        """
+        closing: list[Backend] = []
+        while self._dropped:
+            backend = self._dropped.popleft()
+            self._all.discard(backend)
+            closing.append(backend)
+        for waiter in tuple(self._waiters):
+            backend = self._take_idle_locked(waiter.login, now, closing)
+            if backend is not None:
+                waiter.gift = backend
+            elif self._may_dial_locked(now) and self._make_room_locked(waiter, now, closing):
+                waiter.may_dial = True
+                self._dialers.add(waiter)
+            elif not self._idle:
+                break  # nothing left to hand out
+            else:
+                continue
+            self._waiters.remove(waiter)
+            waiter.wake()
+        while len(self._idle) > self.max_idle and now - self._idle[0].idle_since >= SURPLUS_IDLE_SECONDS:
+            closing.append(self._idle.pop(0))
+            self._all.discard(closing[-1])
+        return closing
+
+    def _may_dial_locked(self, now: float) -> bool:
+        return len(self._dialers) < MAX_DIALS and now >= self._retry_at and not self._closed
+
+    def _make_room_locked(self, waiter: Waiter, now: float, closing: list[Backend]) -> bool:
+        """Whether one more may be opened, closing the longest idle one of another login where the cap is reached."""
+        if len(self._all) + len(self._dialers) < self.limit:
+            return True
+        if not self._idle:
+            return False
+        if now - waiter.since < OVERTAKING_GRACE:
+            wanted = {other.login for other in self._waiters}
+            at = next((at for at, idle in enumerate(self._idle) if idle.login not in wanted), -1)
+            if at < 0:
+                return False
+        else:
+            at = 0
+        closing.append(self._idle.pop(at))
+        self._all.discard(closing[-1])
+        return True
+
+    @property
+    def max_idle(self) -> int:
+        """How many may stay idle for long."""
+        return self.limit * self._idle_percent // 100
+
+    def _check_open_locked(self) -> None:
+        if self._closed:
+            raise self._opener.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
+
+    def _check_deadlock_locked(self, now: float) -> None:
+        """Raise at once where every holder waits in this very queue: none of them can ever be served."""
+        if self._dialers or self._idle or now < self._retry_at:
+            return
+        waiting = {waiter.thread for waiter in self._waiters}
+        holders = [backend for backend in self._all if backend.owner is not None]
+        if len(holders) >= self.limit and all(backend.thread in waiting for backend in holders):
+            raise self._timeout_locked(
+                now,
+                "every thread that holds a database connection waits for another one, so none can ever become free"
+                f" ({self._holders_locked(now)}); end a transaction before starting one on another connection,"
+                " or raise max_connections",
+            )
+
+    def _timeout_locked(self, since: float, why: str) -> Exception:
+        self.counters.borrow_timeouts += 1
+        waited = time.monotonic() - since
+        error = self._opener.error(
+            errors.BorrowTimeout,
+            f"timed out waiting to acquire a database connection after {waited:.1f} s: {why}; "
+            f"{self._occupancy_locked()}. Nothing was sent to the database"
+            + (f"; the last attempt to connect failed: {self._connect_error}" if self._connect_error else ""),
+        )
+        error.__cause__ = self._connect_error
+        return error
+
+    def _holders_locked(self, now: float) -> str:
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        held = sorted((b for b in self._all if b.owner is not None), key=lambda b: b.borrowed_at)[:5]
+        return "longest holders: " + ", ".join(
+            f"thread {names.get(b.thread, b.thread)!s} for {now - b.borrowed_at:.1f} s{' (pinned)' if b.pinned else ''}"
+            for b in held
+        )
+
+    # -- the rest of its life
+
+    def resize(self, limit: int) -> None:
+        """Change the cap; backends over it are closed as they come back."""
+        with self._lock:
+            self.limit = limit
+            closing = self._decide_locked(time.monotonic())
+        self._close_all(closing)
+
+    def lent(self) -> list[Backend]:
+        """Every backend that a client connection holds now."""
+        with self._lock:
+            return [backend for backend in self._all if backend.owner is not None]
+
+    def count(self, is_counted: Callable[[Any], bool]) -> int:
+        """How many of the open backends answer yes."""
+        with self._lock:
+            backends = list(self._all)
+        return sum(1 for backend in backends if is_counted(backend))
+
+    def statements(self) -> int:
+        """How many statements were run, on open and closed backends."""
+        with self._lock:
+            return self.counters.statements + sum(backend.statements for backend in self._all)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def occupancy(self) -> Occupancy:
+        with self._lock:
+            return self._occupancy_locked()
+
+    def _occupancy_locked(self) -> Occupancy:
+        return Occupancy(
+            open=len(self._all),
+            borrowed=len(self._all) - len(self._idle),
+            pinned=sum(1 for backend in self._all if backend.pinned),
+            idle=len(self._idle),
+            dialing=len(self._dialers),
+            waiting=len(self._waiters),
+            limit=self.limit,
+        )
+
+    @property
+    def connect_error(self) -> BaseException | None:
+        """Why the last attempt to connect failed; None once one succeeded."""
+        return self._connect_error
+
+    def close(self) -> None:
+        """Close what is idle, wake who waits (they raise ProxyClosed); what is lent is closed when it comes back."""
+        with self._lock:
+            self._closed = True
+            closing = self._idle + list(self._dropped)
+            self._idle = []
+            self._dropped.clear()
+            for backend in closing:
+                self._all.discard(backend)
+            for waiter in self._waiters:
+                waiter.wake()
+        self._close_all(closing)
+
+    def after_fork(self) -> None:
+        """In a forked child: the sockets are the parent's. Leave them without a farewell and start empty."""
+        inherited = list(self._all)
+        self.epoch += 1
+        self._forget()
+        for backend in inherited:
+            self._opener.abandon(backend)
+
+    def _close_all(self, closing: Iterable[Backend]) -> None:
+        for backend in closing:
+            with self._lock:
+                self.counters.closed += 1
+                self.counters.statements += backend.statements
+            self._opener.close(backend)

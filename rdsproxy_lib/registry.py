@@ -1,0 +1,117 @@
+"""The proxies that this process shares: behind `rdsproxy_lib.connect()` and the drop-in modules."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import config, errors
+from .config import Target
+from .proxy import Proxy
+
+if TYPE_CHECKING:
+    from .faces.psycopg import Connection
+
+_lock = threading.Lock()
+_proxies: dict[Any, Proxy] = {}
+_defaults: dict[str, Any] = {}
+
+TLS_PARAMETERS = frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "ssl_min_protocol_version"})
+WHERE = ("host", "hostaddr", "port", "user", "password")
+
+
+def configure(**defaults: Any) -> None:
+    """Set defaults for the options of shared proxies that are made from now on.
+
+    RDSPROXY_* environment variables overrule them, and `connect(rdsproxy={…})` overrules both. Raises
+    ConfigurationError for a wrong value and TypeError for an unknown name, and then changes nothing.
+    """
+    config.build_options(defaults)
+    with _lock:
+        _defaults.update(defaults)
+
+
+def connect(url: str | None = None, *, rdsproxy: Mapping[str, Any] | None = None, **keywords: Any) -> Connection:
+    """A connection through the Proxy that this process shares for that target; made at its first use.
+
+    `url` as for Proxy, or `engine=` with the driver's own connect keywords. `rdsproxy` holds options of the Proxy, also
+    `credentials` and `tls`. Proxies are shared by engine, host, port, credentials and TLS; raises ConfigurationError
+    where options contradict those the shared one was made with.
+    """
+    from .faces.psycopg import Connection
+
+    engine = keywords.pop("engine", None)
+    options: dict[str, Any] = {}
+    parameters = dict(keywords)
+    if url is not None:
+        target, options = config.parse_url(url)
+        engine = target.engine
+        parameters = {**_parameters(target), **keywords}
+    elif engine is None:
+        raise errors.ConfigurationError("give a URL, or engine= with the driver's connect keywords")
+    return connect_parameters(Connection, engine, parameters, {**options, **(rdsproxy or {})})
+
+
+def connect_parameters(
+    face: type[Connection], engine: str, parameters: dict[str, Any], asked: Mapping[str, Any]
+) -> Connection:
+    """Connect with the driver's parameters through the shared Proxy that the options `asked` for allow."""
+    credentials, tls = asked.get("credentials"), asked.get("tls")
+    asked = {name: value for name, value in asked.items() if name not in ("credentials", "tls")}
+    config.build_options(asked)
+    where = {name: parameters.pop(name) for name in WHERE if parameters.get(name) is not None}
+    secured = frozenset((name, str(value)) for name, value in parameters.items() if name in TLS_PARAMETERS)
+    environment = tuple(os.environ.get(name) for name in ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGSERVICE"))
+    key = (engine, tuple((name, str(value)) for name, value in where.items()), environment, secured, id(credentials), tls)
+    user = where.pop("user", None)
+    with _lock:
+        proxy = _proxies.get(key)
+        if proxy is None or proxy.is_closed:
+            options = {**_defaults, **config.options_from_environment(os.environ), **asked}
+            driver = {**options.pop("driver_options", {}), **({"hostaddr": where["hostaddr"]} if "hostaddr" in where else {})}
+            proxy = _proxies[key] = Proxy(
+                engine=engine,
+                host=where.get("host"),
+                port=where.get("port"),
+                user=user,
+                password=where.get("password"),
+                credentials=credentials,
+                tls=tls,
+                driver_options=driver,
+                **options,
+            )
+        else:
+            _check_agreement(proxy, asked)
+    return proxy._connect(face, None, parameters.pop("dbname", None), parameters)
+
+
+def _check_agreement(proxy: Proxy, asked: Mapping[str, Any]) -> None:
+    for name, value in asked.items():
+        used = getattr(proxy.options, name)
+        if name != "driver_options" and used != value:
+            raise errors.ConfigurationError(
+                f"{name}={value!r} contradicts {name}={used!r} of the Proxy that this process already shares for that"
+                " target; use one value everywhere, or a Proxy of your own"
+            )
+
+
+def _parameters(target: Target) -> dict[str, Any]:
+    parameters: dict[str, Any] = dict(target.driver)
+    if target.hosts:
+        parameters["host"] = target.hosts[0]
+    if target.ports:
+        parameters["port"] = target.ports[0]
+    for name in ("user", "password", "dbname"):
+        if getattr(target, name) is not None:
+            parameters[name] = getattr(target, name)
+    return parameters
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,164 @@
+"""What a statement leaves behind on the server session: ``classify(text) -> Statement``.
+
+Read before the parameters go in, so that neither cache nor log ever holds a value. What is not known to be harmless
+pins. Not seen, because no text shows it: what triggers, views, rules, policies, column defaults, casts, operators,
+domains and index expressions call; a function called in attribute notation, ``row.f``, which looks like a column; a
+function of the user's that shadows a built-in one through ``search_path``; a table made in the temporary schema because
+``search_path`` begins with it; what the script of CREATE EXTENSION does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import ClassVar
+
+from . import sql_postgresql
+from .sql_lexer import Tokens, statements
+
+CACHED_TEXTS = 2000
+CACHED_LENGTH = 4096
+
+
+class Reason(Enum):
+    """Why a session stays on its backend."""
+
+    SETTING = "SETTING"
+    """A setting, role or authorization of the session was changed, or everything of it discarded."""
+    TEMP_TABLE = "TEMP_TABLE"
+    """A temporary table, view or sequence exists, or may."""
+    PREPARED_STATEMENT = "PREPARED_STATEMENT"
+    """SQL-level PREPARE. The driver's own prepared statements live per backend and do not pin."""
+    HOLD_CURSOR = "HOLD_CURSOR"
+    """A cursor outlives its transaction."""
+    ADVISORY_LOCK = "ADVISORY_LOCK"
+    """A session-level advisory lock is held, or may be."""
+    NAMED_LOCK = "NAMED_LOCK"
+    """A lock of MySQL's GET_LOCK is held, or may be."""
+    TABLE_LOCK = "TABLE_LOCK"
+    """MySQL's LOCK TABLES or FLUSH TABLES WITH READ LOCK. PostgreSQL's LOCK ends with its transaction."""
+    LISTEN = "LISTEN"
+    """The session waits for notifications."""
+    USER_VARIABLE = "USER_VARIABLE"
+    """A MySQL user variable holds a value that cannot be known."""
+    UNKNOWN_ROUTINE = "UNKNOWN_ROUTINE"
+    """A function, a procedure or a code block that may set anything."""
+    UNKNOWN_STATEMENT = "UNKNOWN_STATEMENT"
+    """A statement this library does not know, or whose text can be read in two ways."""
+    UNRESETTABLE = "UNRESETTABLE"
+    """State that no command takes back: setseed, LOAD, replication slots. The backend is closed afterwards."""
+    RAW_ACCESS = "RAW_ACCESS"
+    """The driver's connection was used past its public methods."""
+    MANUAL = "MANUAL"
+    """``conn.rdsproxy.pin()``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One reason to pin, and `what` in the text gave it: ``pg_advisory_lock()``, ``CREATE TEMP TABLE``."""
+
+    reason: Reason
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One statement of a text."""
+
+    verb: str
+    """``SELECT``, ``CREATE TABLE``, ``SET LOCAL``; ``""`` for nothing at all."""
+    text: str
+    """The statement for logs: literals are ``?``, no comments, white space folded, at most 500 characters."""
+    causes: tuple[Cause, ...]
+    """Why it pins; empty when it leaves nothing behind."""
+    reads_only: bool
+    """It certainly changes nothing and locks nothing, as far as a text can show, on any server with the same data."""
+    reads_sequence: bool
+    """Its answer depends on what this backend did before: currval(), lastval()."""
+    moves_sequence: bool
+    """It may advance a sequence, and with it what currval() and lastval() say."""
+    ends_transaction: bool
+    """COMMIT, ROLLBACK, PREPARE TRANSACTION and their other names; not ROLLBACK TO."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Everything handed to one ``execute()``: its parts, and what they do together."""
+
+    parts: tuple[Part, ...]
+    """At least one; a text without any statement has a single part with the verb ``""``."""
+    causes: tuple[Cause, ...]
+    reads_only: bool
+    reads_sequence: bool
+    moves_sequence: bool
+    ends_transaction: bool
+    digest: str
+    """The parts' texts, joined."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dialect:
+    """How an engine, in one of its modes, reads a text. Compared by identity: the constants are all there are."""
+
+    engine: str
+    backslash: bool
+    """Whether a backslash escapes in plain string constants."""
+
+    POSTGRESQL: ClassVar[Dialect]
+    POSTGRESQL_BACKSLASH: ClassVar[Dialect]
+    """A server with ``standard_conforming_strings`` off."""
+
+
+Dialect.POSTGRESQL = Dialect("postgresql", backslash=False)
+Dialect.POSTGRESQL_BACKSLASH = Dialect("postgresql", backslash=True)
+
+
+def classify(text: str, dialect: Dialect = Dialect.POSTGRESQL) -> Statement:
+    """What `text` does to the session that runs it.
+
+    `text` is the template, before parameters are put in; ``%s``, ``%(name)s`` and ``$1`` are parameters. Never raises, and
+    takes time linear in the length. Results for texts up to 4 KB are kept, the last 2,000 of them.
+    """
+    if len(text) > CACHED_LENGTH:
+        return _classified(text, dialect)
+    return _cached(text, dialect)
+
+
+def _part(tokens: Tokens) -> Part:
+    found = sql_postgresql.judge(tokens)
+    return Part(
+        verb=found.verb,
+        # Tokens that cannot be believed may have quotes the wrong way round.
+        text=f"{found.verb} …" if tokens.odd else tokens.digest,
+        causes=tuple(Cause(Reason(reason), what) for reason, what in found.causes),
+        reads_only=found.reads_only,
+        reads_sequence=found.reads_sequence,
+        moves_sequence=found.moves_sequence,
+        ends_transaction=found.ends_transaction,
+    )
+
+
+def _classified(text: str, dialect: Dialect) -> Statement:
+    parts = tuple(_part(tokens) for tokens in statements(text, backslash=dialect.backslash)) or (_NOTHING,)
+    return Statement(
+        parts=parts,
+        causes=tuple(cause for part in parts for cause in part.causes),
+        reads_only=all(part.reads_only for part in parts),
+        reads_sequence=any(part.reads_sequence for part in parts),
+        moves_sequence=any(part.moves_sequence for part in parts),
+        ends_transaction=any(part.ends_transaction for part in parts),
+        digest="; ".join(part.text for part in parts),
+    )
+
+
+_NOTHING = Part(
+    verb="",
+    text="",
+    causes=(),
+    reads_only=True,
+    reads_sequence=False,
+    moves_sequence=False,
+    ends_transaction=False,
+)
+_cached = lru_cache(CACHED_TEXTS)(_classified)

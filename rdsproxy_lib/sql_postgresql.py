@@ -1,0 +1,382 @@
+"""The rules of PostgreSQL: what one statement does to its session. Data first, then the few verbs that need a look.
+
+Every verb is listed. One that is not is unknown, and pins.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from .sql_builtins import STATEFUL, WRITES
+from .sql_calls import Call, calls, cte_names, index_names, is_name, main_verb
+from .sql_lexer import STRING, Tokens
+
+# Verbs of one word that leave nothing behind and evaluate nothing.
+_FREE = {
+    "abort": "ABORT",
+    "analyse": "ANALYZE",
+    "analyze": "ANALYZE",
+    "begin": "BEGIN",
+    "checkpoint": "CHECKPOINT",
+    "close": "CLOSE",
+    "cluster": "CLUSTER",
+    "comment": "COMMENT",
+    "commit": "COMMIT",
+    "deallocate": "DEALLOCATE",
+    "end": "END",
+    "fetch": "FETCH",
+    "grant": "GRANT",
+    "import": "IMPORT FOREIGN SCHEMA",
+    "lock": "LOCK TABLE",
+    "move": "MOVE",
+    "notify": "NOTIFY",
+    "reassign": "REASSIGN OWNED",
+    "refresh": "REFRESH MATERIALIZED VIEW",
+    "reindex": "REINDEX",
+    "release": "RELEASE",
+    "revoke": "REVOKE",
+    "rollback": "ROLLBACK",
+    "savepoint": "SAVEPOINT",
+    "security": "SECURITY LABEL",
+    "show": "SHOW",
+    "start": "START TRANSACTION",
+    "truncate": "TRUNCATE TABLE",
+    "unlisten": "UNLISTEN",
+    "vacuum": "VACUUM",
+}
+# Verbs that always pin, with the reason.
+_PINS = {
+    "call": "UNKNOWN_ROUTINE",
+    "discard": "SETTING",
+    "do": "UNKNOWN_ROUTINE",
+    "listen": "LISTEN",
+    "load": "UNRESETTABLE",
+    "prepare": "PREPARED_STATEMENT",
+    "reset": "SETTING",
+}
+# Verbs that evaluate expressions, to be searched for calls.
+_QUERIES = {
+    "copy": "COPY",
+    "delete": "DELETE",
+    "execute": "EXECUTE",
+    "insert": "INSERT",
+    "merge": "MERGE",
+    "select": "SELECT",
+    "table": "TABLE",
+    "update": "UPDATE",
+    "values": "VALUES",
+}
+
+_OBJECTS = (
+    "access method",
+    "aggregate",
+    "cast",
+    "collation",
+    "conversion",
+    "database",
+    "default privileges",
+    "domain",
+    "event trigger",
+    "extension",
+    "foreign data wrapper",
+    "foreign table",
+    "function",
+    "group",
+    "index",
+    "language",
+    "large object",
+    "materialized view",
+    "operator class",
+    "operator family",
+    "operator",
+    "owned",
+    "policy",
+    "procedure",
+    "publication",
+    "role",
+    "routine",
+    "rule",
+    "schema",
+    "sequence",
+    "server",
+    "statistics",
+    "subscription",
+    "system",
+    "table",
+    "tablespace",
+    "text search configuration",
+    "text search dictionary",
+    "text search parser",
+    "text search template",
+    "transform",
+    "trigger",
+    "type",
+    "user mapping",
+    "user",
+    "view",
+)
+_OBJECT_WORDS = [(tuple(name.split()), name.upper()) for name in _OBJECTS]
+_QUALIFIERS = frozenset(
+    "or replace global local temp temporary unlogged unique trusted procedural constraint default recursive".split()
+)
+# DDL that evaluates the expressions in it. All other DDL only stores them.
+_EVALUATING_DDL = frozenset({"CREATE MATERIALIZED VIEW", "CREATE INDEX", "ALTER TABLE", "ALTER DOMAIN"})
+
+_TRUE = frozenset({"'t'", "'tr'", "'tru'", "'true'", "'y'", "'ye'", "'yes'", "'on'", "'1'"})
+_TEMPORARY = frozenset({"temp", "temporary"})
+_TEMP_SCHEMA = re.compile(r'"?pg_temp(?:_[0-9]+)?\Z')
+_NOT_READING = frozenset("insert update delete merge into share".split())
+_READING = frozenset({"SELECT", "VALUES", "TABLE"})
+_ENDING = frozenset({"COMMIT", "END", "ROLLBACK", "ABORT"})
+
+
+@dataclass(slots=True)
+class Finding:
+    """What the rules found in one statement; reasons by name."""
+
+    verb: str = ""
+    causes: dict[tuple[str, str], None] = field(default_factory=dict)  # an ordered set
+    reads_only: bool = False
+    reads_sequence: bool = False
+    moves_sequence: bool = False
+    ends_transaction: bool = False
+
+    def pin(self, reason: str, what: str) -> None:
+        self.causes[reason, what] = None
+
+
+def judge(tokens: Tokens) -> Finding:
+    """What `tokens`, one statement, does to its session."""
+    found = Finding()
+    start, explained = _past_explain(tokens)
+    _head(tokens, start, found)
+    if explained:
+        found.verb = "EXPLAIN"
+        found.ends_transaction = False
+    for token in tokens.words:
+        if "pg_temp" in token and _TEMP_SCHEMA.match(token):
+            found.pin("TEMP_TABLE", "pg_temp")
+    if tokens.odd:
+        found.pin("UNKNOWN_STATEMENT", tokens.odd)
+    if found.causes:
+        found.reads_only = False
+    return found
+
+
+def _past_explain(tokens: Tokens) -> tuple[int, bool]:
+    """Where the statement proper begins, and whether EXPLAIN stands before it."""
+    index = 0
+    explained = False
+    while tokens.at(index) == "explain":
+        explained = True
+        index += 1
+        if tokens.at(index) == "(" and tokens.at(index + 1) not in ("select", "with", "values", "table", "("):
+            index = tokens.closing(index) + 1
+        while tokens.at(index) in ("analyze", "analyse", "verbose"):
+            index += 1
+    return index, explained
+
+
+def _head(tokens: Tokens, start: int, found: Finding) -> None:
+    first = start
+    while tokens.at(first) == "(":
+        first += 1
+    word = tokens.at(first)
+    if first != start and word not in ("select", "with", "values", "table"):
+        found.pin("UNKNOWN_STATEMENT", "(")
+    elif word in _QUERIES or word == "with":
+        _query(tokens, first, word, found)
+    elif word in ("create", "alter", "drop"):
+        _ddl(tokens, first, word, found)
+    elif word == "set":
+        _set(tokens, first, found)
+    elif word == "declare":
+        _declare(tokens, first, found)
+    elif word in _FREE:
+        _free(tokens, first, word, found)
+    elif word in _PINS:
+        _pinning(tokens, first, word, found)
+    else:
+        found.verb = _shown(word).upper()
+        found.pin("UNKNOWN_STATEMENT", found.verb)
+
+
+def _shown(word: str) -> str:
+    """A word that begins no statement we know, fit for a message: constants are not."""
+    if not is_name(word) or not word.isprintable():
+        return "?"
+    return word[:30]
+
+
+def _free(tokens: Tokens, first: int, word: str, found: Finding) -> None:
+    found.verb = _FREE[word]
+    following = tokens.at(first + 1)
+    if word in ("commit", "rollback") and following == "prepared":
+        found.verb += " PREPARED"
+    if word in ("rollback", "abort"):
+        index = first + 2 if following in ("work", "transaction") else first + 1
+        if tokens.at(index) == "to":
+            found.verb = "ROLLBACK TO"
+    found.ends_transaction = found.verb in _ENDING
+    found.reads_only = word == "show"
+
+
+def _pinning(tokens: Tokens, first: int, word: str, found: Finding) -> None:
+    found.verb = word.upper()
+    following = tokens.at(first + 1)
+    if word == "prepare" and following == "transaction" and tokens.at(first + 2)[:1] == STRING:
+        found.verb = "PREPARE TRANSACTION"
+        found.ends_transaction = True
+        return
+    found.pin(_PINS[word], found.verb)
+    if word == "prepare":
+        # What EXECUTE will call is judged now: the text of EXECUTE does not show it.
+        start = first
+        while tokens.at(start) not in ("as", ""):
+            start = tokens.closing(start) + 1 if tokens.at(start) == "(" else start + 1
+        _search(tokens, start, found, cte_names(tokens))
+    elif word == "call":
+        found.moves_sequence = True
+        _search(tokens, first, found, set())
+    elif word == "do":
+        found.moves_sequence = True
+
+
+def _set(tokens: Tokens, first: int, found: Finding) -> None:
+    scope, following = tokens.at(first + 1), tokens.at(first + 2)
+    # A setting may be called "local" or "transaction": then "=", "." or TO follows.
+    if scope == "local" and is_name(following) and following not in ("to", "from"):
+        found.verb = "SET LOCAL"
+    elif scope == "transaction" and following in ("isolation", "read", "not", "deferrable", "snapshot"):
+        found.verb = "SET TRANSACTION"
+    elif scope == "constraints" and is_name(following) and following not in ("to", "from"):
+        found.verb = "SET CONSTRAINTS"
+    else:
+        found.verb = "SET"
+        found.pin("SETTING", "SET")
+
+
+def _declare(tokens: Tokens, first: int, found: Finding) -> None:
+    found.verb = "DECLARE"
+    index = first + 2  # the name may be any word
+    while tokens.at(index) not in ("for", ""):
+        if tokens.at(index) == "with" and tokens.at(index + 1) == "hold":
+            found.pin("HOLD_CURSOR", "DECLARE WITH HOLD")
+        index += 1
+    _search(tokens, index, found, cte_names(tokens))
+
+
+def _query(tokens: Tokens, first: int, word: str, found: Finding) -> None:
+    named = cte_names(tokens)
+    verb = main_verb(tokens, first, named) if word == "with" else word
+    found.verb = _QUERIES.get(verb, "SELECT")
+    reads = _search(tokens, first, found, named)
+    words = tokens.words
+    found.reads_only = (
+        found.verb in _READING and reads and not found.reads_sequence and _NOT_READING.isdisjoint(words)
+    )
+    if (
+        word == "execute"
+        or "insert" in words
+        or "merge" in words
+        or (word == "copy" and "from" in words)
+        or ("update" in words and "default" in words)
+    ):
+        found.moves_sequence = True
+
+
+def _ddl(tokens: Tokens, first: int, word: str, found: Finding) -> None:
+    index = first + 1
+    temporary = False
+    object_name = ""
+    while not (object_name := _object(tokens, index)) and tokens.at(index) in _QUALIFIERS:
+        temporary = temporary or tokens.at(index) in _TEMPORARY
+        index += 1
+    if not object_name:
+        found.verb = word.upper()
+        found.pin("UNKNOWN_STATEMENT", f"{found.verb} {_shown(tokens.at(index)).upper()}")
+        return
+    found.verb = f"{word.upper()} {object_name}"
+    if found.verb in ("CREATE TABLE", "CREATE FOREIGN TABLE"):
+        _create_table(tokens, index, temporary, found)
+    elif word == "create" and temporary:
+        found.pin("TEMP_TABLE", f"CREATE TEMP {object_name}")
+    elif found.verb == "CREATE SCHEMA":
+        if not _TEMPORARY.isdisjoint(tokens.words):
+            found.pin("TEMP_TABLE", "CREATE SCHEMA with a temporary element")
+    elif found.verb in _EVALUATING_DDL:
+        named = index_names(tokens, index) if object_name == "INDEX" else set()
+        _search(tokens, index, found, named | cte_names(tokens))
+        if found.verb == "ALTER TABLE":
+            found.moves_sequence = True  # a new serial or identity column fills the rows there are
+
+
+def _object(tokens: Tokens, index: int) -> str:
+    for words, name in _OBJECT_WORDS:
+        if tokens.at(index) == words[0] and all(tokens.at(index + n) == word for n, word in enumerate(words)):
+            return name
+    return ""
+
+
+def _create_table(tokens: Tokens, first: int, temporary: bool, found: Finding) -> None:
+    """Search the query of CREATE TABLE AS and the bounds of a partition; defaults and checks are only stored."""
+    index = first
+    dropped = False
+    while (word := tokens.at(index)) not in ("as", ""):
+        if word == "(":
+            index = tokens.closing(index)
+        elif word == "on" and tokens.at(index + 1) == "commit" and tokens.at(index + 2) == "drop":
+            dropped = True
+        elif word == "for" and tokens.at(index + 1) == "values":
+            _search(tokens, index, found, set())
+        index += 1
+    if word == "as":
+        found.verb = "CREATE TABLE AS"
+        _search(tokens, index, found, cte_names(tokens))
+    if temporary and not dropped:
+        found.pin("TEMP_TABLE", "CREATE TEMP TABLE")
+
+
+def _search(tokens: Tokens, start: int, found: Finding, named: set[int]) -> bool:
+    """Judge every call and INTO after `start`. Whether all of it only reads is returned."""
+    reads = True
+    for call in calls(tokens, start, named, found.verb):
+        name = call.builtin
+        if not name:
+            reads = False
+            found.pin("UNKNOWN_ROUTINE", f"{call.name}()")
+            found.moves_sequence = True
+        elif reason := STATEFUL.get(name):
+            reads = False
+            if name != "set_config" or not _is_local(tokens, call):
+                found.pin(reason, f"{name}()")
+        elif name in WRITES:
+            reads = False
+            found.reads_sequence = found.reads_sequence or name in ("currval", "lastval")
+            found.moves_sequence = found.moves_sequence or name in ("nextval", "setval")
+    if "into" in tokens.words and not _TEMPORARY.isdisjoint(tokens.words):
+        for index, word in enumerate(tokens.tokens):
+            if word == "into" and tokens.at(index - 1) not in ("insert", "merge"):
+                scope = index + (2 if tokens.at(index + 1) in ("local", "global") else 1)
+                if tokens.at(scope) in _TEMPORARY:
+                    found.pin("TEMP_TABLE", "SELECT INTO TEMP")
+    return reads
+
+
+def _is_local(tokens: Tokens, call: Call) -> bool:
+    """Whether the third and last argument of this set_config() is a constant that says true."""
+    closing = tokens.closing(call.opening)
+    index, commas, argument = call.opening + 1, 0, 0
+    while index < closing:
+        word = tokens.at(index)
+        if word in ("(", "["):
+            index = tokens.closing(index) if word == "(" else index
+        elif word == ",":
+            commas += 1
+            argument = index + 1
+        index += 1
+    value = tokens.tokens[argument:closing]
+    if value[1:] in (["::", "bool"], ["::", "boolean"]):
+        value = value[:1]
+    return commas == 2 and len(value) == 1 and (value[0] == "true" or value[0].lower() in _TRUE)

@@ -1,0 +1,136 @@
+"""Fixtures every test may use: servers, a fresh database, a relay; and the checks that hold for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from tests.servers import APP_USER, PostgresServer, TcpRelay
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+SERVERS: dict[str, Callable[[], PostgresServer]] = {
+    "postgresql-15": lambda: PostgresServer("15", tls=True),
+    "postgresql-18": lambda: PostgresServer("18"),
+}
+# These fixtures are parametrised over SERVERS; a test that reaches one of them needs a server.
+SERVER_FIXTURES = ("server", "private_server")
+
+hypothesis.settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=5_000)
+hypothesis.settings.load_profile("tests")
+
+
+# Servers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def _running_servers() -> Iterator[dict[str, PostgresServer]]:
+    running: dict[str, PostgresServer] = {}
+    yield running
+    for server in running.values():
+        server.close()
+
+
+@pytest.fixture(scope="session", params=list(SERVERS))
+def server(request: pytest.FixtureRequest, _running_servers: dict[str, PostgresServer]) -> PostgresServer:
+    """Each server in turn, started when first asked for and shared by all tests: leave it as it is."""
+    if request.param not in _running_servers:
+        _running_servers[request.param] = SERVERS[request.param]().start()
+    return _running_servers[request.param]
+
+
+@pytest.fixture(params=list(SERVERS))
+def private_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """Each server in turn, for this test alone: to stop, kill, freeze and reconfigure."""
+    with SERVERS[request.param]() as server:
+        yield server
+
+
+_database_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def database(server: PostgresServer) -> Iterator[str]:
+    """The name of an empty database on `server` that belongs to the user `app` and to this test alone."""
+    name = f"test_{next(_database_numbers)}"
+    with server.admin() as admin:
+        admin.execute(f"create database {name} owner {APP_USER}")
+    yield name
+    with server.admin() as admin:
+        admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def dsn(server: PostgresServer, database: str) -> str:
+    """A libpq string for the user `app` on this test's database."""
+    return server.dsn(dbname=database)
+
+
+@pytest.fixture
+def url(server: PostgresServer, database: str) -> str:
+    """A URL for the user `app` on this test's database."""
+    return server.url(dbname=database)
+
+
+@pytest.fixture
+def relay(server: PostgresServer) -> Iterator[TcpRelay]:
+    """A relay in front of `server`; connect with `server.dsn(dbname=database, port=relay.port)`."""
+    with TcpRelay(server.host, server.port) as relay:
+        yield relay
+
+
+# Checks that hold for every test ----------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [each for each in threading.enumerate() if each not in before and not each.daemon]
+    for each in left:
+        each.join(timeout=1.0)
+    names = [each.name for each in left if each.is_alive()]
+    assert not names, f"the test left threads running: {names}"
+
+
+# The session ------------------------------------------------------------------------------------------------
+
+
+def pytest_configure() -> None:
+    """Forget what the developer's shell tells drivers and our options: the tests say all of it."""
+    for name in list(os.environ):
+        if name.startswith(("PG", "MYSQL_", "RDSPROXY_", "AWS_")):
+            del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server, and note which one for the summary."""
+    for item in items:
+        used = set(SERVER_FIXTURES).intersection(getattr(item, "fixturenames", ()))
+        if used:
+            item.add_marker(pytest.mark.server)
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        for name in {parameters[fixture] for fixture in used if fixture in parameters}:
+            item.user_properties.append(("server", name))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> Iterator[None]:
+    """Say last how many tests ran on each server."""
+    yield
+    ran: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "call" and report.outcome != "skipped":
+                ran.update([value for name, value in report.user_properties if name == "server"] or ["none"])
+    counts = [f"{name} {ran[name]} tests" for name in SERVERS]
+    terminalreporter.write_line(f"servers: {', '.join(counts)}, without a server {ran['none']} tests")
