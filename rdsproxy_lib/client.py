@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Looked up in every exchange; an attribute of an Enum class costs as much as a lock.
+_NEED, _ENDED = Event.NEED, Event.ENDED
+_BORROWED, _SESSION_LOST = Hold.BORROWED, Hold.SESSION_LOST
+_NO_TX, _TX_UNKNOWN = Tx.NONE, Tx.UNKNOWN
+
 CANCEL_SECONDS = 5.0
 """How long a backend waits for a cancel request under way before it is closed instead of lent again."""
 
@@ -169,7 +174,7 @@ class Client:
     def _borrow(self, statement: Statement | None) -> Any:
         session = self.session
         try:
-            session.step(Event.NEED)
+            session.step(_NEED)
         except IllegalMove as move:
             raise self.illegal(move.hold) from None
         pool = self.pool
@@ -186,7 +191,7 @@ class Client:
             else:
                 backend = pool.borrow(self.login, self._home.options.connection_borrow_timeout, self._owner)
         except BaseException:
-            session.step(Event.ENDED)
+            session.step(_ENDED)
             raise
         self.backend = backend
         self.backend_id = backend.identity
@@ -229,39 +234,37 @@ class Client:
 
     # -- step 6 and 7: after it
 
-    def settle(self) -> None:
-        """An exchange is over: give the backend back unless a transaction or a pin keeps it.
+    def settle(self, tx: Tx) -> None:
+        """An exchange is over and the server says `tx`: give the backend back unless a transaction or a pin keeps it.
 
         The face calls it only where no stream or pipeline is open.
         """
-        backend = self.backend
         session = self.session
         if self._idle_timeout:
             self._last_used = time.monotonic()
-        tx = self.engine.tx(backend)
-        if tx is Tx.NONE:
-            if session.hold is Hold.BORROWED:
-                session.step(Event.ENDED)
-                self._give_back(backend)
-        elif tx is Tx.UNKNOWN and session.hold is Hold.BORROWED:
+        if session.hold is not _BORROWED:
+            return
+        backend = self.backend
+        if tx is _NO_TX:
+            session.step(_ENDED)
+            self._part(backend)
+            if backend.cancelling or backend.cancelled or backend.needs_reset:
+                self._clean(backend)
+            else:
+                self.pool.give_back(backend)
+        elif tx is _TX_UNKNOWN:
             # An exchange was left half-way, by an error of the driver or an interrupt: nothing may be concluded.
             session.step(Event.FAULT_OPEN)
             self._part(backend)
             self.pool.discard(backend)
 
     def _part(self, backend: Backend) -> None:
-        # Detached first, looked at second: `cancel_gate` counts first and looks at `self.backend` second, so at
-        # least one of the two sees the other.
+        # Detached first, looked at second: `cancel` counts first and looks at `self.backend` second, so at least
+        # one of the two sees the other.
         self.backend = None
-        self.session.last_serial = backend.serial
-        self.session.last_lend = backend.lend
-
-    def _give_back(self, backend: Any) -> None:
-        self._part(backend)
-        if backend.cancelling or backend.cancelled or backend.needs_reset:
-            self._clean(backend)
-        else:
-            self.pool.give_back(backend)
+        session = self.session
+        session.last_serial = backend.serial
+        session.last_lend = backend.lend
 
     def _clean(self, backend: Any) -> None:
         """Make a backend fit for the next borrower, or close it. Never raises: the session's work is done."""
@@ -300,13 +303,12 @@ class Client:
 
     def failed(
         self,
-        error: BaseException,
         *,
         tx_open: bool,
         may_have_committed: bool,
         is_over: bool,
         statement: Statement | None,
-    ) -> BaseException | None:
+    ) -> Exception | None:
         """An exchange raised: what is to be raised instead, or None to let the error pass.
 
         `tx_open`: a transaction was open, or was to be opened by this exchange. `may_have_committed`: it held a
@@ -341,9 +343,7 @@ class Client:
         session.step(Event.FAULT_OPEN if tx_open and not is_over else Event.FAULT_IDLE)
         self._part(backend)
         self.pool.discard(backend)
-        if kind is None or not isinstance(error, Exception):
-            return None
-        return self.engine.error(kind, text)
+        return None if kind is None else self.engine.error(kind, text)
 
     def rolled_back(self) -> None:
         """A lost transaction was acknowledged: the session goes on."""

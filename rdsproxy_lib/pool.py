@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
+from threading import get_ident
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -140,7 +141,7 @@ class Waiter:
     def __init__(self, login: object, since: float) -> None:
         self.login = login
         self.since = since
-        self.thread = threading.get_ident()
+        self.thread = get_ident()
         self.gate = threading.Lock()
         self.gate.acquire()
         self.gift: Backend | None = None
@@ -185,8 +186,8 @@ class Pool:
         lifetime: float = 86400.0,
     ) -> None:
         self._opener = opener
-        self.limit = limit
         self._idle_percent = idle_percent
+        self._set_limit(limit)
         self._pinned_percent = pinned_percent
         self._lifetime = lifetime
         self._serial = 0
@@ -196,6 +197,11 @@ class Pool:
         self.reclaim: Callable[[], None] | None = None
         """Called by whoever has to wait, to take back what idle client connections hold."""
         self._forget()
+
+    def _set_limit(self, limit: int) -> None:
+        self.limit = limit
+        """The budget: how many backends may be open at once."""
+        self._max_idle = limit * self._idle_percent // 100
 
     def _forget(self) -> None:
         """Start with nothing: at construction, and in a forked child."""
@@ -207,6 +213,7 @@ class Pool:
         self._idle: list[Backend] = []  # the last one is lent next
         self._waiters: deque[Waiter] = deque()
         self._dropped: deque[Backend] = deque()  # filled by finalisers, which may take no lock
+        self._is_over_limit = False
         self._retry_at = 0.0
         self._retry_delay = FIRST_RETRY
         self._connect_error: BaseException | None = None
@@ -221,27 +228,39 @@ class Pool:
         `timeout` is in seconds; 0 takes an idle one or fails, without opening any. Raises BorrowTimeout (as the
         driver's class), ProxyClosed, or the driver's own error where the server refused for good.
         """
-        started = time.monotonic()
+        now = started = time.monotonic()
         while True:
-            closing: list[Backend] = []
+            closing: list[Backend] | None = None
             with self._lock:
-                self._check_open_locked()
+                if self._closed:
+                    raise self._closed_error()
                 if self._dropped:
                     closing = self._decide_locked(started)
-                backend = None if self._waiters else self._take_idle_locked(login, started, closing)
+                if self._waiters:
+                    backend = None
+                elif (idle := self._idle) and (backend := idle[-1]).login is login and now < backend.expires_at:
+                    idle.pop()
+                    self.counters.borrows += 1
+                else:
+                    closing = closing or []
+                    backend = self._take_idle_locked(login, now, closing)
             if closing:
                 self._close_all(closing)
             if backend is None:
                 backend = self._wait(login, started, started + timeout)
-            idle_for = time.monotonic() - backend.idle_since if backend.idle_since else 0.0
-            if not backend.idle_since or self._opener.is_alive(backend, idle_for):
+                now = time.monotonic()
+            if not backend.idle_since or self._opener.is_alive(backend, now - backend.idle_since):
                 break
             self.discard(backend)
-        self._lend(backend, owner)
+        backend.owner = owner
+        backend.lend += 1
+        backend.thread = get_ident()
+        backend.borrowed_at = now
         return backend
 
     def borrow_again(self, login: object, serial: int, lend: int, owner: object = None) -> Backend | None:
         """That very backend, if it is idle and nobody had it since its lend number `lend`; else None."""
+        now = time.monotonic()
         with self._lock:
             self._check_open_locked()
             for backend in self._idle:
@@ -250,17 +269,14 @@ class Pool:
                     break
             else:
                 return None
-        if not self._opener.is_alive(backend, time.monotonic() - backend.idle_since):
+        if not self._opener.is_alive(backend, now - backend.idle_since):
             self.discard(backend)
             return None
-        self._lend(backend, owner)
-        return backend
-
-    def _lend(self, backend: Backend, owner: object) -> None:
         backend.owner = owner
         backend.lend += 1
-        backend.thread = threading.get_ident()
-        backend.borrowed_at = time.monotonic()
+        backend.thread = get_ident()
+        backend.borrowed_at = now
+        return backend
 
     def _take_idle_locked(self, login: object, now: float, closing: list[Backend]) -> Backend | None:
         """The idle backend of this login that was used last; expired ones met on the way go to `closing`."""
@@ -407,16 +423,17 @@ class Pool:
     def give_back(self, backend: Backend) -> None:
         """Take back a backend that is clean: to whoever waits for one, else idle."""
         closing: Iterable[Backend] = ()
+        backend.owner = None
+        backend.pinned = False
+        now = backend.idle_since = time.monotonic()
         with self._lock:
-            backend.owner = None
-            backend.pinned = False
-            now = backend.idle_since = time.monotonic()
-            if self._closed or now >= backend.expires_at or len(self._all) > self.limit:
+            if now >= backend.expires_at or self._closed or self._is_over_limit:
                 self._all.discard(backend)
+                self._is_over_limit = len(self._all) > self.limit
                 closing = (backend, *self._decide_locked(now))
             else:
                 self._idle.append(backend)
-                if self._waiters or self._dropped or len(self._idle) > self.max_idle:
+                if self._waiters or self._dropped or len(self._idle) > self._max_idle:
                     closing = self._decide_locked(now)
         if closing:
             self._close_all(closing)
@@ -478,7 +495,7 @@ class Pool:
                 continue
             self._waiters.remove(waiter)
             waiter.wake()
-        while len(self._idle) > self.max_idle and now - self._idle[0].idle_since >= SURPLUS_IDLE_SECONDS:
+        while len(self._idle) > self._max_idle and now - self._idle[0].idle_since >= SURPLUS_IDLE_SECONDS:
             closing.append(self._idle.pop(0))
             self._all.discard(closing[-1])
         return closing
@@ -503,14 +520,12 @@ class Pool:
         self._all.discard(closing[-1])
         return True
 
-    @property
-    def max_idle(self) -> int:
-        """How many may stay idle for long."""
-        return self.limit * self._idle_percent // 100
-
     def _check_open_locked(self) -> None:
         if self._closed:
-            raise self._opener.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
+            raise self._closed_error()
+
+    def _closed_error(self) -> Exception:
+        return self._opener.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
 
     def _check_deadlock_locked(self, now: float) -> None:
         """Raise at once where every holder waits in this very queue: none of them can ever be served."""
@@ -551,7 +566,8 @@ class Pool:
     def resize(self, limit: int) -> None:
         """Change the cap; backends over it are closed as they come back."""
         with self._lock:
-            self.limit = limit
+            self._set_limit(limit)
+            self._is_over_limit = len(self._all) > limit
             closing = self._decide_locked(time.monotonic())
         self._close_all(closing)
 

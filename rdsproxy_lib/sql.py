@@ -1,10 +1,11 @@
 """What a statement leaves behind on the server session: ``classify(text) -> Statement``.
 
-Read before the parameters go in, so that neither cache nor log ever holds a value. What is not known to be harmless
-pins. Not seen, because no text shows it: what triggers, views, rules, policies, column defaults, casts, operators,
-domains and index expressions call; a function called in attribute notation, ``row.f``, which looks like a column; a
-function of the user's that shadows a built-in one through ``search_path``; a table made in the temporary schema because
-``search_path`` begins with it; what the script of CREATE EXTENSION does.
+Read before the parameters go in, so that neither cache nor log ever holds a value. What is not known to be
+harmless pins. Not seen, because no text shows it: what triggers, views, rules, policies, column defaults,
+casts, operators, domains and index expressions call; a function called in attribute notation, ``row.f``,
+which looks like a column; a function of the user's that shadows a built-in one through ``search_path``; a
+table made in the temporary schema because ``search_path`` begins with it; what the script of CREATE
+EXTENSION does.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Reason(Enum):
     UNKNOWN_STATEMENT = "UNKNOWN_STATEMENT"
     """A statement this library does not know, or whose text can be read in two ways."""
     UNRESETTABLE = "UNRESETTABLE"
-    """State that no command takes back: setseed, LOAD, replication slots. The backend is closed afterwards."""
+    """State no command takes back: setseed, LOAD, replication slots. The backend is closed afterwards."""
     RAW_ACCESS = "RAW_ACCESS"
     """The driver's connection was used past its public methods."""
     MANUAL = "MANUAL"
@@ -73,7 +74,7 @@ class Part:
     causes: tuple[Cause, ...]
     """Why it pins; empty when it leaves nothing behind."""
     reads_only: bool
-    """It certainly changes nothing and locks nothing, as far as a text can show, on any server with the same data."""
+    """It changes and locks nothing, as far as a text can show: it may be sent twice, or to a replica."""
     reads_sequence: bool
     """Its answer depends on what this backend did before: currval(), lastval()."""
     moves_sequence: bool
@@ -99,7 +100,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dialect:
-    """How an engine, in one of its modes, reads a text. Compared by identity: the constants are all there are."""
+    """How an engine, in one of its modes, reads a text. The constants are all there are."""
 
     engine: str
     backslash: bool
@@ -117,8 +118,8 @@ Dialect.POSTGRESQL_BACKSLASH = Dialect("postgresql", backslash=True)
 def classify(text: str, dialect: Dialect = Dialect.POSTGRESQL) -> Statement:
     """What `text` does to the session that runs it.
 
-    `text` is the template, before parameters are put in; ``%s``, ``%(name)s`` and ``$1`` are parameters. Never raises, and
-    takes time linear in the length. Results for texts up to 4 KB are kept, the last 2,000 of them.
+    `text` is the template, before parameters are put in; ``%s``, ``%(name)s`` and ``$1`` are parameters. Never
+    raises, and takes time linear in the length. Results for texts up to 4 KB are kept, the last 2,000 of them.
     """
     if len(text) > CACHED_LENGTH:
         return _classified(text, dialect)

@@ -1,18 +1,25 @@
-"""Functions of PostgreSQL that leave nothing behind on a server session. Data, not code.
+"""Functions of PostgreSQL that leave nothing behind on a server session, and its keywords. Data, not code.
 
-Made from ``pg_proc`` of PostgreSQL 15 and 18 (``tests/unit/test_sql_catalog.py`` compares it with both): everything a
-person may call, without handlers, trigger functions, input and output functions and the insides of aggregates. Gone
-through by hand, every volatile one by name. Left out, so that they pin: whatever sets something for the session
-(``set_config``, ``setseed``), whatever runs SQL text or whole tables (``query_to_xml``, ``ts_stat``, ``ts_rewrite``,
-``table_to_xml``), whatever holds a resource past the transaction (advisory locks, replication slots, backups), and whatever
-only ``pg_upgrade`` and extension scripts use.
+Made from ``pg_proc`` of PostgreSQL 15 and 18 (``tests/unit/test_sql_catalog.py`` compares it with both):
+everything a person may call, without handlers, trigger functions, input and output functions and the
+insides of aggregates. Gone through by hand, every volatile one by name. Left out, so that they pin:
+whatever sets something for the session (``set_config``, ``setseed``), whatever runs SQL text or whole
+tables (``query_to_xml``, ``ts_stat``, ``ts_rewrite``, ``table_to_xml``), whatever holds a resource past the
+transaction (advisory locks, replication slots, backups), and whatever only ``pg_upgrade`` and extension
+scripts use.
 """
 
 from __future__ import annotations
 
-# Asked of a replica, or asked twice, these give another answer or do something twice: never free to be moved or resent.
-# Among them: what only a primary answers (pg_current_wal_lsn) and what depends on this backend's past (currval).
-WRITES = frozenset(
+
+def names(text: str) -> frozenset[str]:
+    """The words of `text`."""
+    return frozenset(text.split())
+
+
+# Asked of a replica, or asked twice, these give another answer or do something twice: never to be moved or
+# sent again. Among them: what only a primary answers (pg_current_wal_lsn), and currval.
+WRITES = names(
     """
     brin_desummarize_range brin_summarize_new_values brin_summarize_range currval gin_clean_pending_list
     lastval lo_close lo_creat lo_create lo_export lo_from_bytea lo_get lo_import lo_lseek lo_lseek64
@@ -29,11 +36,11 @@ WRITES = frozenset(
     pg_stat_reset_subscription_stats pg_switch_wal pg_sync_replication_slots pg_terminate_backend
     pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared pg_wal_replay_pause pg_wal_replay_resume
     pg_walfile_name pg_walfile_name_offset setval txid_current
-    """.split()
+    """
 )
 
 # Volatile by the catalogue, and only reading or waiting all the same.
-VOLATILE_READS = frozenset(
+VOLATILE_READS = names(
     """
     array_sample array_shuffle clock_timestamp current_query gen_random_uuid pg_available_wal_summaries
     pg_blocking_pids pg_collation_actual_version pg_control_checkpoint pg_control_init pg_control_recovery
@@ -59,10 +66,12 @@ VOLATILE_READS = frozenset(
     pg_total_relation_size pg_wal_summary_contents pg_xact_commit_timestamp
     pg_xact_commit_timestamp_origin pg_xact_status random random_normal timeofday txid_status uuidv4
     uuidv7
-    """.split()
+    """
 )
 
-_STATISTICS = """
+_STATISTICS = names(
+    """
+)
     activity analyze_count archiver autoanalyze_count autovacuum_count backend_activity
     backend_activity_start backend_client_addr backend_client_port backend_dbid backend_idset backend_pid
     backend_start backend_subxact backend_userid backend_wait_event backend_wait_event_type
@@ -87,8 +96,11 @@ _STATISTICS = """
     tuples_fetched tuples_hot_updated tuples_inserted tuples_newpage_updated tuples_returned
     tuples_updated vacuum_count wal wal_receiver wal_senders
     """
+)
 
-_STABLE = """
+_STABLE = names(
+    """
+)
     abbrev abs aclcontains acldefault aclexplode acos acosd acosh age any_value area array_agg
     array_append array_cat array_dims array_fill array_length array_lower array_ndims array_position
     array_positions array_prepend array_remove array_replace array_reverse array_sort array_to_json
@@ -179,43 +191,40 @@ _STABLE = """
     websearch_to_tsquery width width_bucket xid xml xml_is_well_formed xml_is_well_formed_content
     xml_is_well_formed_document xmlagg xmlcomment xmlconcat2 xmlexists xmltext xpath xpath_exists
     """
-
-# What grammar calls functions although no catalogue lists them. Quoted or qualified they are ordinary names.
-KEYWORD_FUNCTIONS = frozenset(
-    """
-    bigint bit boolean char character coalesce current_date current_time current_timestamp dec decimal exists
-    extract float greatest grouping int integer interval json json_array json_arrayagg json_exists json_object
-    json_objectagg json_query json_scalar json_serialize json_table json_value least localtime localtimestamp
-    merge_action national nchar normalize nullif numeric overlay position precision real row setof smallint substring time
-    timestamp treat trim values varchar xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces
-    xmlparse xmlpi xmlroot xmlserialize xmltable
-    """.split()
 )
 
-BUILTINS = WRITES | VOLATILE_READS | frozenset(_STABLE.split()) | {f"pg_stat_get_{name}" for name in _STATISTICS.split()}
+# What grammar calls functions although no catalogue lists them. Quoted or qualified they are ordinary names.
+KEYWORD_FUNCTIONS = names(
+    """
+    bigint bit boolean char character coalesce current_date current_time current_timestamp dec decimal
+    exists extract float greatest grouping int integer interval json json_array json_arrayagg
+    json_exists json_object json_objectagg json_query json_scalar json_serialize json_table json_value
+    least localtime localtimestamp merge_action national nchar normalize nullif numeric overlay position
+    precision real row setof smallint substring time timestamp treat trim values varchar xmlattributes
+    xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
+    """
+)
+
+BUILTINS = WRITES | VOLATILE_READS | _STABLE | {f"pg_stat_get_{name}" for name in _STATISTICS}
 
 # Functions of pg_catalog that leave state behind, with the name of the `sql.Reason`.
+_LOCKS = names("pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared")
+_UNRESETTABLE = names(
+    """
+    setseed pg_create_logical_replication_slot pg_create_physical_replication_slot
+    pg_copy_logical_replication_slot pg_copy_physical_replication_slot pg_backup_start pg_start_backup
+    pg_replication_origin_session_setup pg_logical_slot_get_changes pg_logical_slot_get_binary_changes
+    pg_logical_slot_peek_changes pg_logical_slot_peek_binary_changes
+    """
+)
 STATEFUL = {
     "set_config": "SETTING",
-    **dict.fromkeys(
-        """
-    pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
-        """.split(),
-        "ADVISORY_LOCK",
-    ),
-    **dict.fromkeys(
-        """
-    setseed pg_create_logical_replication_slot pg_create_physical_replication_slot pg_copy_logical_replication_slot
-    pg_copy_physical_replication_slot pg_backup_start pg_start_backup pg_replication_origin_session_setup
-    pg_logical_slot_get_changes pg_logical_slot_get_binary_changes pg_logical_slot_peek_changes
-    pg_logical_slot_peek_binary_changes
-        """.split(),
-        "UNRESETTABLE",
-    ),
+    **dict.fromkeys(_LOCKS, "ADVISORY_LOCK"),
+    **dict.fromkeys(_UNRESETTABLE, "UNRESETTABLE"),
 }
 
 # Keywords of PostgreSQL 18, a superset of those before it. RESERVED ones are never the name of a function.
-RESERVED = frozenset(
+RESERVED = names(
     """
     all analyse analyze and any array as asc asymmetric both case cast check collate column constraint
     create current_catalog current_date current_role current_time current_timestamp current_user default
@@ -223,10 +232,10 @@ RESERVED = frozenset(
     initially intersect into lateral leading limit localtime localtimestamp not null offset on only or
     order placing primary references returning select session_user some symmetric table then to trailing
     true union unique user using variadic when where window with
-    """.split()
+    """
 )
 
-KEYWORDS = RESERVED | frozenset(
+KEYWORDS = RESERVED | names(
     """
     abort absent absolute access action add admin after aggregate also alter always asensitive assertion
     assignment at atomic attach attribute authorization backward before begin between bigint binary bit
@@ -261,5 +270,5 @@ KEYWORDS = RESERVED | frozenset(
     validate validator value values varchar varying verbose version view views virtual volatile whitespace
     within without work wrapper write xml xmlattributes xmlconcat xmlelement xmlexists xmlforest
     xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable year yes zone
-    """.split()
+    """
 )

@@ -1,20 +1,20 @@
 """Which of the names before a ``(`` are calls of functions. PostgreSQL's grammar; pure.
 
-The rule errs towards calling it a call. A name before a parenthesis is no call only where the grammar has no room for an
-expression: after an operand (an alias with a column list, a type with a modifier), after a word that introduces a
-relation or a type, and in the few constructions listed by name.
+The rule errs towards calling it a call. A name before a parenthesis is no call only where the grammar has
+no room for an expression: after an operand (an alias with a column list, a type with a modifier), after a
+word that introduces a relation or a type, and in the few constructions listed by name.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .sql_builtins import BUILTINS, KEYWORD_FUNCTIONS, KEYWORDS, RESERVED, STATEFUL
+from .sql_builtins import BUILTINS, KEYWORD_FUNCTIONS, KEYWORDS, RESERVED, STATEFUL, names
 from .sql_lexer import PARAMETER, Tokens
 
 # After these comes the name of a relation, a type, an alias or a prepared statement, never an expression.
-_INTRODUCERS = frozenset(
-    "as :: into table exists references copy view recursive execute type of column ordinality constraint".split()
+_INTRODUCERS = names(
+    "as :: into table exists references copy view recursive execute type of column ordinality constraint"
 )
 # Words that are no function unless quoted, and what stands before them when they are grammar.
 _GRAMMAR = {
@@ -33,14 +33,14 @@ _GRAMMAR = {
 }
 _NEVER_CALLED = RESERVED | {"between", "inout", "none", "out", "precision", "setof"}
 # Words that are no reserved ones and after which an expression may begin.
-_LEADS = frozenset(
-    "between by content document escape first groups ilike join key like name next overlaps passing path range ref rows "
-    "tablesample value version zone".split()
+_LEADS = names(
+    "between by content document escape first groups ilike join key like name next overlaps passing path "
+    "range ref rows tablesample value version zone"
 )
-_CLAUSES = frozenset("select from where having order window limit offset union on set values returning".split())
+_CLAUSES = names("select from where having order window limit offset union on set values returning")
 _GROUPING_REACH = 200  # tokens looked back at; a longer list pins
 _KNOWN = BUILTINS | STATEFUL.keys()
-_MAIN_VERBS = frozenset("select insert update delete merge values table".split())
+_MAIN_VERBS = names("select insert update delete merge values table")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +143,10 @@ def calls(tokens: Tokens, start: int, named: set[int], verb: str) -> list[Call]:
                 builtin = plain
         elif len(parts) == 2 and parts[0] in ("pg_catalog", '"pg_catalog') and plain in _KNOWN:
             builtin = plain
-        if not builtin and words[first - 1] != "." and (
-            opening - 1 in named or not _may_be_call(tokens, first, opening, verb, grouped)
+        if (
+            not builtin
+            and words[first - 1] != "."
+            and (opening - 1 in named or not _may_be_call(tokens, first, opening, verb, grouped))
         ):
             continue
         found.append(Call(_shown(parts), builtin, opening))
@@ -188,7 +190,7 @@ def _is_followed_by_expression(tokens: Tokens, closing: int) -> bool:
 
 
 def _is_grammar(tokens: Tokens, opening: int, verb: str, grouped: set[int]) -> bool:
-    """Whether the unquoted word before `opening`, itself after a keyword or an operator, is part of the grammar here."""
+    """Whether the unquoted word before `opening`, itself after a keyword, belongs to the grammar here."""
     word, before, earlier = tokens.at(opening - 1), tokens.at(opening - 2), tokens.at(opening - 3)
     if word in ("range", "list", "hash"):
         return before == "by" and earlier == "partition" and verb == "CREATE TABLE"

@@ -1,8 +1,9 @@
 """The tokens of a text, statement by statement, as PostgreSQL's own scanner (``scan.l``) would cut them.
 
-The text is a template: parameters have not been put in. A reader of such a text cannot know which cursor class it is
-for, so ``%s`` may be a placeholder or, for a raw cursor, the operator ``%`` and a column ``s``. Where the two readings
-would cut the text differently, the statement is marked ``odd`` and its tokens are not to be believed.
+The text is a template: parameters have not been put in. A reader of such a text cannot know which cursor
+class it is for, so ``%s`` may be a placeholder or, for a raw cursor, the operator ``%`` and a column ``s``.
+Where the two readings would cut the text differently, the statement is marked ``odd`` and its tokens are
+not to be believed.
 
 A token is a string, and its first character tells its kind:
 
@@ -19,6 +20,8 @@ the rest   one operator or punctuation character, ``::`` or ``%%``
 from __future__ import annotations
 
 import re
+
+from .sql_builtins import names
 
 DIGEST_LIMIT = 500
 
@@ -93,7 +96,7 @@ def _comment_end(text: str, start: int) -> int:
 
 
 def _escaped_end(text: str, start: int) -> int:
-    """End of a string with backslash escapes whose body begins at `start`; such a string goes on after a line break."""
+    """End of a string with backslash escapes and its body at `start`; it goes on after a line break."""
     while True:
         for found in _ESCAPE_OR_QUOTE.finditer(text, start):
             if found[0] == "'":
@@ -121,18 +124,18 @@ def _end_of(text: str, opener: str, start: int) -> int:
     return len(text) if end < 0 else end + len(opener)
 
 
-# In `BEGIN ATOMIC … END` a CASE opens something that END closes, but both words may also be labels. Counting a label
-# as an opening would swallow the statements behind it, so only these come before a CASE that is counted.
-_BEFORE_CASE = frozenset(
-    "( , [ = < > + - / % | & ^ ~ ! @ # select when then else and or not where on having by return like ilike between "
-    "from limit offset case distinct all returning values using".split()
+# In `BEGIN ATOMIC … END` a CASE opens something that END closes, but both words may also be labels. Counting
+# a label as an opening would swallow the statements behind it: only after these a CASE is counted.
+_BEFORE_CASE = names(
+    "( , [ = < > + - / % | & ^ ~ ! @ # select when then else and or not where on having by return like ilike "
+    "between from limit offset case distinct all returning values using"
 )
 
 
 class _Splitter:
-    """Says whether a ``;`` ends the statement: not within the parentheses of CREATE RULE, nor within BEGIN ATOMIC.
+    """Says whether a ``;`` ends the statement: not within parentheses of CREATE RULE, nor in BEGIN ATOMIC.
 
-    Everywhere else the server takes no ``;`` inside parentheses, so that splitting there can only show too much.
+    Elsewhere the server takes no ``;`` inside parentheses: splitting there can only show too much.
     """
 
     __slots__ = ("body", "head")
@@ -163,7 +166,8 @@ class _Splitter:
 def statements(text: str, *, backslash: bool = False) -> list[Tokens]:
     """The statements of `text`; those that are empty or only comments are left out.
 
-    `backslash` is for servers with ``standard_conforming_strings`` off. Never raises; time is linear in the length.
+    `backslash` is for servers with ``standard_conforming_strings`` off.
+    Never raises; time is linear in the length.
     """
     found: list[Tokens] = []
     pattern = _BACKSLASH if backslash else _STANDARD

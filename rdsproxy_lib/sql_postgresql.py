@@ -1,6 +1,6 @@
-"""The rules of PostgreSQL: what one statement does to its session. Data first, then the few verbs that need a look.
+"""The rules of PostgreSQL: what one statement does to its session.
 
-Every verb is listed. One that is not is unknown, and pins.
+Data first, then the few verbs that need a look. Every verb is listed. One that is not is unknown, and pins.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from .sql_builtins import STATEFUL, WRITES
+from .sql_builtins import STATEFUL, WRITES, names
 from .sql_calls import Call, calls, cte_names, index_names, is_name, main_verb
 from .sql_lexer import STRING, Tokens
 
@@ -117,8 +117,8 @@ _OBJECTS = (
     "view",
 )
 _OBJECT_WORDS = [(tuple(name.split()), name.upper()) for name in _OBJECTS]
-_QUALIFIERS = frozenset(
-    "or replace global local temp temporary unlogged unique trusted procedural constraint default recursive".split()
+_QUALIFIERS = names(
+    "or replace global local temp temporary unlogged unique trusted procedural constraint default recursive"
 )
 # DDL that evaluates the expressions in it. All other DDL only stores them.
 _EVALUATING_DDL = frozenset({"CREATE MATERIALIZED VIEW", "CREATE INDEX", "ALTER TABLE", "ALTER DOMAIN"})
@@ -126,7 +126,7 @@ _EVALUATING_DDL = frozenset({"CREATE MATERIALIZED VIEW", "CREATE INDEX", "ALTER 
 _TRUE = frozenset({"'t'", "'tr'", "'tru'", "'true'", "'y'", "'ye'", "'yes'", "'on'", "'1'"})
 _TEMPORARY = frozenset({"temp", "temporary"})
 _TEMP_SCHEMA = re.compile(r'"?pg_temp(?:_[0-9]+)?\Z')
-_NOT_READING = frozenset("insert update delete merge into share".split())
+_NOT_READING = names("insert update delete merge into share")
 _READING = frozenset({"SELECT", "VALUES", "TABLE"})
 _ENDING = frozenset({"COMMIT", "END", "ROLLBACK", "ABORT"})
 
@@ -320,7 +320,7 @@ def _object(tokens: Tokens, index: int) -> str:
 
 
 def _create_table(tokens: Tokens, first: int, temporary: bool, found: Finding) -> None:
-    """Search the query of CREATE TABLE AS and the bounds of a partition; defaults and checks are only stored."""
+    """Search the query of CREATE TABLE AS and a partition's bounds; defaults and checks are only stored."""
     index = first
     dropped = False
     while (word := tokens.at(index)) not in ("as", ""):

@@ -42,8 +42,8 @@ SSLMODE = {
 }
 UNENCRYPTED_MODES = (None, "disable", "allow", "prefer")
 
-# By PQTransactionStatusType: idle, active, in transaction, in error, unknown.
-_TX = (Tx.NONE, Tx.UNKNOWN, Tx.OPEN, Tx.FAILED, Tx.UNKNOWN)
+TX = (Tx.NONE, Tx.UNKNOWN, Tx.OPEN, Tx.FAILED, Tx.UNKNOWN)
+"""By libpq's PQTransactionStatusType: idle, active, in transaction, in error, unknown."""
 _BAD = pq.ConnStatus.BAD
 
 
@@ -280,7 +280,7 @@ class PostgresEngine:
         return self.tx(backend) is Tx.NONE
 
     def tx(self, backend: PostgresBackend) -> Tx:
-        return _TX[backend.pgconn.transaction_status]
+        return TX[backend.pgconn.transaction_status]
 
     def is_encrypted(self, backend: PostgresBackend) -> bool:
         return bool(backend.pgconn.ssl_in_use)

@@ -32,11 +32,16 @@ from psycopg.sql import Composable
 from psycopg.transaction import BaseTransaction
 
 from ..client import Client
+from ..engines.postgresql import TX
 from ..session import Hold
 from ..sql import Reason, Statement, classify
 from ..sql import _classified as classify_uncached
 
-IDLE = pq.TransactionStatus.IDLE
+# libpq's numbers, not psycopg's enum: compared in every exchange.
+IDLE = int(pq.TransactionStatus.IDLE)
+_PARKED, _SESSION_LOST = Hold.PARKED, Hold.SESSION_LOST
+
+_driver_wait = psycopg.Connection.wait
 
 _ROLLBACK_GEN = BaseConnection._rollback_gen.__code__
 _EXIT_GEN = BaseTransaction._exit_gen.__code__
@@ -57,6 +62,8 @@ _SILENT_WHEN_PARKED = frozenset(
     )
 )
 """The driver's generators that send nothing when no transaction is open."""
+
+_SPECIAL_WHEN_PARKED = _SILENT_WHEN_PARKED | {_CLOSE_CURSOR_GEN, _EXIT_GEN}
 
 _COMMITTING = frozenset(
     generator.__code__
@@ -196,85 +203,67 @@ class Connection(psycopg.Connection[Any]):
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Run one exchange of the driver on a backend, borrowing one if none is held."""
         client = self._rdsproxy
-        backend = client.backend
-        code = getattr(gen, "gi_code", None)
-        frame = getattr(gen, "gi_frame", None)
-        names = frame.f_locals if frame is not None else {}
+        try:
+            code = gen.gi_code
+            names = gen.gi_frame.f_locals
+        except AttributeError:  # not a generator of Python's: somebody's own exchange
+            code, names = None, {}
         who = names.get("self")
+        backend = client.backend
         if backend is None:
-            if self._closed:
-                raise client.illegal(Hold.CLOSED)
-            if client.session.hold is Hold.TX_LOST:
-                return self._rdsproxy_in_lost_transaction(gen, code, who, names)
-            if self._pipeline is None:
-                if self._rdsproxy_is_silent(code, who):
-                    return self._rdsproxy_drain(gen)
-                if code is _EXIT_GEN and who.status is who.Status.NOT_STARTED:
-                    gen.close()  # its BEGIN found no backend: there is nothing to end
-                    return False
-            elif code is not _ENTER_PIPELINE_GEN or who.level:
-                raise e.OperationalError("the database connection of this pipeline was lost")
+            if code in _SPECIAL_WHEN_PARKED or self._closed or client.session.hold is not _PARKED or self._pipeline:
+                done, result = self._rdsproxy_without_backend(gen, code, who, names)
+                if done:
+                    return result
             if client.login.ghost is None:
                 client.haunt()
-            tx_open = not self._autocommit or isinstance(who, BaseTransaction)
+            was_open = False
         else:
-            tx_open = backend.pgconn.transaction_status != IDLE or not self._autocommit
-        statement = self._rdsproxy_statement(who, code, names) if who is not self else None
-        backend = client.need(statement)
+            was_open = backend.pgconn.transaction_status != IDLE
+        is_cursor = isinstance(who, BaseCursor)
+        statement = self._rdsproxy_statement(who, names) if is_cursor else None
+        held, backend = backend, client.need(statement)
         pgconn = backend.pgconn
-        if isinstance(who, BaseCursor):
+        if is_cursor:
             who._pgconn = pgconn
             self._rdsproxy_cursor = who
-            knobs = backend.raw._prepared
-            knobs.prepare_threshold = self._rdsproxy_threshold
-            knobs.prepared_max = self._rdsproxy_prepared_max
-            if code is _DECLARE_GEN and who._withhold:  # type: ignore[attr-defined]
-                client.add_pin(Reason.HOLD_CURSOR, f"DECLARE {who._name!r} CURSOR WITH HOLD")  # type: ignore[attr-defined]
+            if code is _DECLARE_GEN and who._withhold:
+                client.add_pin(Reason.HOLD_CURSOR, f"DECLARE {who._name!r} CURSOR WITH HOLD")
         elif isinstance(who, BaseTransaction | BasePipeline):
             who.pgconn = pgconn
         elif who is None:
             gen = self._rdsproxy_rewire(gen, code, names, pgconn)
+        if held is None:
+            self._rdsproxy_tune(backend)
         self._rdsproxy_live = pgconn
         try:
-            return super().wait(gen, interval, timeout)
+            return _driver_wait(self, gen, interval, timeout)
+        except e._WaitTimeout:
+            raise
         except BaseException as error:
-            if isinstance(error, e._WaitTimeout):
-                raise
-            is_commit = self._rdsproxy_commits(code, who, names, statement)
-            raised = client.failed(
-                error,
-                tx_open=tx_open,
-                may_have_committed=is_commit or self._pipeline is not None,
-                is_over=is_commit,
-                statement=None if self._pipeline is not None or code in _MANY else statement,
-            )
-            self._rdsproxy_error_message = pgconn.get_error_message()
-            if client.backend is None:
-                self._rdsproxy_after_fault()
-            if raised is not None:
-                raise raised from error
+            self._rdsproxy_failed(error, was_open, code, who, names, statement)
             raise
         finally:
             self._rdsproxy_live = None
-            if isinstance(who, BaseTransaction):
+            if not is_cursor and isinstance(who, BaseTransaction):
                 # Its exit looks here first, and must come to us even if the backend died meanwhile.
                 who.pgconn = client.login.ghost
 
     def _rdsproxy_settle(self) -> None:
         """The end of `lock`: an exchange, or a stream, is over."""
         client = self._rdsproxy
-        pipeline = self._pipeline
-        cursor = self._rdsproxy_cursor
-        if cursor is not None and pipeline is None:
+        if self._pipeline is not None:
+            return
+        if (cursor := self._rdsproxy_cursor) is not None:
             # A cursor that is kept must not show another session's status.
             cursor._pgconn = client.login.ghost
             self._rdsproxy_cursor = None
-        if client.backend is None:
+        if (backend := client.backend) is None:
             return
         if self._closed:
             client.close()
-        elif pipeline is None and not self._rdsproxy_streams:
-            client.settle()
+        elif not self._rdsproxy_streams:
+            client.settle(TX[backend.pgconn.transaction_status])
 
     @property
     def pgconn(self) -> Any:
@@ -282,6 +271,9 @@ class Connection(psycopg.Connection[Any]):
         if (live := self._rdsproxy_live) is not None:
             return live
         if sys._getframe(1).f_globals.get("__name__", "").startswith("psycopg"):
+            client = self._rdsproxy
+            if client.backend is None and client.session.hold is _PARKED:
+                return client.login.ghost or _CLOSED
             return self._rdsproxy_pgconn()
         from .guard import GuardedPGconn
 
@@ -293,21 +285,19 @@ class Connection(psycopg.Connection[Any]):
 
     # -- what one exchange is
 
-    def _rdsproxy_statement(self, who: Any, code: Any, names: dict[str, Any]) -> Statement | None:
+    def _rdsproxy_statement(self, cursor: BaseCursor[Any, Any], names: dict[str, Any]) -> Statement | None:
         """What the statement of this exchange does to the session; None where it carries none of the user's."""
-        query = names.get("query")
-        if query is None:
-            query = names.get("statement")
-        if query is None or not isinstance(who, BaseCursor):
-            return None
+        query = names.get("query") or names.get("statement")
         dialect = self._rdsproxy.login.dialect
         if isinstance(query, str):
             return classify(query, dialect)
+        if query is None:
+            return None
         try:
             if isinstance(query, Composable):
                 query = query.as_bytes(self)
             elif not isinstance(query, bytes):  # a template string: as the driver will send it
-                converted = who._query_cls(psycopg.adapt.Transformer(self))
+                converted = cursor._query_cls(psycopg.adapt.Transformer(self))
                 converted.convert(query, None)
                 query = converted.query
         except Exception:
@@ -315,9 +305,31 @@ class Connection(psycopg.Connection[Any]):
         # What was composed may hold literals: read it, but keep it out of the cache.
         return classify_uncached(query.decode(self._rdsproxy_pgconn()._encoding, "replace"), dialect)
 
-    @staticmethod
-    def _rdsproxy_is_silent(code: Any, who: Any) -> bool:
-        return code in _SILENT_WHEN_PARKED or (code is _CLOSE_CURSOR_GEN and not who._withhold)
+    def _rdsproxy_without_backend(
+        self, gen: Any, code: Any, who: Any, names: dict[str, Any]
+    ) -> tuple[bool, Any]:
+        """An exchange that is special while no backend is held: (True, its result), or (False, None) to borrow one."""
+        client = self._rdsproxy
+        if self._closed:
+            raise client.illegal(Hold.CLOSED)
+        if client.session.hold is Hold.TX_LOST:
+            return True, self._rdsproxy_in_lost_transaction(gen, code, who, names)
+        if self._pipeline is not None:
+            if code is _ENTER_PIPELINE_GEN and not who.level:
+                return False, None
+            raise e.OperationalError("the database connection of this pipeline was lost")
+        if code in _SILENT_WHEN_PARKED or (code is _CLOSE_CURSOR_GEN and not who._withhold):
+            return True, self._rdsproxy_drain(gen)
+        if code is _EXIT_GEN and who.status is who.Status.NOT_STARTED:
+            gen.close()  # its BEGIN found no backend: there is nothing to end
+            return True, False
+        return False, None
+
+    def _rdsproxy_tune(self, backend: Any) -> None:
+        """Give a backend's statement cache the session's two settings."""
+        prepared = backend.raw._prepared
+        prepared.prepare_threshold = self._rdsproxy_threshold
+        prepared.prepared_max = self._rdsproxy_prepared_max
 
     def _rdsproxy_drain(self, gen: Any) -> Any:
         """Run a generator of the driver that sends nothing while no transaction is open."""
@@ -358,9 +370,25 @@ class Connection(psycopg.Connection[Any]):
 
     # -- after a fault
 
-    def _rdsproxy_after_fault(self) -> None:
-        if self._rdsproxy.session.hold is Hold.PARKED:
+    def _rdsproxy_failed(
+        self, error: BaseException, was_open: bool, code: Any, who: Any, names: dict[str, Any], statement: Statement | None
+    ) -> None:
+        """An exchange raised: raise ours instead where the backend was lost, else let it pass."""
+        client = self._rdsproxy
+        backend = client.backend
+        is_commit = self._rdsproxy_commits(code, who, names, statement)
+        is_many = self._pipeline is not None or code in _MANY  # the error may be an earlier statement's
+        ours = client.failed(
+            tx_open=was_open or not self._autocommit or isinstance(who, BaseTransaction),
+            may_have_committed=is_commit or self._pipeline is not None,
+            is_over=is_commit,
+            statement=None if is_many else statement,
+        )
+        self._rdsproxy_error_message = backend.pgconn.get_error_message()
+        if client.backend is None:
             self._tpc = None
+            if ours is not None and isinstance(error, Exception):
+                raise ours from error
 
     def _rdsproxy_in_lost_transaction(self, gen: Any, code: Any, who: Any, names: dict[str, Any]) -> Any:
         """Between the loss of an open transaction and its ROLLBACK: only that, and leaving its blocks, is possible."""
@@ -385,8 +413,8 @@ class Connection(psycopg.Connection[Any]):
             if error is None and not who.force_rollback:
                 raise client.illegal(Hold.TX_LOST)
             return isinstance(error, psycopg.Rollback) and error.transaction in (None, who)
-        statement = self._rdsproxy_statement(who, code, names)
-        if statement is not None and statement.parts and statement.parts[0].verb in ("ROLLBACK", "ABORT"):
+        statement = self._rdsproxy_statement(who, names) if isinstance(who, BaseCursor) else None
+        if statement is not None and statement.parts[0].verb in ("ROLLBACK", "ABORT"):
             client.rolled_back()
             return self.wait(gen)
         raise client.illegal(Hold.TX_LOST)
@@ -429,6 +457,8 @@ class Connection(psycopg.Connection[Any]):
     @prepare_threshold.setter
     def prepare_threshold(self, value: int | None) -> None:
         self._rdsproxy_threshold = value
+        if (backend := self._rdsproxy.backend) is not None:
+            self._rdsproxy_tune(backend)
 
     @property
     def prepared_max(self) -> int | None:
@@ -438,6 +468,8 @@ class Connection(psycopg.Connection[Any]):
     @prepared_max.setter
     def prepared_max(self, value: int | None) -> None:
         self._rdsproxy_prepared_max = sys.maxsize if value is None else value
+        if (backend := self._rdsproxy.backend) is not None:
+            self._rdsproxy_tune(backend)
 
     @property
     def _notifies_backlog(self) -> deque[psycopg.Notify] | None:
@@ -461,7 +493,7 @@ class Connection(psycopg.Connection[Any]):
     @property
     def closed(self) -> bool:
         """True once closed, by `close()` or because a pinned session lost its database connection."""
-        return self._closed or self._rdsproxy.session.hold >= Hold.SESSION_LOST
+        return self._closed or self._rdsproxy.session.hold >= _SESSION_LOST
 
     @property
     def broken(self) -> bool:
@@ -469,7 +501,7 @@ class Connection(psycopg.Connection[Any]):
         return self._rdsproxy.session.hold is Hold.SESSION_LOST
 
     def _check_connection_ok(self) -> None:
-        if self.closed:
+        if self._closed or self._rdsproxy.session.hold >= _SESSION_LOST:
             raise self._rdsproxy.illegal(Hold.CLOSED)
 
     def fileno(self) -> int:
