@@ -1,4 +1,4 @@
-"""One client connection between the driver's face and the pool: the way of a statement, steps 2 to 7 of docs/architecture.md.
+"""One client connection between the driver's face and the pool: steps 2 to 7 of a statement (docs/architecture.md).
 
 A face calls `need` before an exchange with the server, `failed` when one raised, and `settle` when it is over.
 """
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
-from .pool import Backend, Pool
+from .backend import Backend
+from .pool import Pool
 from .session import ENDED_BY_UNPIN, KEPT_AFTER_ERROR, Event, Hold, IllegalMove, Pin, Session, Tx
 from .sql import Cause, Reason, Statement
 
@@ -54,6 +55,7 @@ class Client:
         "_expired",
         "_home",
         "_idle_timeout",
+        "_knows_sequences",
         "_last_used",
         "_lock",
         "_owner",
@@ -65,7 +67,7 @@ class Client:
         "session",
     )
 
-    def __init__(self, home: Home, login: Login, owner: object, lock: Any) -> None:
+    def __init__(self, home: Home, login: Login, owner: Callable[[], Any], lock: Any) -> None:
         self._home = home
         self._owner = owner
         self._lock = lock
@@ -73,6 +75,7 @@ class Client:
         self._last_used = time.monotonic() if self._idle_timeout else 0.0
         self._expired = False
         self._added: tuple[Reason, ...] = ()
+        self._knows_sequences = False
         self.pool = home.pool
         self._epoch = self.pool.epoch
         self.engine = home.engine
@@ -144,35 +147,27 @@ class Client:
         """
         if self._idle_timeout:
             self.expire(time.monotonic())
-        if self._epoch != self.pool.epoch:
-            raise self._orphaned()
         backend = self.backend
         if backend is None:
             backend = self._borrow(statement)
         if statement is not None:
             backend.statements += 1
+            if statement.reads_sequence and not self._knows_sequences:
+                raise self._diagnostics_lost()
             if statement.causes:
                 self._pin_for(statement, backend)
-            elif self._added:
-                self._added = ()
+            if statement.moves_sequence:
+                self._knows_sequences = True
         return backend
 
     def haunt(self) -> None:
         """Make the login's ghost, where the first connect() could not: the server was away."""
         self._home.haunt(self.login, self._home.options.connection_borrow_timeout or 5.0)
 
-    def _orphaned(self) -> Exception:
-        """This is a forked child, and the session is its parent's."""
-        if self.session.hold < Hold.SESSION_LOST:
-            self.session.hold = Hold.SESSION_LOST
-            self.backend = None
-        return self.engine.error(
-            errors.SessionLost,
-            "this connection belongs to the parent process and cannot be used after a fork; open a new one here",
-        )
-
     def _borrow(self, statement: Statement | None) -> Any:
         session = self.session
+        if self._epoch != self.pool.epoch:
+            self.orphan()
         try:
             session.step(_NEED)
         except IllegalMove as move:
@@ -182,12 +177,7 @@ class Client:
             if statement is not None and statement.reads_sequence:
                 backend = pool.borrow_again(self.login, session.last_serial, session.last_lend, self._owner)
                 if backend is None:
-                    raise self.engine.error(
-                        errors.DiagnosticsLost,
-                        "currval() and lastval() can no longer be answered: another session has used that database"
-                        " connection since. Nothing was sent. Ask in the transaction that moved the sequence, or use"
-                        " INSERT … RETURNING",
-                    )
+                    raise self._diagnostics_lost()
             else:
                 backend = pool.borrow(self.login, self._home.options.connection_borrow_timeout, self._owner)
         except BaseException:
@@ -195,7 +185,17 @@ class Client:
             raise
         self.backend = backend
         self.backend_id = backend.identity
+        # Nobody had it since: what currval() and lastval() say is this session's.
+        self._knows_sequences = backend.serial == session.last_serial and backend.lend == session.last_lend + 1
         return backend
+
+    def _diagnostics_lost(self) -> Exception:
+        return self.engine.error(
+            errors.DiagnosticsLost,
+            "currval() and lastval() can no longer be answered for certain: another session has used that database"
+            " connection since. Nothing was sent. Ask in the transaction that moved the sequence, or use INSERT …"
+            " RETURNING",
+        )
 
     def _pin_for(self, statement: Statement, backend: Backend) -> None:
         """Pin before the statement runs, so that a refusal loses nothing."""
@@ -269,6 +269,7 @@ class Client:
     def _clean(self, backend: Any) -> None:
         """Make a backend fit for the next borrower, or close it. Never raises: the session's work is done."""
         counters = self.pool.counters
+        backend.owner = None  # what the server has to say to this is nobody's
         if backend.unresettable or not self._wait_for_cancel(backend):
             self.pool.discard(backend)
             return
@@ -303,6 +304,7 @@ class Client:
 
     def failed(
         self,
+        error: BaseException,
         *,
         tx_open: bool,
         may_have_committed: bool,
@@ -319,7 +321,7 @@ class Client:
         if backend is None:
             return None
         if not backend.is_dead():
-            self._forget_failed_pins(statement)
+            self._forget_failed_pins(error, statement)
             return None
         session = self.session
         if session.hold is Hold.PINNED:
@@ -349,12 +351,13 @@ class Client:
         """A lost transaction was acknowledged: the session goes on."""
         self.session.step(Event.ROLLBACK)
 
-    def _forget_failed_pins(self, statement: Statement | None) -> None:
-        """A failed statement leaves nothing on the server but what KEPT_AFTER_ERROR lists."""
-        added, self._added = self._added, ()
-        if added and statement is not None and len(statement.parts) == 1:
-            undone = {reason for reason in added if reason not in KEPT_AFTER_ERROR}
-            if undone and self.session.remove_pins(undone, tx_open=True):
+    def _forget_failed_pins(self, error: BaseException, statement: Statement | None) -> None:
+        """A failed statement leaves nothing on the server but what KEPT_AFTER_ERROR lists, and that only if it ran."""
+        if statement is None or not statement.causes or len(statement.parts) > 1:
+            return
+        if added := self._added:
+            kept = frozenset() if self.engine.never_ran(error) else KEPT_AFTER_ERROR
+            if self.session.remove_pins(set(added) - kept, tx_open=True):
                 self.backend.pinned = False
 
     # -- from other threads
@@ -399,6 +402,12 @@ class Client:
             self._expired = True
             self.close()
 
+    def orphan(self) -> None:
+        """In a forked child: the session is the parent's, and nothing of it may be touched from here."""
+        if self.session.hold < Hold.SESSION_LOST:
+            self.session.hold = Hold.SESSION_LOST
+        self.backend = None
+
     # -- the end
 
     def close(self) -> None:
@@ -427,9 +436,10 @@ class Client:
                 "the transaction was lost with its database connection; roll back, then run it again",
             )
         if hold is Hold.SESSION_LOST:
-            return self.engine.error(
-                errors.SessionLost, "the database connection of this pinned session was lost; open a new connection"
-            )
+            text = "the database connection of this pinned session was lost; open a new connection"
+            if self._epoch != self.pool.epoch:
+                text = "this connection belongs to the parent process and cannot be used after a fork; open a new one"
+            return self.engine.error(errors.SessionLost, text)
         return self.engine.closed_error(
             "the connection is closed by idle_client_timeout" if self._expired else "the connection is closed"
         )

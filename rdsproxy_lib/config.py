@@ -26,6 +26,8 @@ TLS_MODES = ("disabled", "preferred", "required", "verify-ca", "verify-identity"
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 PINNING_FILTERS = ("EXCLUDE_VARIABLE_SETS",)
 URL_PREFIX = "rdsproxy_"
+SESSION_KEYWORDS = frozenset({"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"})
+"""Connect arguments of psycopg that shape the Python side: the client connection's, not part of the pool's key."""
 ENVIRONMENT_PREFIX = "RDSPROXY_"
 
 
@@ -35,7 +37,7 @@ def _wrong(name: str, allowed: str, given: object) -> ConfigurationError:
 
 def _check_number(name: str, value: object, low: float, high: float, unit: str, *, whole: bool = False) -> None:
     kinds: tuple[type, ...] = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:  # type: ignore[operator]
         raise _wrong(name, f"{'a whole' if whole else 'a'} number from {low:g} to {high:g}{unit}", value)
 
 

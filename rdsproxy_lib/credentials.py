@@ -32,10 +32,13 @@ def pick(credentials: Any, user: str | None) -> Source | None:
         if user not in credentials:
             raise ConfigurationError(f"credentials has no source for the database user {user!r}")
         return pick(credentials[user], None)
-    if isinstance(credentials, Static) or callable(credentials):
+    if isinstance(credentials, Static):
         return credentials
+    if callable(credentials):
+        return credentials  # type: ignore[no-any-return]
     raise ConfigurationError(
-        f"credentials must be a Static, a callable or a mapping of user to one of them, not {type(credentials).__name__}"
+        "credentials must be a Static, a callable or a mapping of user to one of them,"
+        f" not {type(credentials).__name__}"
     )
 
 

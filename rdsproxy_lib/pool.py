@@ -15,12 +15,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum, auto
 from threading import get_ident
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakSet
 
 from . import errors
+from .backend import Backend, Opener, OpenFailed, Refusal
 from .stats import BorrowLatency, Counters
 
 logger = logging.getLogger(__name__)
@@ -41,92 +41,6 @@ WARN_AFTER = 5.0
 """Seconds of waiting after which the log names the longest holders."""
 LIFETIME_JITTER = 0.1
 """Each connection's lifetime is shortened by up to this share, so that they do not all end together."""
-
-
-class Backend:
-    """A slot: one database connection, from its login to its end.
-
-    `owner` is a weak reference to the client connection that holds it, or None. Engines subclass it.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "borrowed_at",
-        "cancelled",
-        "cancelling",
-        "cancels",
-        "expires_at",
-        "identity",
-        "idle_since",
-        "lend",
-        "login",
-        "needs_reset",
-        "owner",
-        "pinned",
-        "raw",
-        "serial",
-        "statements",
-        "thread",
-        "unresettable",
-    )
-
-    def __init__(self, login: object, raw: object) -> None:
-        self.login = login
-        self.raw = raw
-        self.serial = -1
-        self.lend = 0  # how often it was lent: with `serial`, tells whether anybody had it in between
-        self.owner: object | None = None
-        self.thread = 0
-        self.idle_since = self.borrowed_at = 0.0
-        self.expires_at = float("inf")
-        self.pinned = False
-        self.needs_reset = False
-        self.unresettable = False
-        self.cancels = threading.Condition()
-        self.cancelling = 0  # cancel requests under way; while there are any it is not lent again
-        self.cancelled = False
-        self.identity = 0
-        """The server's process id."""
-        self.statements = 0
-
-
-class Refusal(Enum):
-    """What a failed attempt to connect says about the next one."""
-
-    TRANSIENT = auto()
-    """Nobody answered, or the server is starting, stopping or recovering: try again."""
-    FULL = auto()
-    """The server has no connection left: wait for one of ours, if there is one."""
-    PERMANENT = auto()
-    """The server will not let this login in (password, database, TLS): fail now."""
-
-
-class OpenFailed(Exception):
-    """Raised by `Opener.open`: the driver's error, and what it means."""
-
-    def __init__(self, error: Exception, refusal: Refusal) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.refusal = refusal
-
-
-class Opener(Protocol):
-    """What the pool needs from an engine. Nothing here that talks to a server is called with the lock held."""
-
-    def open(self, login: Any, timeout: float) -> Backend:
-        """Log in within `timeout` seconds, or raise OpenFailed."""
-
-    def close(self, backend: Any) -> None:
-        """Say goodbye and close. Never raises."""
-
-    def abandon(self, backend: Any) -> None:
-        """Let go of a socket that is another process's, without a byte. Never raises."""
-
-    def is_alive(self, backend: Any, idle_for: float) -> bool:
-        """The look before the first byte, at a backend that was idle for so many seconds."""
-
-    def error(self, kind: type[errors.Error], message: str) -> Exception:
-        """The error of ours as a class that is the driver's too."""
 
 
 class Waiter:
@@ -222,7 +136,7 @@ class Pool:
 
     # -- borrowing
 
-    def borrow(self, login: object, timeout: float, owner: object = None) -> Backend:
+    def borrow(self, login: object, timeout: float, owner: Callable[[], Any] | None = None) -> Backend:
         """A backend logged in as `login`, for the calling thread.
 
         `timeout` is in seconds; 0 takes an idle one or fails, without opening any. Raises BorrowTimeout (as the
@@ -230,7 +144,8 @@ class Pool:
         """
         now = started = time.monotonic()
         while True:
-            closing: list[Backend] | None = None
+            closing: list[Backend] = []
+            backend: Backend | None
             with self._lock:
                 if self._closed:
                     raise self._closed_error()
@@ -238,11 +153,10 @@ class Pool:
                     closing = self._decide_locked(started)
                 if self._waiters:
                     backend = None
-                elif (idle := self._idle) and (backend := idle[-1]).login is login and now < backend.expires_at:
-                    idle.pop()
+                elif self._idle and (backend := self._idle[-1]).login is login and now < backend.expires_at:
+                    self._idle.pop()
                     self.counters.borrows += 1
                 else:
-                    closing = closing or []
                     backend = self._take_idle_locked(login, now, closing)
             if closing:
                 self._close_all(closing)
@@ -258,7 +172,9 @@ class Pool:
         backend.borrowed_at = now
         return backend
 
-    def borrow_again(self, login: object, serial: int, lend: int, owner: object = None) -> Backend | None:
+    def borrow_again(
+        self, login: object, serial: int, lend: int, owner: Callable[[], Any] | None = None
+    ) -> Backend | None:
         """That very backend, if it is idle and nobody had it since its lend number `lend`; else None."""
         now = time.monotonic()
         with self._lock:
@@ -483,9 +399,9 @@ class Pool:
             self._all.discard(backend)
             closing.append(backend)
         for waiter in tuple(self._waiters):
-            backend = self._take_idle_locked(waiter.login, now, closing)
-            if backend is not None:
-                waiter.gift = backend
+            waiter.gift = self._take_idle_locked(waiter.login, now, closing)
+            if waiter.gift is not None:
+                pass
             elif self._may_dial_locked(now) and self._make_room_locked(waiter, now, closing):
                 waiter.may_dial = True
                 self._dialers.add(waiter)
@@ -624,13 +540,14 @@ class Pool:
                 waiter.wake()
         self._close_all(closing)
 
-    def after_fork(self) -> None:
-        """In a forked child: the sockets are the parent's. Leave them without a farewell and start empty."""
+    def after_fork(self) -> list[Backend]:
+        """In a forked child: the sockets are the parent's. Leave them without a farewell, start empty, return them."""
         inherited = list(self._all)
         self.epoch += 1
         self._forget()
         for backend in inherited:
             self._opener.abandon(backend)
+        return inherited
 
     def _close_all(self, closing: Iterable[Backend]) -> None:
         for backend in closing:

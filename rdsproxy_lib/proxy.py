@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import config, errors
 from .client import Client
-from .config import TLS, Options, Target
+from .config import SESSION_KEYWORDS, TLS, Options, Target
 from .pool import Pool
 from .session import Tx
 from .stats import Stats
@@ -106,7 +106,8 @@ class Proxy:
     def _connect(
         self, face: type[Connection], user: str | None, dbname: str | None, driver_kwargs: dict[str, Any]
     ) -> Connection:
-        session = {name: driver_kwargs.pop(name) for name in SESSION_KEYWORDS & driver_kwargs.keys()}
+        session = {name: value for name, value in self.options.driver_options.items() if name in SESSION_KEYWORDS}
+        session.update({name: driver_kwargs.pop(name) for name in SESSION_KEYWORDS & driver_kwargs.keys()})
         login = self._login(user, dbname, driver_kwargs)
         if login.ghost is None:
             self._check(login)
@@ -122,12 +123,11 @@ class Proxy:
 
     def targets(self) -> tuple[TargetHealth, ...]:
         """The database hosts of this proxy and how they are. No I/O: what the last connect told."""
-        occupancy = self.pool.occupancy()
         error = self.pool.connect_error
         if error is not None:
             state, reason = "UNAVAILABLE", f"CONNECTION_FAILED: {error}"
         else:
-            state, reason = ("AVAILABLE" if occupancy.open or self.pool.counters.setups_succeeded else "REGISTERED"), None
+            state, reason = "AVAILABLE" if self.pool.counters.setups_succeeded else "REGISTERED", None
         port = f":{self.target.ports[0]}" if self.target.ports else ""
         host = (self.target.hosts[0] if self.target.hosts else "(the driver's default)") + port
         return (TargetHealth(host, "READ_WRITE", state, reason),)
@@ -219,7 +219,8 @@ class Proxy:
         if not turn.acquire(timeout=timeout):
             raise self.engine.error(
                 errors.BorrowTimeout,
-                f"timed out after {timeout:.1f} s waiting for another thread's first login as {login.user}; nothing was sent",
+                f"timed out after {timeout:.1f} s waiting for another thread's first login as {login.user};"
+                " nothing was sent",
             )
         try:
             if login.ghost is not None:
@@ -267,11 +268,10 @@ class Proxy:
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._checks = {}
-        self.pool.after_fork()
-
-
-SESSION_KEYWORDS = frozenset({"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"})
-"""Connect arguments that shape the Python side and belong to the client connection, not to the pool's key."""
+        for backend in self.pool.after_fork():
+            connection = backend.owner() if backend.owner is not None else None
+            if connection is not None:
+                connection._rdsproxy.orphan()
 
 
 def _target(

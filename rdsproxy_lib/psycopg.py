@@ -10,44 +10,43 @@ from typing import Any
 
 import psycopg as _driver
 from psycopg import *  # noqa: F403
-from psycopg import adapters, conninfo, crdb, errors, pq, rows, sql, types  # noqa: F401
-from psycopg.conninfo import conninfo_to_dict
+from psycopg import adapters, conninfo, crdb, errors, pq, rows, sql, types
 
+from .config import SESSION_KEYWORDS as _SESSION_KEYWORDS
 from .faces import psycopg as _face
-from .proxy import SESSION_KEYWORDS as _SESSION
-from .registry import connect_parameters
+from .registry import connect_parameters as _connect_parameters
 
 __version__ = _driver.__version__
-__all__ = _driver.__all__
+__all__ = [*_driver.__all__, "adapters", "conninfo", "crdb", "errors", "pq", "rows", "sql", "types"]
 
 
-class Connection(_face.Connection):
+class Connection(_face.Connection):  # type: ignore[no-redef]
     """psycopg's Connection, with a database connection borrowed per transaction."""
 
     __module__ = "psycopg"
 
     @classmethod
-    def connect(cls, conninfo: str = "", *, rdsproxy: dict[str, Any] | None = None, **kwargs: Any) -> Connection:  # type: ignore[override]
+    def connect(cls, conninfo: str = "", *, rdsproxy: dict[str, Any] | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """`psycopg.connect()` through the Proxy that this process shares for the target; `rdsproxy` holds its options.
 
         Arguments, defaults and environment variables are the driver's.
         """
-        session = {name: kwargs.pop(name) for name in _SESSION & kwargs.keys()}
-        parameters = conninfo_to_dict(conninfo, **kwargs)
-        return connect_parameters(cls, "postgresql", {**parameters, **session}, rdsproxy or {})  # type: ignore[return-value]
+        session = {name: kwargs.pop(name) for name in _SESSION_KEYWORDS & kwargs.keys()}
+        parameters = _driver.conninfo.conninfo_to_dict(conninfo, **kwargs)
+        return _connect_parameters(cls, "postgresql", {**parameters, **session}, rdsproxy or {})
 
 
-class AsyncConnection(_driver.AsyncConnection[Any]):
+class AsyncConnection(_driver.AsyncConnection[Any]):  # type: ignore[no-redef]
     """psycopg's AsyncConnection: one database connection each, not multiplexed."""
 
     __module__ = "psycopg"
-    _rdsproxy_warned = False
+    _rdsproxy_warned: list[bool] = []  # noqa: RUF012
 
     @classmethod
-    async def connect(cls, *args: Any, **kwargs: Any) -> AsyncConnection:  # type: ignore[override]
+    async def connect(cls, *args: Any, **kwargs: Any) -> Any:
         """The driver's own `connect()`; the first call warns."""
-        if not AsyncConnection._rdsproxy_warned:
-            AsyncConnection._rdsproxy_warned = True
+        if not cls._rdsproxy_warned:
+            cls._rdsproxy_warned.append(True)
             warnings.warn("rdsproxy_lib does not multiplex AsyncConnection; it connects directly", stacklevel=2)
         return await super().connect(*args, **kwargs)
 

@@ -64,13 +64,16 @@ def connect_parameters(
     where = {name: parameters.pop(name) for name in WHERE if parameters.get(name) is not None}
     secured = frozenset((name, str(value)) for name, value in parameters.items() if name in TLS_PARAMETERS)
     environment = tuple(os.environ.get(name) for name in ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGSERVICE"))
-    key = (engine, tuple((name, str(value)) for name, value in where.items()), environment, secured, id(credentials), tls)
+    told = tuple((name, str(value)) for name, value in where.items())
+    key = (engine, told, environment, secured, id(credentials), tls)
     user = where.pop("user", None)
     with _lock:
         proxy = _proxies.get(key)
         if proxy is None or proxy.is_closed:
             options = {**_defaults, **config.options_from_environment(os.environ), **asked}
-            driver = {**options.pop("driver_options", {}), **({"hostaddr": where["hostaddr"]} if "hostaddr" in where else {})}
+            driver = dict(options.pop("driver_options", {}))
+            if "hostaddr" in where:
+                driver["hostaddr"] = where["hostaddr"]
             proxy = _proxies[key] = Proxy(
                 engine=engine,
                 host=where.get("host"),

@@ -118,8 +118,9 @@ Dialect.POSTGRESQL_BACKSLASH = Dialect("postgresql", backslash=True)
 def classify(text: str, dialect: Dialect = Dialect.POSTGRESQL) -> Statement:
     """What `text` does to the session that runs it.
 
-    `text` is the template, before parameters are put in; ``%s``, ``%(name)s`` and ``$1`` are parameters. Never
-    raises, and takes time linear in the length. Results for texts up to 4 KB are kept, the last 2,000 of them.
+    `text` is the template, before parameters are put in; ``%s``, ``%(name)s`` and ``$1`` are parameters.
+    Never raises, and takes time linear in the length. Results for texts
+    up to 4 KB are kept, the last 2,000 of them.
     """
     if len(text) > CACHED_LENGTH:
         return _classified(text, dialect)

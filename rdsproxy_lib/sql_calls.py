@@ -55,16 +55,15 @@ class Call:
 def cte_names(tokens: Tokens) -> set[int]:
     """Where the names of `WITH` queries stand, so that their column lists are not taken for arguments."""
     found: set[int] = set()
-    words = tokens.tokens
-    if "with" not in words:
+    if "with" not in tokens.words:
         return found
-    for start, word in enumerate(words):
+    for start, word in enumerate(tokens.tokens):
         if word != "with":
             continue
         name = start + 1
         if tokens.at(name) == "recursive" and tokens.at(name + 1) not in ("(", "as"):
             name += 1
-        while is_name(tokens.at(name)):
+        while is_name(tokens.at(name)) and tokens.at(name) not in RESERVED:
             after = name + 1
             if tokens.at(after) == "(":
                 after = tokens.closing(after) + 1
@@ -182,11 +181,7 @@ def _is_followed_by_expression(tokens: Tokens, closing: int) -> bool:
     if opening < 0:
         return True
     word, before = tokens.at(opening - 1), tokens.at(opening - 2)
-    return (
-        word == "operator"
-        or (word == "on" and before == "distinct")
-        or (word == "with" and before == "returning")
-    )
+    return word == "operator" or (word == "on" and before == "distinct") or (word == "with" and before == "returning")
 
 
 def _is_grammar(tokens: Tokens, opening: int, verb: str, grouped: set[int]) -> bool:
@@ -197,7 +192,7 @@ def _is_grammar(tokens: Tokens, opening: int, verb: str, grouped: set[int]) -> b
     if word == "conflict":
         # `JOIN t ON conflict(…)` is a call; without a JOIN the ON can only be INSERT's.
         after = tokens.at(tokens.closing(opening) + 1)
-        return before == "on" and "insert" in tokens.tokens and (after == "do" or "join" not in tokens.tokens)
+        return before == "on" and "insert" in tokens.words and (after == "do" or "join" not in tokens.words)
     if word == "insert":
         return tokens.at(tokens.closing(opening) + 1) in ("values", "overriding")
     if word in ("cube", "rollup"):

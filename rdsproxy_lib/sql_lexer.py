@@ -20,6 +20,7 @@ the rest   one operator or punctuation character, ``::`` or ``%%``
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 
 from .sql_builtins import names
 
@@ -30,23 +31,25 @@ STRING, NUMBER, PARAMETER = "'", "0", "%s"
 _START = r"A-Za-z_\x80-\U0010ffff"
 _SPACE = r"[ \t\n\r\f\v]*"
 
-# 1 word, 2 one-character operator, 3 parameter, 4 string, 5 quoted identifier, 6 number, 7 line comment,
-# 8 opener whose end a pattern cannot find, 9 two readings, 10 operator.
 # Letters never belong to a number: old servers read `1FROM` as two tokens, new ones refuse it.
 _TOKEN = r"""
 (?:
   ( (?!{prefixed}) [{start}][{start}0-9$]* )
-| ( [,().;\[\]=*+<>] )
+| ( [,.=*+<>\[\]] | :: )
+| ( [();] )
 | ( \$[0-9]+ | %[sbt](?![{start}0-9$]) | %\((?:[\w.:\ ]|-(?!-))+\)[sbt] )
 | ( {simple}[^']*(?:'|\Z) )
-| ( (?:[uU]&)?"[^"]*(?:"|\Z) )
 | ( (?:[0-9][0-9_]*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)? )
+| ( (?:[uU]&)?"[^"]*(?:"|\Z) )
 | ( --[^\n\r]* )
 | ( /\* | {escaped} | \$(?:[{start}][{start}0-9]*)?\$ )
 | ( %[sbt] | %(?=\((?:[^)]{{0,64}}\)[sbt]|[^)]{{64}})) )
-| ( :: | %% | . )
+| ( %% | . )
 ){space}
 """
+# The groups above. An opener is a token whose end no pattern can find.
+_WORD, _OPERATOR, _PUNCTUATION, _PARAMETER, _STRING, _NUMBER, _QUOTED, _COMMENT, _OPENER, _AMBIGUOUS = range(1, 11)
+_READ_FOR_DIGEST = 4 * DIGEST_LIMIT  # white space folds, so that more is read than is shown
 
 
 def _compiled(prefixed: str, simple: str, escaped: str) -> re.Pattern[str]:
@@ -59,6 +62,7 @@ _STANDARD = _compiled(_PREFIXED, r"(?:[bBxXnN]|[uU]&)?'", r"[eE]'")
 _BACKSLASH = _compiled(_PREFIXED, r"(?:[bBxX]|[uU]&)'", r"[eEnN]?'")
 
 _LEADING = re.compile(_SPACE)
+_BETWEEN = re.compile(r"[ \t\n\r\f\v;]*")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ESCAPE_OR_QUOTE = re.compile(r"\\.|''|'", re.DOTALL)
 _GAP = re.compile(r"[ \t\n\r\f\v]+|--[^\n\r]*")
@@ -130,140 +134,150 @@ _BEFORE_CASE = names(
     "( , [ = < > + - / % | & ^ ~ ! @ # select when then else and or not where on having by return like ilike "
     "between from limit offset case distinct all returning values using"
 )
+_BODY_WORDS = names("atomic case end")
 
 
-class _Splitter:
-    """Says whether a ``;`` ends the statement: not within parentheses of CREATE RULE, nor in BEGIN ATOMIC.
+def _opens_body(tokens: list[str]) -> bool:
+    """Whether ``atomic`` after `tokens` begins the body of an SQL function, whose ``;`` end nothing."""
+    return tokens[-1:] == ["begin"] and _creates(tokens, "function", "procedure")
 
-    Elsewhere the server takes no ``;`` inside parentheses: splitting there can only show too much.
-    """
 
-    __slots__ = ("body", "head")
+def _creates(tokens: list[str], *kinds: str) -> bool:
+    if tokens[:1] != ["create"]:
+        return False
+    kind = tokens[3:4] if tokens[1:3] == ["or", "replace"] else tokens[1:2]
+    return bool(kind) and kind[0] in kinds
 
-    def __init__(self) -> None:
-        self.head: list[str] = []
-        self.body = 0
 
-    def word(self, word: str, tokens: list[str]) -> None:
-        before = tokens[-1] if tokens else ""
-        if not self.body:
-            if word == "atomic" and before == "begin" and self._creates("function", "procedure"):
-                self.body = 1
-        elif before not in ("as", "."):
-            if word == "end":
-                self.body -= 1
-            elif word == "case" and before in _BEFORE_CASE:
-                self.body += 1
-
-    def _creates(self, *kinds: str) -> bool:
-        head = [word for word in self.head if word not in ("or", "replace")]
-        return len(head) > 1 and head[0] == "create" and head[1] in kinds
-
-    def ends(self, depth: int) -> bool:
-        return not self.body and not (depth and self._creates("rule"))
+def _digest(pieces: list[str]) -> str:
+    text = " ".join("".join(pieces).split())[:DIGEST_LIMIT].rstrip()
+    return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
 
 
 def statements(text: str, *, backslash: bool = False) -> list[Tokens]:
     """The statements of `text`; those that are empty or only comments are left out.
 
-    `backslash` is for servers with ``standard_conforming_strings`` off.
-    Never raises; time is linear in the length.
+    `backslash` is for servers with ``standard_conforming_strings`` off. Never raises; time is linear in the
+    length.
     """
     found: list[Tokens] = []
-    pattern = _BACKSLASH if backslash else _STANDARD
-    position, length = _LEADING.match(text).end(), len(text)  # type: ignore[union-attr]
-    current, splitter, gap = Tokens(), _Splitter(), False
-    tokens, stack = current.tokens, list[int]()
-    pieces: list[str] = []
-    room = DIGEST_LIMIT
+    scan = (_BACKSLASH if backslash else _STANDARD).finditer
+    skip = _LEADING.match
+    length = len(text)
     # The driver's C interface ends a text at the first NUL: what follows may undo what it seems to do.
-    cut_short = "a NUL character" if "\0" in text else ""
-
-    def finish() -> None:
-        nonlocal current, splitter, gap, tokens, stack, pieces, room
-        if tokens:
-            digest = "".join(pieces)[:DIGEST_LIMIT]
-            if not digest.isprintable():
-                digest = "".join(char if char.isprintable() else "�" for char in digest)
-            current.digest = digest
-            current.words = frozenset(tokens)
-            if cut_short:
-                current.odd = cut_short
+    odd = "a NUL character" if "\0" in text else ""
+    position = 0
+    while (position := _BETWEEN.match(text, position).end()) < length:  # type: ignore[union-attr]
+        current = Tokens()
+        current.odd = odd
+        position = _statement(text, position, current, scan, skip)
+        if current.tokens:
+            current.words = frozenset(current.tokens)
             found.append(current)
-        current, splitter, gap = Tokens(), _Splitter(), False
-        tokens, stack, pieces, room = current.tokens, [], [], DIGEST_LIMIT
+    return found
+
+
+def _statement(
+    text: str,
+    position: int,
+    current: Tokens,
+    scan: Callable[[str, int], Iterator[re.Match[str]]],
+    skip: Callable[[str, int], re.Match[str] | None],
+) -> int:
+    """Fill `current` with the statement that begins at `position`. Where the next one begins is returned.
+
+    A ``;`` inside parentheses ends a statement too, except in CREATE RULE: the server takes it nowhere else, so
+    that splitting there can only show too much, and a parenthesis we misjudge hides nothing.
+    """
+    tokens, opens, match = current.tokens, current.opens, current.match
+    append = tokens.append
+    stack: list[int] = []
+    body = 0  # how many END are to come before the body of an SQL function is over
+    literal_end = -1
+    pieces: list[str] = []
+    shown, room = position, _READ_FOR_DIGEST  # up to where, and how much more, the text went into the digest
+    length = len(text)
+
+    def show(start: int, end: int, instead: str) -> None:
+        nonlocal shown, room
+        if room > 0:
+            piece = text[shown : min(start, shown + room)]
+            pieces.append(piece + instead)
+            room -= len(piece) + 1
+        shown = end
 
     while position < length:
-        for match in pattern.finditer(text, position):
-            kind = match.lastindex
-            value: str = match[kind]  # type: ignore[index]
-            shown = value
-            if kind == 1:
+        for token in scan(text, position):
+            kind = token.lastindex
+            value: str = token[kind]  # type: ignore[index]
+            if kind == _WORD:
                 word = value.lower() if value.isascii() else value
-                if len(tokens) < 4:
-                    splitter.head.append(word)
-                if word in ("atomic", "case", "end"):
-                    splitter.word(word, tokens)
-                token = word
-            elif kind == 2:
-                token = value
+                if word in _BODY_WORDS:
+                    if body:
+                        if tokens[-1] not in ("as", "."):
+                            body += 1 if word == "case" and tokens[-1] in _BEFORE_CASE else -(word == "end")
+                    elif word == "atomic" and _opens_body(tokens):
+                        body = 1
+                append(word)
+            elif kind == _OPERATOR:
+                append(value)
+            elif kind == _PUNCTUATION:
                 if value == "(":
                     stack.append(len(tokens))
-                    current.opens.append(len(tokens))
+                    opens.append(len(tokens))
                 elif value == ")":
                     if stack:
                         opening = stack.pop()
-                        current.match[opening] = len(tokens)
-                        current.match[len(tokens)] = opening
-                elif value == ";" and splitter.ends(len(stack)):
-                    finish()
-                    continue
-            elif kind == 3:
-                token = PARAMETER
-            elif kind == 4 or kind == 6:
-                token, shown = (value, "?") if kind == 4 else (NUMBER, "?")
-                if kind == 4 and not gap and tokens and tokens[-1][0] == "'":
+                        match[opening] = len(tokens)
+                        match[len(tokens)] = opening
+                elif not body and not (stack and _creates(tokens, "rule")):
+                    show(token.start(), 0, "")
+                    current.digest = _digest(pieces)
+                    return token.end()
+                append(value)
+            elif kind == _PARAMETER:
+                append(PARAMETER)
+            elif kind == _STRING:
+                start, end = token.span(kind)
+                if start == literal_end:
                     tokens[-1] = "''"  # 'it''s' is one constant, and nobody asks for its value
-                    gap = match.end() != match.end(kind)
-                    continue
-            elif kind == 5:
-                inner = value[value.index('"') + 1 :]
-                inner = inner[:-1] if inner.endswith('"') else inner
-                if value[0] != '"':
-                    current.odd = 'U&"…" identifier'
-                if not gap and tokens and tokens[-1][0] == '"' and value[0] == '"':
+                    show(start, end, "")
+                else:
+                    append(value)
+                    show(start, end, "?")
+                literal_end = end
+            elif kind == _NUMBER:
+                append(NUMBER)
+                show(*token.span(kind), "?")
+            elif kind == _QUOTED:
+                start, end = token.span(kind)
+                if start == literal_end and tokens[-1][0] == '"':
                     tokens[-1] = '""'  # a doubled quote: one name, and none of those we know
-                    token = ""
+                elif value[0] == '"':
+                    append(value[:-1] if len(value) > 1 and value[-1] == '"' else value)
                 else:
-                    token = '"' + inner
-            elif kind == 7:
-                gap = True
-                continue
-            elif kind == 8:
-                end = _end_of(text, value, match.start())
-                position = _LEADING.match(text, end).end()  # type: ignore[union-attr]
+                    append('"')
+                    current.odd = 'U&"…" identifier'
+                literal_end = end
+            elif kind == _COMMENT:
+                show(*token.span(kind), " ")
+            elif kind == _OPENER:
+                start = token.start()
+                end = _end_of(text, value, start)
                 if value == "/*":
-                    gap = True
+                    show(start, end, " ")
                 else:
-                    if room > 0:
-                        piece = " ?" if gap and pieces else "?"
-                        pieces.append(piece)
-                        room -= len(piece)
-                    tokens.append(STRING)
-                    gap = position != end
+                    append(STRING)
+                    show(start, end, "?")
+                    literal_end = end
+                position = skip(text, end).end()  # type: ignore[union-attr]
                 break
             else:
-                token = value
-                if kind == 9:
+                append(value)
+                if kind == _AMBIGUOUS:
                     current.odd = "a % that may or may not be a placeholder"
-            if token:
-                tokens.append(token)
-            if room > 0:
-                piece = " " + shown if gap and pieces else shown
-                pieces.append(piece)
-                room -= len(piece)
-            gap = match.end() != match.end(kind)  # type: ignore[arg-type]
         else:
             break
-    finish()
-    return found
+    show(length, length, "")
+    current.digest = _digest(pieces)
+    return length

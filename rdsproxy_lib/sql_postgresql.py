@@ -273,9 +273,7 @@ def _query(tokens: Tokens, first: int, word: str, found: Finding) -> None:
     found.verb = _QUERIES.get(verb, "SELECT")
     reads = _search(tokens, first, found, named)
     words = tokens.words
-    found.reads_only = (
-        found.verb in _READING and reads and not found.reads_sequence and _NOT_READING.isdisjoint(words)
-    )
+    found.reads_only = found.verb in _READING and reads and not found.reads_sequence and _NOT_READING.isdisjoint(words)
     if (
         word == "execute"
         or "insert" in words
@@ -368,15 +366,15 @@ def _is_local(tokens: Tokens, call: Call) -> bool:
     """Whether the third and last argument of this set_config() is a constant that says true."""
     closing = tokens.closing(call.opening)
     index, commas, argument = call.opening + 1, 0, 0
-    while index < closing:
+    while index < closing and commas <= 2:
         word = tokens.at(index)
-        if word in ("(", "["):
-            index = tokens.closing(index) if word == "(" else index
+        if word == "(":
+            index = tokens.closing(index)
         elif word == ",":
             commas += 1
             argument = index + 1
         index += 1
-    value = tokens.tokens[argument:closing]
-    if value[1:] in (["::", "bool"], ["::", "boolean"]):
-        value = value[:1]
-    return commas == 2 and len(value) == 1 and (value[0] == "true" or value[0].lower() in _TRUE)
+    if commas != 2 or closing - argument not in (1, 3):
+        return False
+    value, *cast = tokens.tokens[argument:closing]
+    return cast in ([], ["::", "bool"], ["::", "boolean"]) and (value == "true" or value.lower() in _TRUE)

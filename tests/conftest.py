@@ -113,14 +113,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server, and note which one for the summary."""
+    """Mark what runs on a server with its name, and note the name for the summary."""
     for item in items:
-        used = set(SERVER_FIXTURES).intersection(getattr(item, "fixturenames", ()))
-        if used:
-            item.add_marker(pytest.mark.server)
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        for name in {parameters[fixture] for fixture in used if fixture in parameters}:
-            item.user_properties.append(("server", name))
+        for fixture in SERVER_FIXTURES:
+            if fixture in parameters:
+                item.add_marker(pytest.mark.server(parameters[fixture]))
+        names = {name for marker in item.iter_markers("server") for name in marker.args}
+        item.user_properties.extend(("server", name) for name in sorted(names))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

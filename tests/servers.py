@@ -139,13 +139,15 @@ def _runnable(directory: Path) -> Path:
         return directory
     copy = temporary_directory()
     atexit.register(_remove_as_owner, copy, os.getpid())
-    for name in ("bin", "lib", "share"):
-        shutil.copytree(directory.parent / name, copy / name, symlinks=True)
+    package = directory.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")  # the programs look for them beside their package
+    for source in (directory.parent, libraries):
+        shutil.copytree(source, copy / source.relative_to(package.parent), symlinks=True)
     for place in copy.rglob("*"):
         if not place.is_symlink():
             mode = place.stat().st_mode & 0o700
             place.chmod(mode | mode >> 3 | mode >> 6)
-    return copy / "bin"
+    return copy / directory.relative_to(package.parent)
 
 
 def _remove_as_owner(directory: Path, owner: int) -> None:
@@ -162,8 +164,8 @@ class PostgresServer:
     Start it from a thread that lives as long as the server (the main thread): the kernel stops the server
     when the thread that started it ends, so that a killed test run leaves no server behind.
 
-    version: "15" or "18". tls: offer TLS with a certificate of a CA made for this server (`ca_file`); the 18 of
-    the wheel cannot. data_dir: where the data is, for instance from pg_basebackup; initialised when there is
+    version: "15" or "18". tls: offer TLS with a certificate of a CA made for this server (`ca_file`); the
+    wheel's 18 cannot. data_dir: where the data is, for instance from pg_basebackup; initialised when there is
     none yet, and never removed; by default a directory of this server's own, removed by close().
     options: settings of postgresql.conf, written again at every start.
     """
@@ -297,7 +299,8 @@ class PostgresServer:
         if self._directory is None:
             self._directory = temporary_directory()
             self.port = free_port()
-            atexit.register(self._close_as_owner, os.getpid())
+            self._owner = os.getpid()
+            atexit.register(self.close)
         is_new = not (self.data_dir / "PG_VERSION").exists()
         try:
             if is_new:
@@ -362,8 +365,8 @@ class PostgresServer:
         os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """Stop and remove the server's directory. Idempotent."""
-        if self._directory is None:
+        """Stop and remove the server's directory. Idempotent; does nothing in a forked child."""
+        if self._directory is None or os.getpid() != self._owner:
             return
         try:
             self.stop("immediate")
@@ -371,11 +374,7 @@ class PostgresServer:
             self._remove_shared_memory()
             shutil.rmtree(self._directory)
             self._directory = None
-            atexit.unregister(self._close_as_owner)
-
-    def _close_as_owner(self, owner: int) -> None:
-        if os.getpid() == owner:  # exit handlers also run in forked children
-            self.close()
+            atexit.unregister(self.close)
 
     def _children(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children(recursive=True)
@@ -688,9 +687,9 @@ class _Link:
 
 
 class TcpRelay:
-    """A TCP relay on a port of its own that can misbehave like a network: `with TcpRelay(host, port) as relay:`
+    """A TCP relay on a port of its own that misbehaves like a network: `with TcpRelay(host, port) as relay:`.
 
-    Everything happens in one thread, which carries out the orders too: when a method returns, its effect holds.
+    Everything happens in one thread, which carries out the orders too: when a method returns, they hold.
     """
 
     def __init__(self, target_host: str, target_port: int) -> None:
@@ -741,6 +740,9 @@ class TcpRelay:
         self._tell(order)
         self._thread.join()
         self._thread = None
+        # Not by the thread: it may carry the order out before _tell has woken it.
+        self._wake_receiver.close()
+        self._wake_sender.close()
 
     def freeze(self) -> None:
         """Hold everything: connections stay open, new ones are not answered, no byte is lost."""
@@ -819,8 +821,7 @@ class TcpRelay:
         finally:
             for link in self._links:
                 link.close(reset=False)
-            for each in (self._listener, self._wake_receiver, self._wake_sender):
-                each.close()
+            self._listener.close()
 
     def _turn(self) -> None:
         poll = select.poll()

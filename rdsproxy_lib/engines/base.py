@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from ..pool import Backend, Opener
+from ..backend import Backend, Opener
 from ..session import Tx
 from ..sql import Dialect
 
@@ -61,6 +61,9 @@ class Engine(Opener, Protocol):
 
     def hang_up(self, backend: Any) -> None:
         """Shut the socket down. Takes no lock and speaks no protocol: for finalisers and other threads."""
+
+    def never_ran(self, error: BaseException) -> bool:
+        """Whether the error proves that the server ran nothing of the statement."""
 
     def closed_error(self, message: str) -> Exception:
         """The driver's own error for the use of a closed connection."""

@@ -6,7 +6,6 @@ import logging
 import os
 import select
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -17,11 +16,11 @@ import psycopg
 from psycopg import pq
 from psycopg._connection_base import BaseConnection
 from psycopg._preparing import PrepareManager
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
 
 from .. import credentials, errors
-from ..config import TLS, Options, Target
-from ..pool import Backend, OpenFailed, Refusal
+from ..backend import Backend, OpenFailed, Refusal
+from ..config import SESSION_KEYWORDS, TLS, Options, Target
 from ..session import Tx
 from ..sql import Dialect
 from .base import Login
@@ -112,6 +111,7 @@ class PostgresBackend(Backend):
 
     __slots__ = ("look", "pgconn")
 
+    login: Login
     raw: psycopg.Connection[Any]
 
     def __init__(self, login: Login, raw: psycopg.Connection[Any]) -> None:
@@ -127,8 +127,7 @@ class PostgresBackend(Backend):
         self.pgconn.notify_handler = partial(BaseConnection._notify_handler, self._owner)  # type: ignore[arg-type]
 
     def _owner(self) -> Any:
-        owner = self.owner
-        return owner() if owner is not None else None
+        return self.owner() if self.owner is not None else None
 
     def is_dead(self) -> bool:
         return bool(self.pgconn.status == _BAD)
@@ -146,7 +145,8 @@ class PostgresEngine:
 
     @staticmethod
     def _base_parameters(target: Target, options: Options, tls: TLS | None) -> dict[str, Any]:
-        base: dict[str, Any] = {**target.driver, **options.driver_options}
+        ours = {name: value for name, value in options.driver_options.items() if name not in SESSION_KEYWORDS}
+        base: dict[str, Any] = {**target.driver, **ours}
         if target.hosts:
             base["host"] = ",".join(target.hosts)
         if target.ports:
@@ -179,19 +179,22 @@ class PostgresEngine:
         if dbname is not None:
             parameters["dbname"] = dbname
         parameters = conninfo_to_dict("", **parameters)  # checks the names, as psycopg.connect() does
-        return Login(parameters.get("user"), parameters.get("dbname"), parameters, Dialect.POSTGRESQL)
+        timeout_from_conninfo(parameters)
+        who, where = (None if value is None else str(value) for value in map(parameters.get, ("user", "dbname")))
+        return Login(who, where, parameters, Dialect.POSTGRESQL)
 
     def open(self, login: Login, timeout: float) -> PostgresBackend:
         backend = PostgresBackend(login, self._connect(login, timeout))
         try:
             if self._options.require_tls and not backend.pgconn.ssl_in_use:
-                raise TlsRequired("require_tls is set and the server's connection is not encrypted (unix sockets never are)")
+                raise TlsRequired("require_tls is set and this connection is not encrypted (unix sockets never are)")
             if backend.pgconn.parameter_status(b"standard_conforming_strings") == b"off":
                 login.dialect = Dialect.POSTGRESQL_BACKSLASH
             self._run_init_query(backend)
         except psycopg.Error as error:
             self.close(backend)
-            raise OpenFailed(error, Refusal.PERMANENT if error.sqlstate or isinstance(error, TlsRequired) else Refusal.TRANSIENT) from None
+            is_final = bool(error.sqlstate) or isinstance(error, TlsRequired)
+            raise OpenFailed(error, Refusal.PERMANENT if is_final else Refusal.TRANSIENT) from None
         except BaseException:
             self.close(backend)
             raise
@@ -200,9 +203,8 @@ class PostgresEngine:
     def _connect(self, login: Login, timeout: float) -> psycopg.Connection[Any]:
         """Log in; once more where the server answers but refuses, since it may just have come up."""
         parameters = dict(login.parameters)
-        own_limit = int(parameters.get("connect_timeout") or 0)
         # libpq's least is 2 s
-        parameters["connect_timeout"] = max(2, min(ceil(timeout), own_limit) if own_limit > 0 else ceil(timeout))
+        parameters["connect_timeout"] = max(2, min(ceil(timeout), timeout_from_conninfo(parameters)))
         try:
             source = credentials.pick(self._credentials, login.user)
             if source is not None:
@@ -230,8 +232,8 @@ class PostgresEngine:
         down, recovering) and OK for every other answer of a server, without credentials. Only "too many
         connections" (53300) has to be told from the rest by its text, which is English on RDS.
         """
-        where = {name: parameters[name] for name in ("host", "hostaddr", "port", "connect_timeout") if name in parameters}
-        answer = pq.PGconn.ping(make_conninfo("", **where).encode()) if hasattr(pq.PGconn, "ping") else pq.Ping.OK
+        where = {name: parameters.get(name) for name in ("host", "hostaddr", "port", "connect_timeout")}
+        answer = pq.PGconn.ping(make_conninfo("", **where).encode())
         if answer != pq.Ping.OK:
             return Refusal.TRANSIENT
         text = str(error)
@@ -319,6 +321,16 @@ class PostgresEngine:
             raise psycopg.OperationalError(f"no answer to {command.decode()} within {COMMAND_SECONDS:g} s") from None
 
     # -- errors
+
+    def never_ran(self, error: BaseException) -> bool:
+        """True where the server refused a statement while reading it, before any of it ran.
+
+        A position in the text that was sent, class 42, and no function it could have come from.
+        """
+        if not isinstance(error, psycopg.Error) or not (error.sqlstate or "").startswith("42"):
+            return False
+        diag = error.diag
+        return diag.statement_position is not None and diag.context is None and diag.internal_query is None
 
     def error(self, kind: type[errors.Error], message: str) -> psycopg.Error:
         return TWINS[kind](message)

@@ -11,15 +11,33 @@ if TYPE_CHECKING:
 
 ANSWERED = frozenset(
     {
-        "db", "error_message", "full_protocol_version", "get_error_message", "host", "hostaddr", "info", "needs_password",
-        "options", "parameter_status", "pipeline_status", "port", "protocol_version", "server_version", "ssl_in_use",
-        "status", "transaction_status", "used_gssapi", "used_password", "user", "_encoding",
+        "db",
+        "error_message",
+        "full_protocol_version",
+        "get_error_message",
+        "host",
+        "hostaddr",
+        "info",
+        "needs_password",
+        "options",
+        "parameter_status",
+        "pipeline_status",
+        "port",
+        "protocol_version",
+        "server_version",
+        "ssl_in_use",
+        "status",
+        "transaction_status",
+        "used_gssapi",
+        "used_password",
+        "user",
+        "_encoding",
     }
-)  # fmt: skip
+)
 """Questions that need no backend of one's own."""
 
 
-class GuardedPGconn(wrapt.BaseObjectProxy):
+class GuardedPGconn(wrapt.BaseObjectProxy):  # type: ignore[type-arg]  # not subscriptable at run time
     """The libpq connection of a session, for those who reach below the driver.
 
     Status, parameters and versions are answered at once. Anything else borrows a backend and pins the session to

@@ -20,77 +20,51 @@ from weakref import ref
 import psycopg
 from psycopg import errors as e
 from psycopg import pq
-from psycopg._connection_base import BaseConnection
 from psycopg._connection_info import ConnectionInfo
 from psycopg._cursor_base import BaseCursor
 from psycopg._pipeline_base import BasePipeline
 from psycopg._preparing import PrepareManager
-from psycopg._server_cursor_base import ServerCursorMixin
 from psycopg.pq.misc import connection_summary
-from psycopg.generators import copy_end, copy_to, notifies
-from psycopg.sql import Composable
 from psycopg.transaction import BaseTransaction
+from psycopg.waiting import wait
 
 from ..client import Client
 from ..engines.postgresql import TX
 from ..session import Hold
-from ..sql import Reason, Statement, classify
-from ..sql import _classified as classify_uncached
+from ..sql import Reason, Statement
+from .exchange import (
+    CLOSE_CURSOR_GEN,
+    DECLARE_GEN,
+    ENTER_PIPELINE_GEN,
+    EXECUTE_GEN,
+    EXIT_GEN,
+    MANY,
+    NOBODY,
+    ROLLBACK_GEN,
+    SILENT_WHEN_PARKED,
+    SPECIAL_WHEN_PARKED,
+    TPC_FINISH_GEN,
+    WIRE_FUNCTIONS,
+    commits,
+    rewired,
+    statement_of,
+)
+from .info import Info
 
 # libpq's numbers, not psycopg's enum: compared in every exchange.
 IDLE = int(pq.TransactionStatus.IDLE)
+ACTIVE = int(pq.TransactionStatus.ACTIVE)
 _PARKED, _SESSION_LOST = Hold.PARKED, Hold.SESSION_LOST
 
-_driver_wait = psycopg.Connection.wait
-
-_ROLLBACK_GEN = BaseConnection._rollback_gen.__code__
-_EXIT_GEN = BaseTransaction._exit_gen.__code__
-_ENTER_PIPELINE_GEN = BasePipeline._enter_gen.__code__
-_TPC_FINISH_GEN = BaseConnection._tpc_finish_gen.__code__
-_CLOSE_CURSOR_GEN = ServerCursorMixin._close_gen.__code__
-_DECLARE_GEN = ServerCursorMixin._declare_gen.__code__
-
-_SILENT_WHEN_PARKED = frozenset(
-    generator.__code__
-    for generator in (
-        BaseConnection._commit_gen,
-        BaseConnection._rollback_gen,
-        BaseConnection._set_autocommit_gen,
-        BaseConnection._set_isolation_level_gen,
-        BaseConnection._set_read_only_gen,
-        BaseConnection._set_deferrable_gen,
-    )
-)
-"""The driver's generators that send nothing when no transaction is open."""
-
-_SPECIAL_WHEN_PARKED = _SILENT_WHEN_PARKED | {_CLOSE_CURSOR_GEN, _EXIT_GEN}
-
-_COMMITTING = frozenset(
-    generator.__code__
-    for generator in (BaseConnection._commit_gen, BaseConnection._tpc_prepare_gen, BaseConnection._tpc_finish_gen)
-)
-_MANY = frozenset(
-    generator.__code__ for generator in (BaseCursor._executemany_gen_pipeline, BaseCursor._executemany_gen_no_pipeline)
-)
-
-_WIRE_FUNCTIONS = {function.__code__: function for function in (copy_to, copy_end, notifies)}
-"""Generators of the driver that are given the libpq connection itself."""
+INTERRUPTED_SECONDS = 5.0
+"""How long an interrupted statement may take to end, once cancelled, before its backend is closed."""
 
 _CLOSED = pq.PGconn.connect_start(b"host=/nonexistent")
 """What a closed connection answers with: a libpq connection that never was one."""
 _CLOSED.finish()
 
 
-class _Idle:
-    """What the driver's generators that send nothing look at."""
-
-    transaction_status = IDLE
-
-
-_IDLE = _Idle()
-
-
-class _Lock:
+class Lock:
     """`conn.lock`: psycopg holds it around each exchange, so its end is where a backend can be given back."""
 
     __slots__ = ("mutex", "owner")
@@ -124,37 +98,6 @@ class _Lock:
         return self.mutex.locked()
 
 
-class _Info(ConnectionInfo):
-    """`conn.info`, without a backend where the driver needs none."""
-
-    __module__ = "psycopg"
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection._rdsproxy_pgconn())
-        self._rdsproxy_connection = connection
-
-    @property
-    def transaction_status(self) -> pq.TransactionStatus:
-        if self._rdsproxy_connection._rdsproxy.session.hold is Hold.TX_LOST:
-            return pq.TransactionStatus.INERROR
-        return super().transaction_status
-
-    @property
-    def backend_pid(self) -> int:
-        """The process id of a backend that from now on is this session's: the session is pinned.
-
-        For logging, `conn.rdsproxy.backend_id` says which one was used last, without a pin.
-        """
-        return self._rdsproxy_connection._rdsproxy_raw("info.backend_pid").backend_pid
-
-    @property
-    def error_message(self) -> str:
-        connection = self._rdsproxy_connection
-        if connection._rdsproxy.backend is None and not connection.closed:
-            return connection._rdsproxy_error_message
-        return super().error_message
-
-
 class Connection(psycopg.Connection[Any]):
     """A client connection: psycopg's interface, with a database connection borrowed per transaction.
 
@@ -163,6 +106,7 @@ class Connection(psycopg.Connection[Any]):
 
     __module__ = "psycopg"
 
+    lock: Lock  # type: ignore[assignment]
     _rdsproxy: Client
     # Defaults live on the class, so that an idle session costs little memory.
     _rdsproxy_live: Any = None
@@ -170,6 +114,8 @@ class Connection(psycopg.Connection[Any]):
     _rdsproxy_cursor: BaseCursor[Any, Any] | None = None
     """The cursor of this exchange: pointed back at the ghost when it ends."""
     _rdsproxy_streams = 0
+    _rdsproxy_reached: str | None = None
+    """What reached below the driver while an exchange was under way: it pins when that ends."""
     _rdsproxy_error_message = ""
     _rdsproxy_notifications: deque[psycopg.Notify] | None = None
     _rdsproxy_hears_notifications = False
@@ -179,10 +125,10 @@ class Connection(psycopg.Connection[Any]):
     def __init__(self, make_client: Callable[[Any, Any], Client], **session: Any) -> None:
         """`make_client(weak reference to this, its lock)` makes the client; `session` holds psycopg's own keywords."""
         weak = ref(self)
-        lock = _Lock(weak)
+        lock = Lock(weak)
         self._rdsproxy = make_client(weak, lock)
         super().__init__(_CLOSED)
-        self.lock = lock  # type: ignore[assignment]
+        self.lock = lock
         self._autocommit = bool(session.get("autocommit", False))
         if session.get("row_factory"):
             self.row_factory = session["row_factory"]
@@ -211,7 +157,7 @@ class Connection(psycopg.Connection[Any]):
         who = names.get("self")
         backend = client.backend
         if backend is None:
-            if code in _SPECIAL_WHEN_PARKED or self._closed or client.session.hold is not _PARKED or self._pipeline:
+            if code in SPECIAL_WHEN_PARKED or self._closed or client.session.hold is not _PARKED or self._pipeline:
                 done, result = self._rdsproxy_without_backend(gen, code, who, names)
                 if done:
                     return result
@@ -221,26 +167,34 @@ class Connection(psycopg.Connection[Any]):
         else:
             was_open = backend.pgconn.transaction_status != IDLE
         is_cursor = isinstance(who, BaseCursor)
-        statement = self._rdsproxy_statement(who, names) if is_cursor else None
+        statement = statement_of(self, who, names) if is_cursor else None
         held, backend = backend, client.need(statement)
         pgconn = backend.pgconn
         if is_cursor:
             who._pgconn = pgconn
             self._rdsproxy_cursor = who
-            if code is _DECLARE_GEN and who._withhold:
+            if code is DECLARE_GEN and who._withhold:
                 client.add_pin(Reason.HOLD_CURSOR, f"DECLARE {who._name!r} CURSOR WITH HOLD")
         elif isinstance(who, BaseTransaction | BasePipeline):
             who.pgconn = pgconn
         elif who is None:
-            gen = self._rdsproxy_rewire(gen, code, names, pgconn)
+            gen = self._rdsproxy_bare(gen, code, names, pgconn)
         if held is None:
             self._rdsproxy_tune(backend)
         self._rdsproxy_live = pgconn
         try:
-            return _driver_wait(self, gen, interval, timeout)
+            return wait(gen, pgconn.socket, interval=interval, timeout=timeout)
         except e._WaitTimeout:
             raise
         except BaseException as error:
+            if not isinstance(error, Exception):
+                self._rdsproxy_interrupted(gen, pgconn)
+            if code is EXECUTE_GEN and not was_open and self._rdsproxy_met_stale_plan(error):
+                # Planning refused it, so nothing ran; the session that prepared it may be another one.
+                backend.raw._prepared.clear()
+                return self.wait(
+                    who._execute_gen(names["query"], names["params"], prepare=False, binary=names["binary"])
+                )
             self._rdsproxy_failed(error, was_open, code, who, names, statement)
             raise
         finally:
@@ -260,6 +214,9 @@ class Connection(psycopg.Connection[Any]):
             self._rdsproxy_cursor = None
         if (backend := client.backend) is None:
             return
+        if self._rdsproxy_reached is not None:
+            client.add_pin(Reason.RAW_ACCESS, self._rdsproxy_reached)
+            self._rdsproxy_reached = None
         if self._closed:
             client.close()
         elif not self._rdsproxy_streams:
@@ -285,26 +242,6 @@ class Connection(psycopg.Connection[Any]):
 
     # -- what one exchange is
 
-    def _rdsproxy_statement(self, cursor: BaseCursor[Any, Any], names: dict[str, Any]) -> Statement | None:
-        """What the statement of this exchange does to the session; None where it carries none of the user's."""
-        query = names.get("query") or names.get("statement")
-        dialect = self._rdsproxy.login.dialect
-        if isinstance(query, str):
-            return classify(query, dialect)
-        if query is None:
-            return None
-        try:
-            if isinstance(query, Composable):
-                query = query.as_bytes(self)
-            elif not isinstance(query, bytes):  # a template string: as the driver will send it
-                converted = cursor._query_cls(psycopg.adapt.Transformer(self))
-                converted.convert(query, None)
-                query = converted.query
-        except Exception:
-            return None  # the driver is about to refuse it, with its own error
-        # What was composed may hold literals: read it, but keep it out of the cache.
-        return classify_uncached(query.decode(self._rdsproxy_pgconn()._encoding, "replace"), dialect)
-
     def _rdsproxy_without_backend(
         self, gen: Any, code: Any, who: Any, names: dict[str, Any]
     ) -> tuple[bool, Any]:
@@ -315,25 +252,28 @@ class Connection(psycopg.Connection[Any]):
         if client.session.hold is Hold.TX_LOST:
             return True, self._rdsproxy_in_lost_transaction(gen, code, who, names)
         if self._pipeline is not None:
-            if code is _ENTER_PIPELINE_GEN and not who.level:
+            if code is ENTER_PIPELINE_GEN and not who.level:
                 return False, None
             raise e.OperationalError("the database connection of this pipeline was lost")
-        if code in _SILENT_WHEN_PARKED or (code is _CLOSE_CURSOR_GEN and not who._withhold):
+        if code in SILENT_WHEN_PARKED or (code is CLOSE_CURSOR_GEN and not who._withhold):
             return True, self._rdsproxy_drain(gen)
-        if code is _EXIT_GEN and who.status is who.Status.NOT_STARTED:
+        if code is EXIT_GEN and who.status is who.Status.NOT_STARTED:
             gen.close()  # its BEGIN found no backend: there is nothing to end
             return True, False
         return False, None
 
-    def _rdsproxy_tune(self, backend: Any) -> None:
-        """Give a backend's statement cache the session's two settings."""
-        prepared = backend.raw._prepared
-        prepared.prepare_threshold = self._rdsproxy_threshold
-        prepared.prepared_max = self._rdsproxy_prepared_max
+    def _rdsproxy_bare(self, gen: Any, code: Any, names: dict[str, Any], pgconn: Any) -> Any:
+        """An exchange that none of the driver's objects asks for: of a copy, or somebody's own, which pins."""
+        function = WIRE_FUNCTIONS.get(code)
+        if function is None:
+            self._rdsproxy.add_pin(Reason.RAW_ACCESS, f"conn.wait({getattr(gen, '__qualname__', gen)!s})")
+        elif names.get("pgconn") is self._rdsproxy.login.ghost:  # made while no backend was held
+            return rewired(function, code, names, pgconn)
+        return gen
 
     def _rdsproxy_drain(self, gen: Any) -> Any:
         """Run a generator of the driver that sends nothing while no transaction is open."""
-        self._rdsproxy_live = _IDLE
+        self._rdsproxy_live = NOBODY
         try:
             gen.send(None)
         except StopIteration as stop:
@@ -342,49 +282,60 @@ class Connection(psycopg.Connection[Any]):
             self._rdsproxy_live = None
         raise e.InternalError("the driver wanted to send something with no transaction open")
 
-    def _rdsproxy_rewire(self, gen: Any, code: Any, names: dict[str, Any], pgconn: Any) -> Any:
-        """A generator of the driver that was made while no backend was held gets the one that now is.
+    def _rdsproxy_tune(self, backend: Any) -> None:
+        """Give a backend's statement cache the session's two settings."""
+        prepared = backend.raw._prepared
+        prepared.prepare_threshold = self._rdsproxy_threshold
+        prepared.prepared_max = self._rdsproxy_prepared_max
 
-        One that is not the driver's is somebody's own exchange with the server: it pins.
-        """
-        function = _WIRE_FUNCTIONS.get(code)
-        if function is None:
-            self._rdsproxy.add_pin(Reason.RAW_ACCESS, f"conn.wait({getattr(gen, '__qualname__', gen)!s})")
-            return gen
-        if names.get("pgconn") is not self._rdsproxy.login.ghost:
-            return gen
-        return function(**{**{name: names[name] for name in code.co_varnames[: code.co_argcount]}, "pgconn": pgconn})
+    def _rdsproxy_interrupted(self, gen: Any, pgconn: Any) -> None:
+        """Ctrl-C in the middle of a statement: cancel it and take in the rest, or close, as the driver does."""
+        if pgconn.transaction_status != ACTIVE:
+            return
+        try:
+            self._try_cancel(timeout=INTERRUPTED_SECONDS)
+            wait(gen, pgconn.socket, interval=0.1, timeout=INTERRUPTED_SECONDS)
+        except e.QueryCanceled:
+            pass  # as asked
+        except BaseException:  # it goes on, or is in an unknown state
+            pgconn.finish()
 
-    @staticmethod
-    def _rdsproxy_commits(code: Any, who: Any, names: dict[str, Any], statement: Statement | None) -> bool:
-        """Whether this exchange can have made a transaction's work permanent."""
-        if code in _COMMITTING:
-            return True
-        if code is _EXIT_GEN:
-            return names.get("exc_val") is None and not who.force_rollback and who._outer_transaction
+    def _rdsproxy_met_stale_plan(self, error: BaseException) -> bool:
+        """Whether an autocommit statement met a plan made before its table changed (0A000 of RevalidateCachedQuery)."""
         return (
-            statement is not None
-            and statement.ends_transaction
-            and any(part.ends_transaction and part.verb not in ("ROLLBACK", "ABORT") for part in statement.parts)
+            isinstance(error, e.FeatureNotSupported)
+            and self._autocommit
+            and self._pipeline is None
+            and error.diag.source_function == "RevalidateCachedQuery"
         )
 
     # -- after a fault
 
     def _rdsproxy_failed(
-        self, error: BaseException, was_open: bool, code: Any, who: Any, names: dict[str, Any], statement: Statement | None
+        self,
+        error: BaseException,
+        was_open: bool,
+        code: Any,
+        who: Any,
+        names: dict[str, Any],
+        statement: Statement | None,
     ) -> None:
         """An exchange raised: raise ours instead where the backend was lost, else let it pass."""
         client = self._rdsproxy
         backend = client.backend
-        is_commit = self._rdsproxy_commits(code, who, names, statement)
-        is_many = self._pipeline is not None or code in _MANY  # the error may be an earlier statement's
+        is_commit = commits(code, who, names, statement)
+        is_many = self._pipeline is not None or code in MANY  # the error may be an earlier statement's
         ours = client.failed(
+            error,
             tx_open=was_open or not self._autocommit or isinstance(who, BaseTransaction),
             may_have_committed=is_commit or self._pipeline is not None,
             is_over=is_commit,
             statement=None if is_many else statement,
         )
         self._rdsproxy_error_message = backend.pgconn.get_error_message()
+        if is_many:
+            # The driver has noted statements as prepared that the server, skipping the rest, never prepared.
+            backend.needs_reset = True
         if client.backend is None:
             self._tpc = None
             if ours is not None and isinstance(error, Exception):
@@ -393,16 +344,16 @@ class Connection(psycopg.Connection[Any]):
     def _rdsproxy_in_lost_transaction(self, gen: Any, code: Any, who: Any, names: dict[str, Any]) -> Any:
         """Between the loss of an open transaction and its ROLLBACK: only that, and leaving its blocks, is possible."""
         client = self._rdsproxy
-        if code is _ROLLBACK_GEN:
+        if code is ROLLBACK_GEN:
             result = self._rdsproxy_drain(gen)
             client.rolled_back()
             return result
-        if code is _TPC_FINISH_GEN and names["action"] == "ROLLBACK" and names["xid"] is None:
+        if code is TPC_FINISH_GEN and names["action"] == "ROLLBACK" and names["xid"] is None:
             gen.close()
             self._tpc = None
             client.rolled_back()
             return None
-        if code is _EXIT_GEN:
+        if code is EXIT_GEN:
             gen.close()
             if (disorder := who._pop_savepoint("rollback")) is not None:
                 raise disorder
@@ -413,7 +364,7 @@ class Connection(psycopg.Connection[Any]):
             if error is None and not who.force_rollback:
                 raise client.illegal(Hold.TX_LOST)
             return isinstance(error, psycopg.Rollback) and error.transaction in (None, who)
-        statement = self._rdsproxy_statement(who, names) if isinstance(who, BaseCursor) else None
+        statement = statement_of(self, who, names) if isinstance(who, BaseCursor) else None
         if statement is not None and statement.parts[0].verb in ("ROLLBACK", "ABORT"):
             client.rolled_back()
             return self.wait(gen)
@@ -432,13 +383,22 @@ class Connection(psycopg.Connection[Any]):
     def _rdsproxy_raw(self, what: str) -> Any:
         """The real libpq connection, for somebody who reaches below the driver: the session is pinned to it."""
         client = self._rdsproxy
-        with self.lock:
-            self._check_connection_ok()
-            if client.login.ghost is None:
-                client.haunt()
-            backend = client.need(None)
-            client.add_pin(Reason.RAW_ACCESS, what)
-            return backend.pgconn
+        while True:
+            if self.lock.mutex.acquire(blocking=False):
+                try:
+                    self._check_connection_ok()
+                    if client.login.ghost is None:
+                        client.haunt()
+                    backend = client.need(None)
+                    client.add_pin(Reason.RAW_ACCESS, what)
+                    return backend.pgconn
+                finally:
+                    self.lock.mutex.release()
+            if (backend := client.backend) is not None:  # amid a stream or a copy, maybe of this very thread
+                self._rdsproxy_reached = what
+                return backend.pgconn
+            with self.lock.mutex:  # another thread is about to begin or to end: once more after it
+                pass
 
     @property
     def _prepared(self) -> PrepareManager:
@@ -488,7 +448,7 @@ class Connection(psycopg.Connection[Any]):
     @property
     def info(self) -> ConnectionInfo:
         """A `ConnectionInfo` to inspect the connection."""
-        return _Info(self)
+        return Info(self)
 
     @property
     def closed(self) -> bool:

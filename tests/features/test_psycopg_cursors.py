@@ -131,6 +131,7 @@ def test_named_cursor_ends_with_its_transaction(same):
 
 def test_named_cursor_with_hold_outlives_its_transaction(connect):
     """A cursor WITH HOLD is still readable after the commit, until it is closed."""
+    connect.may_pin("HOLD_CURSOR")
     conn = connect()
     with conn.cursor("lasting", withhold=True) as cur:
         cur.execute(SERIES)
@@ -367,9 +368,7 @@ def test_composed_statements_run(connect):
 )
 def test_composed_statements_as_text(same, part):
     """`as_string()` and `as_bytes()` give the same text for the connection and for its cursor."""
-    texts = same(
-        lambda conn: (part.as_string(conn), part.as_string(conn.cursor()), part.as_bytes(conn).decode("utf8"))
-    )
+    texts = same(lambda conn: (part.as_string(conn), part.as_string(conn.cursor()), part.as_bytes(conn).decode("utf8")))
     assert len(set(texts)) == 1
 
 
@@ -503,9 +502,7 @@ def test_fetching_without_a_result_is_an_error(same, read, before):
 )
 def test_wrong_arguments_raise_the_drivers_errors(same, query, arguments):
     """Arguments that do not fit the statement are refused with the same class and words."""
-    assert issubclass(
-        same(lambda conn: conn.execute(query, arguments))[0], (psycopg.Error, TypeError, ValueError)
-    )
+    assert issubclass(same(lambda conn: conn.execute(query, arguments))[0], (psycopg.Error, TypeError, ValueError))
 
 
 def test_a_closed_cursor_refuses_work(same):

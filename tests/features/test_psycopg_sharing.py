@@ -109,7 +109,7 @@ def test_two_sessions_prepare_without_confusion(connect, rival):
     for number in range(8):
         for conn, column in ((first, "a"), (second, "b")):
             assert conn.execute(f"select '{column}', %s", [number]).fetchone() == (column, number)
-            rival(conn)
+        rival(first, second)
     assert (first.prepare_threshold, second.prepare_threshold) == (0, None)
 
 
@@ -278,12 +278,14 @@ def test_a_failed_pipeline_harms_nobody(connect, rival):
 
 def test_what_a_failed_pipeline_did_not_prepare_is_nobodys(connect, rival):
     """A statement whose preparing was aborted with its pipeline works in every other session."""
-    failing, other = (connect(autocommit=True, prepare_threshold=0) for _ in range(2))
+    failing, other = connect(autocommit=True, prepare_threshold=1), connect(autocommit=True)
+    query = "select 'aborted', %s"
+    failing.execute(query, [1])
     with pytest.raises(errors.DivisionByZero), failing.pipeline():
         failing.execute("select 1/0")
-        failing.execute("select 'aborted', %s", [1])
+        failing.execute(query, [1])
     for _ in range(4):
-        assert other.execute("select 'aborted', %s", [1]).fetchone() == ("aborted", 1)
+        assert other.execute(query, [1]).fetchone() == ("aborted", 1)
         rival(other)
 
 
@@ -294,9 +296,8 @@ def test_adapters_and_row_factories_follow_the_session(connect, rival):
     register_enum(EnumInfo.fetch(first, "feature_mood"), first, mood)
     for _ in range(4):
         assert first.execute("select %s::feature_mood as mood", [mood.sad]).fetchone() == {"mood": mood.sad}
-        rival(first)
         assert second.execute("select 'sad'::feature_mood").fetchone() == ("sad",)
-        rival(second)
+        rival(first, second)
 
 
 def test_notices_follow_the_session(connect, rival):
@@ -373,8 +374,9 @@ def test_a_setting_stays_with_its_session(connect, rival):
         assert other.execute("show work_mem").fetchone() == default
 
 
-def test_an_advisory_lock_stays_with_its_session(connect, rival):
-    """A session-level lock holds against others until it is released, and the pin with it."""
+def test_an_advisory_lock_stays_with_its_session(connect, rival, eventually):
+    """A session-level lock holds against others until it is released or its session closes."""
+    connect.may_pin("ADVISORY_LOCK")
     conn, other = connect(autocommit=True), connect(autocommit=True)
     take = "select pg_try_advisory_lock(7001)"
     assert conn.execute(take).fetchone() == (True,)
@@ -384,11 +386,21 @@ def test_an_advisory_lock_stays_with_its_session(connect, rival):
     rival()
     assert other.execute(take).fetchone() == (True,)
     other.close()
-    assert conn.execute("select pg_try_advisory_xact_lock(7001)").fetchone() == (True,)
+    assert eventually(lambda: conn.execute(take).fetchone() == (True,))
+
+
+def test_a_transactions_advisory_lock_pins_nothing(connect, rival):
+    """A lock that ends with its transaction lets the backend go with it."""
+    conn = connect()
+    for _ in range(4):
+        assert conn.execute("select pg_try_advisory_xact_lock(7002)").fetchone() == (True,)
+        conn.commit()
+        rival(conn)
 
 
 def test_sql_prepare_stays_with_its_session(connect, rival):
     """PREPARE in SQL text holds the backend until DEALLOCATE."""
+    connect.may_pin("PREPARED_STATEMENT")
     conn = connect(autocommit=True)
     conn.execute("prepare feature_plan as select $1 + 1")
     for number in range(3):
@@ -412,4 +424,4 @@ def test_more_sessions_than_backends(connect, rival):
     if connect.proxy:
         stats = connect.proxy.stats()
         assert stats.client_connections >= 20
-        assert stats.database_connections <= 3
+        assert stats.database_connections <= 4

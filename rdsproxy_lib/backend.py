@@ -1,0 +1,96 @@
+"""The slot that a database connection lives in, and what the pool needs from the engine that fills it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from . import errors
+
+
+class Backend:
+    """A slot: one database connection, from its login to its end.
+
+    `owner` is a weak reference to the client connection that holds it, or None. Engines subclass it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "borrowed_at",
+        "cancelled",
+        "cancelling",
+        "cancels",
+        "expires_at",
+        "identity",
+        "idle_since",
+        "lend",
+        "login",
+        "needs_reset",
+        "owner",
+        "pinned",
+        "raw",
+        "serial",
+        "statements",
+        "thread",
+        "unresettable",
+    )
+
+    def __init__(self, login: Any, raw: Any) -> None:
+        self.login = login
+        self.raw = raw
+        self.serial = -1
+        self.lend = 0  # how often it was lent: with `serial`, tells whether anybody had it in between
+        self.owner: Callable[[], Any] | None = None
+        self.thread = 0
+        self.idle_since = self.borrowed_at = 0.0
+        self.expires_at = float("inf")
+        self.pinned = False
+        self.needs_reset = False
+        self.unresettable = False
+        self.cancels = threading.Condition()
+        self.cancelling = 0  # cancel requests under way; while there are any it is not lent again
+        self.cancelled = False
+        self.identity = 0
+        """The server's process id."""
+        self.statements = 0
+
+
+class Refusal(Enum):
+    """What a failed attempt to connect says about the next one."""
+
+    TRANSIENT = auto()
+    """Nobody answered, or the server is starting, stopping or recovering: try again."""
+    FULL = auto()
+    """The server has no connection left: wait for one of ours, if there is one."""
+    PERMANENT = auto()
+    """The server will not let this login in (password, database, TLS): fail now."""
+
+
+class OpenFailed(Exception):
+    """Raised by `Opener.open`: the driver's error, and what it means."""
+
+    def __init__(self, error: Exception, refusal: Refusal) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.refusal = refusal
+
+
+class Opener(Protocol):
+    """What the pool needs from an engine. Nothing here that talks to a server is called with the lock held."""
+
+    def open(self, login: Any, timeout: float) -> Backend:
+        """Log in within `timeout` seconds, or raise OpenFailed."""
+
+    def close(self, backend: Any) -> None:
+        """Say goodbye and close. Never raises."""
+
+    def abandon(self, backend: Any) -> None:
+        """Let go of a socket that is another process's, without a byte. Never raises."""
+
+    def is_alive(self, backend: Any, idle_for: float) -> bool:
+        """The look before the first byte, at a backend that was idle for so many seconds."""
+
+    def error(self, kind: type[errors.Error], message: str) -> Exception:
+        """The error of ours as a class that is the driver's too."""

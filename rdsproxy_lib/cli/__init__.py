@@ -1,0 +1,24 @@
+"""The command line: `python -m rdsproxy_lib demo` and `explain`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from .. import __version__
+from . import demo, explain
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status; argparse ends the program itself for a wrong argument (2)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rdsproxy_lib",
+        description="RDS Proxy inside your Python process: many client connections over few database connections.",
+    )
+    parser.add_argument("--version", action="version", version=f"rdsproxy_lib {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    runs = {"demo": demo.run, "explain": explain.run}
+    demo.add_parser(commands)
+    explain.add_parser(commands)
+    chosen = parser.parse_args(arguments)
+    return runs[chosen.command](chosen)

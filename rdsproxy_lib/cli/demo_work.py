@@ -1,0 +1,215 @@
+"""What the demo does and how it watches: the same work on any kind of connection, and a look at the server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import psycopg
+
+COUNTERS = 64
+SAMPLE_SECONDS = 0.02
+TICK_SECONDS = 0.1
+FAREWELL_SECONDS = 1.0
+"""How long the server may still show a connection that was closed."""
+
+TABLES = """
+    create table counters (id int primary key, value bigint not null default 0);
+    create table ledger (session int not null, amount int not null);
+"""
+
+
+@dataclass(eq=False, slots=True)
+class Session:
+    """One client connection with its part of the work."""
+
+    number: int
+    connection: psycopg.Connection[Any]
+    done: int = 0
+    backends: set[int] = field(default_factory=set)
+    """Process ids of the server processes that ran its transactions, as the server says."""
+
+
+class Work:
+    """`sessions` connections, used from `threads` threads, with `transactions` short transactions each.
+
+    A transaction adds an amount to a counter, writes it into a ledger, and commits. A session is in the hands of one
+    thread at a time and goes to the end of the line after each transaction, so that all are in use all the time.
+    """
+
+    STATEMENTS = 2
+    """Per transaction, without BEGIN and COMMIT."""
+
+    def __init__(
+        self, connect: Callable[[], psycopg.Connection[Any]], *, sessions: int, threads: int, transactions: int
+    ) -> None:
+        self.sessions: list[Session] = []
+        self.errors: list[Exception] = []
+        self.seconds = 0.0
+        """From before the first connect to after the last commit."""
+        self.total = sessions * transactions
+        self._connect = connect
+        self._wanted, self._threads, self._transactions = sessions, threads, transactions
+        self._line: SimpleQueue[Session] = SimpleQueue()
+        self._stopped = threading.Event()
+
+    @property
+    def done(self) -> int:
+        """Transactions committed so far."""
+        return sum(session.done for session in self.sessions)
+
+    def run(self, tick: Callable[[], None]) -> None:
+        """Open the connections, do the work, and call `tick` ten times a second. The connections stay open."""
+        started = time.monotonic()
+        with ThreadPoolExecutor(self._threads) as threads:
+            try:
+                for task, times in ((self._open, self._wanted), (self._drain, self._threads)):
+                    running = [threads.submit(task, number) for number in range(times)]
+                    while wait(running, timeout=TICK_SECONDS).not_done:
+                        tick()
+            except BaseException:
+                self._stopped.set()
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
+        self.seconds = time.monotonic() - started
+        tick()
+
+    def close(self) -> None:
+        """Close the connections."""
+        for session in self.sessions:
+            session.connection.close()
+
+    def _open(self, number: int) -> None:
+        try:
+            session = Session(number, self._connect())
+        except Exception as error:
+            self.errors.append(error)
+        else:
+            self.sessions.append(session)
+            self._line.put(session)
+
+    def _drain(self, _number: int) -> None:
+        while not self._stopped.is_set():
+            try:
+                session = self._line.get_nowait()
+            except Empty:
+                return
+            try:
+                self._run_one(session)
+            except Exception as error:
+                self.errors.append(error)
+                return
+            if session.done < self._transactions:
+                self._line.put(session)
+
+    @staticmethod
+    def _run_one(session: Session) -> None:
+        connection = session.connection
+        amount = session.done + 1
+        row = connection.execute(
+            "update counters set value = value + %s where id = %s returning pg_backend_pid()",
+            (amount, (session.number + session.done) % COUNTERS),
+        ).fetchone()
+        connection.execute("insert into ledger values (%s, %s)", (session.number, amount))
+        connection.commit()
+        assert row is not None
+        session.backends.add(row[0])
+        session.done = amount
+
+
+def create_tables(admin: psycopg.Connection[Any]) -> None:
+    """Make the tables anew, each counter at zero."""
+    admin.execute("drop table if exists counters, ledger")
+    admin.execute(TABLES)
+    admin.execute("insert into counters select number from generate_series(0, %s - 1) as number", (COUNTERS,))
+
+
+def is_exact(admin: psycopg.Connection[Any], *, sessions: int, transactions: int) -> bool:
+    """Whether counters and ledger hold every transaction of every session exactly once."""
+    expected = sessions * transactions * (transactions + 1) // 2
+    row = admin.execute(
+        """
+        select (select sum(value) from counters) = %(sum)s, (select sum(amount) from ledger) = %(sum)s,
+               (select count(*) from ledger) = %(rows)s,
+               (select count(distinct (session, amount)) from ledger) = %(rows)s
+        """,
+        {"sum": expected, "rows": sessions * transactions},
+    ).fetchone()
+    return row is not None and all(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The server processes of one user at one moment, in monotonic seconds."""
+
+    at: float
+    backends: frozenset[int]
+
+
+def most(samples: Iterable[Sample]) -> int:
+    """The most server processes that one sample shows."""
+    return max(len(sample.backends) for sample in samples)
+
+
+def most_living(samples: Iterable[Sample]) -> int:
+    """The same, without those that were gone FAREWELL_SECONDS later: their connection was closed already."""
+    samples = tuple(samples)
+    last_seen: Mapping[int, float] = {pid: sample.at for sample in samples for pid in sample.backends}
+    end = samples[-1].at
+    return max(
+        sum(
+            1
+            for pid in sample.backends
+            if last_seen[pid] == end or last_seen[pid] >= sample.at + FAREWELL_SECONDS
+        )
+        for sample in samples
+    )
+
+
+class Sampler:
+    """Reads pg_stat_activity fifty times a second: `with Sampler(parameters, user) as sampler:`.
+
+    Only client processes of `user` count; the sampler itself logs in as somebody else. An error of its thread is
+    raised at the end of the block.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], user: str) -> None:
+        self.samples: list[Sample] = []
+        self._parameters = parameters
+        self._user = user
+        self._finish = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="rdsproxy-demo-sampler")
+
+    def __enter__(self) -> Sampler:
+        self._connection = psycopg.connect(**self._parameters, autocommit=True)
+        self.take()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._finish.set()
+        self._thread.join()
+        self._connection.close()
+        if self._error is not None and kind is None:
+            raise self._error
+
+    def take(self) -> None:
+        """Look once."""
+        rows = self._connection.execute(
+            "select pid from pg_stat_activity where usename = %s and backend_type = 'client backend'", (self._user,)
+        )
+        self.samples.append(Sample(time.monotonic(), frozenset(pid for (pid,) in rows)))
+
+    def _run(self) -> None:
+        try:
+            while not self._finish.wait(SAMPLE_SECONDS):
+                self.take()
+            self.take()
+        except Exception as error:
+            self._error = error

@@ -1,0 +1,108 @@
+"""What one exchange of psycopg is: read from the generator that carries it.
+
+psycopg hands every conversation with the server to `conn.wait()` as a generator of its own; its code tells the kind,
+its first argument who asks, and its locals the user's statement before any parameter goes in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import pq
+from psycopg._connection_base import BaseConnection
+from psycopg._cursor_base import BaseCursor
+from psycopg._pipeline_base import BasePipeline
+from psycopg._server_cursor_base import ServerCursorMixin
+from psycopg.generators import copy_end, copy_to, notifies
+from psycopg.sql import Composable
+from psycopg.transaction import BaseTransaction
+
+from ..sql import Statement, classify
+from ..sql import _classified as classify_uncached
+
+if TYPE_CHECKING:
+    from .psycopg import Connection
+
+EXECUTE_GEN = BaseCursor._execute_gen.__code__
+ROLLBACK_GEN = BaseConnection._rollback_gen.__code__
+EXIT_GEN = BaseTransaction._exit_gen.__code__
+ENTER_PIPELINE_GEN = BasePipeline._enter_gen.__code__
+TPC_FINISH_GEN = BaseConnection._tpc_finish_gen.__code__
+CLOSE_CURSOR_GEN = ServerCursorMixin._close_gen.__code__
+DECLARE_GEN = ServerCursorMixin._declare_gen.__code__
+
+SILENT_WHEN_PARKED = frozenset(
+    generator.__code__
+    for generator in (
+        BaseConnection._commit_gen,
+        BaseConnection._rollback_gen,
+        BaseConnection._set_autocommit_gen,
+        BaseConnection._set_isolation_level_gen,
+        BaseConnection._set_read_only_gen,
+        BaseConnection._set_deferrable_gen,
+    )
+)
+"""The driver's generators that send nothing when no transaction is open."""
+
+SPECIAL_WHEN_PARKED = SILENT_WHEN_PARKED | {CLOSE_CURSOR_GEN, EXIT_GEN}
+
+COMMITTING = frozenset(
+    generator.__code__
+    for generator in (BaseConnection._commit_gen, BaseConnection._tpc_prepare_gen, BaseConnection._tpc_finish_gen)
+)
+MANY = frozenset(
+    generator.__code__ for generator in (BaseCursor._executemany_gen_pipeline, BaseCursor._executemany_gen_no_pipeline)
+)
+
+WIRE_FUNCTIONS = {function.__code__: function for function in (copy_to, copy_end, notifies)}
+"""Generators of the driver that are given the libpq connection itself."""
+
+
+class Idle:
+    """What the driver's generators that send nothing look at instead of a libpq connection."""
+
+    transaction_status = int(pq.TransactionStatus.IDLE)
+
+
+NOBODY = Idle()
+
+
+def statement_of(connection: Connection, cursor: BaseCursor[Any, Any], names: dict[str, Any]) -> Statement | None:
+    """What the statement of this exchange does to the session; None where it carries none of the user's."""
+    query = names.get("query") or names.get("statement")
+    dialect = connection._rdsproxy.login.dialect
+    if isinstance(query, str):
+        return classify(query, dialect)
+    if query is None:
+        return None
+    try:
+        if isinstance(query, Composable):
+            query = query.as_bytes(connection)
+        elif not isinstance(query, bytes):  # a template string: as the driver will send it
+            converted = cursor._query_cls(psycopg.adapt.Transformer(connection))
+            converted.convert(query, None)
+            query = converted.query
+    except Exception:
+        return None  # the driver is about to refuse it, with its own error
+    # What was composed may hold literals: read it, but keep it out of the cache.
+    return classify_uncached(query.decode(connection._rdsproxy_pgconn()._encoding, "replace"), dialect)
+
+
+def commits(code: Any, who: Any, names: dict[str, Any], statement: Statement | None) -> bool:
+    """Whether this exchange can have made a transaction's work permanent."""
+    if code in COMMITTING:
+        return True
+    if code is EXIT_GEN:
+        return names.get("exc_val") is None and not who.force_rollback and bool(who._outer_transaction)
+    return (
+        statement is not None
+        and statement.ends_transaction
+        and any(part.ends_transaction and part.verb not in ("ROLLBACK", "ABORT") for part in statement.parts)
+    )
+
+
+def rewired(function: Any, code: Any, names: dict[str, Any], pgconn: Any) -> Any:
+    """The same exchange, not begun yet, on another libpq connection."""
+    arguments = {name: names[name] for name in code.co_varnames[: code.co_argcount]}
+    return function(**{**arguments, "pgconn": pgconn})

@@ -1,0 +1,55 @@
+"""`conn.info` of a logical psycopg connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import pq
+from psycopg._connection_info import ConnectionInfo
+
+from ..session import Hold
+
+if TYPE_CHECKING:
+    from .psycopg import Connection
+
+
+class Info(ConnectionInfo):
+    """`conn.info`, without a backend where the driver needs none."""
+
+    __module__ = "psycopg"
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection._rdsproxy_pgconn())
+        self._rdsproxy_connection = connection
+
+    @property
+    def transaction_status(self) -> pq.TransactionStatus:
+        if self._rdsproxy_connection._rdsproxy.session.hold is Hold.TX_LOST:
+            return pq.TransactionStatus.INERROR
+        return super().transaction_status
+
+    @property
+    def backend_pid(self) -> int:
+        """The process id of a backend that from now on is this session's: the session is pinned.
+
+        For logging, `conn.rdsproxy.backend_id` says which one was used last, without a pin.
+        """
+        pid: int = self._rdsproxy_connection._rdsproxy_raw("info.backend_pid").backend_pid
+        return pid
+
+    def get_parameters(self) -> dict[str, str]:
+        # The limit on one attempt to connect is the pool's; what was asked for is the session's.
+        asked = self._rdsproxy_connection._rdsproxy.login.parameters.get("connect_timeout")
+        parameters = super().get_parameters()
+        if asked is None:
+            parameters.pop("connect_timeout", None)
+        else:
+            parameters["connect_timeout"] = str(asked)
+        return parameters
+
+    @property
+    def error_message(self) -> str:
+        connection = self._rdsproxy_connection
+        if connection._rdsproxy.backend is None and not connection.closed:
+            return connection._rdsproxy_error_message
+        return super().error_message
