@@ -31,6 +31,7 @@ class Backend:
         "owner",
         "pinned",
         "raw",
+        "seen_at",
         "serial",
         "statements",
         "thread",
@@ -45,6 +46,7 @@ class Backend:
         self.owner: Callable[[], Any] | None = None
         self.thread = 0
         self.idle_since = self.borrowed_at = 0.0
+        self.seen_at = 0.0  # wall clock: it goes on while the process is frozen, which the monotonic one may not
         self.expires_at = float("inf")
         self.pinned = False
         self.needs_reset = False

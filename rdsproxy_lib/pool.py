@@ -163,7 +163,7 @@ class Pool:
             if backend is None:
                 backend = self._wait(login, started, started + timeout)
                 now = time.monotonic()
-            if not backend.idle_since or self._opener.is_alive(backend, now - backend.idle_since):
+            if not backend.seen_at or self._opener.is_alive(backend, abs(time.time() - backend.seen_at)):
                 break
             self.discard(backend)
         backend.owner = owner
@@ -185,7 +185,7 @@ class Pool:
                     break
             else:
                 return None
-        if not self._opener.is_alive(backend, now - backend.idle_since):
+        if not self._opener.is_alive(backend, abs(time.time() - backend.seen_at)):
             self.discard(backend)
             return None
         backend.owner = owner
@@ -329,6 +329,7 @@ class Pool:
                     self._all.discard(gift)
                     closing.append(gift)
                 else:
+                    gift.seen_at = time.time()
                     gift.idle_since = now
                     self._idle.append(gift)
             closing += self._decide_locked(now)
@@ -341,6 +342,7 @@ class Pool:
         closing: Iterable[Backend] = ()
         backend.owner = None
         backend.pinned = False
+        backend.seen_at = time.time()
         now = backend.idle_since = time.monotonic()
         with self._lock:
             if now >= backend.expires_at or self._closed or self._is_over_limit:

@@ -108,6 +108,8 @@ class Proxy:
     ) -> Connection:
         session = {name: value for name, value in self.options.driver_options.items() if name in SESSION_KEYWORDS}
         session.update({name: driver_kwargs.pop(name) for name in SESSION_KEYWORDS & driver_kwargs.keys()})
+        if self.is_closed:
+            raise self.engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
         login = self._login(user, dbname, driver_kwargs)
         if login.ghost is None:
             self._check(login)

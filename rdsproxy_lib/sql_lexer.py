@@ -35,11 +35,12 @@ _SPACE = r"[ \t\n\r\f\v]*"
 _TOKEN = r"""
 (?:
   ( (?!{prefixed}) [{start}][{start}0-9$]* )
-| ( [,.=*+<>\[\]] | :: )
+| ( [,=*+<>\[\]] | \.(?![0-9]) | :: )
 | ( [();] )
 | ( \$[0-9]+ | %[sbt](?![{start}0-9$]) | %\((?:[\w.:\ ]|-(?!-))+\)[sbt] )
 | ( {simple}[^']*(?:'|\Z) )
-| ( (?:[0-9][0-9_]*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)? )
+| ( 0(?:[xX][0-9a-fA-F_]+|[oO][0-7_]+|[bB][01_]+)
+  | (?:[0-9][0-9_]*(?:\.[0-9][0-9_]*|\.)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9][0-9_]*)? )
 | ( (?:[uU]&)?"[^"]*(?:"|\Z) )
 | ( --[^\n\r]* )
 | ( /\* | {escaped} | \$(?:[{start}][{start}0-9]*)?\$ )
@@ -239,11 +240,11 @@ def _statement(
                 append(PARAMETER)
             elif kind == _STRING:
                 start, end = token.span(kind)
-                if start == literal_end:
+                if start == literal_end and tokens[-1][0] == "'":
                     tokens[-1] = "''"  # 'it''s' is one constant, and nobody asks for its value
                     show(start, end, "")
                 else:
-                    append(value)
+                    append(value if value[0] == "'" else STRING)
                     show(start, end, "?")
                 literal_end = end
             elif kind == _NUMBER:

