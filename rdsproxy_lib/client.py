@@ -325,6 +325,7 @@ class Client:
             return None
         session = self.session
         if session.hold is Hold.PINNED:
+            self._home.say_goodbye()
             kind: type[errors.Error] | None = errors.SessionLost
             text = (
                 f"the database connection of this session was lost, and with it what pinned it"

@@ -109,7 +109,7 @@ TWINS: dict[type[errors.Error], Callable[[str], psycopg.Error]] = {
 class PostgresBackend(Backend):
     """A slot with its libpq connection at hand."""
 
-    __slots__ = ("look", "pgconn")
+    __slots__ = ("look", "pgconn", "streamed")
 
     login: Login
     raw: psycopg.Connection[Any]
@@ -119,6 +119,7 @@ class PostgresBackend(Backend):
         raw._pool = None  # the mark of a pooled connection: psycopg does not warn when it ends with the program
         self.pgconn = raw.pgconn
         self.identity = self.pgconn.backend_pid
+        self.streamed = False  # libpq was told to hand out single rows since the last plain exchange
         self.look = select.poll()
         self.look.register(self.pgconn.socket, select.POLLIN)
         # Notices and notifications go to the client connection that holds the backend. psycopg calls its first

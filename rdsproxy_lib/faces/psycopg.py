@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Any
 from warnings import warn
 from weakref import ref
@@ -43,6 +44,7 @@ from .exchange import (
     ROLLBACK_GEN,
     SILENT_WHEN_PARKED,
     SPECIAL_WHEN_PARKED,
+    STREAM_GEN,
     TPC_FINISH_GEN,
     WIRE_FUNCTIONS,
     commits,
@@ -173,10 +175,19 @@ class Connection(psycopg.Connection[Any]):
         if is_cursor:
             who._pgconn = pgconn
             self._rdsproxy_cursor = who
-            if code is DECLARE_GEN and who._withhold:
+            if code is STREAM_GEN:
+                backend.streamed = True
+            elif code is DECLARE_GEN and who._withhold:
                 client.add_pin(Reason.HOLD_CURSOR, f"DECLARE {who._name!r} CURSOR WITH HOLD")
-        elif isinstance(who, BaseTransaction | BasePipeline):
+        elif isinstance(who, BaseTransaction):
             who.pgconn = pgconn
+        elif isinstance(who, BasePipeline):
+            who.pgconn = pgconn
+            if backend.streamed:
+                # libpq takes single rows into the first statement of a pipeline; a plain exchange ends that mode.
+                backend.streamed = False
+                with suppress(e.Error):
+                    wait(backend.raw._exec_command(b""), pgconn.socket, interval=interval)
         elif who is None:
             gen = self._rdsproxy_bare(gen, code, names, pgconn)
         if held is None:

@@ -237,7 +237,7 @@ def test_connect_refuses_what_the_driver_refuses(same, keywords):
     failures = []
     for connect in same.kinds:
         with pytest.raises(psycopg.Error) as caught:
-            connect(**keywords)
+            connect(**keywords).close()
         failures.append((caught.type, caught.value.sqlstate, str(caught.value)))
     assert failures[0] == failures[1]
 

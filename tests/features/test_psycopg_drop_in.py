@@ -108,7 +108,7 @@ def test_connect_raises_the_drivers_errors(drop_in, prepared_server, keywords):
     failures = []
     for module in (psycopg, drop_in):
         with pytest.raises(psycopg.Error) as caught:
-            module.connect(prepared_server.dsn(), **keywords)
+            module.connect(prepared_server.dsn(), **keywords).close()
         failures.append((caught.type, caught.value.sqlstate, str(caught.value)))
     assert failures[1] == failures[0]
 

@@ -130,7 +130,8 @@ def test_prepared_statements_survive_a_changed_table(connect, admin, rival):
         admin.execute("drop table feature_changing")
 
 
-def test_plans_of_other_sessions_are_not_felt(connect, admin, rival):
+@pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "transaction"])
+def test_plans_of_other_sessions_are_not_felt(connect, admin, rival, autocommit):
     """A session that meets a changed table for the first time is not hit by what others prepared before."""
     first = connect(autocommit=True, prepare_threshold=0)
     query = "select * from feature_changing where id > %s"
@@ -140,9 +141,10 @@ def test_plans_of_other_sessions_are_not_felt(connect, admin, rival):
             assert len(first.execute(query, [0]).description) == 1
             rival(first)
         admin.execute("alter table feature_changing add name text")
-        second = connect(autocommit=True)
+        second = connect(autocommit=autocommit)
         for _ in range(4):
             assert len(second.execute(query, [0]).description) == 2
+            second.commit()
             rival(second)
     finally:
         admin.execute("drop table feature_changing")
@@ -276,14 +278,19 @@ def test_a_failed_pipeline_harms_nobody(connect, rival):
         rival(conn)
 
 
-def test_what_a_failed_pipeline_did_not_prepare_is_nobodys(connect, rival):
+@pytest.mark.parametrize("caught", ["outside", "inside"])
+def test_what_a_failed_pipeline_did_not_prepare_is_nobodys(connect, rival, caught):
     """A statement whose preparing was aborted with its pipeline works in every other session."""
     failing, other = connect(autocommit=True, prepare_threshold=1), connect(autocommit=True)
     query = "select 'aborted', %s"
     failing.execute(query, [1])
-    with pytest.raises(errors.DivisionByZero), failing.pipeline():
+    outside, inside = pytest.raises(errors.DivisionByZero), nullcontext()
+    if caught == "inside":
+        outside, inside = inside, outside
+    with outside, failing.pipeline() as pipeline, inside:
         failing.execute("select 1/0")
         failing.execute(query, [1])
+        pipeline.sync()
     for _ in range(4):
         assert other.execute(query, [1]).fetchone() == ("aborted", 1)
         rival(other)

@@ -541,6 +541,16 @@ def test_a_holder_that_is_free_is_no_deadlock(make_pool):
     worker.result()
 
 
+def test_a_holder_whose_thread_ended_is_no_deadlock(make_pool):
+    """A backend can outlive the thread that borrowed it; a new thread that gets the same id is somebody else."""
+    pool = make_pool(1)
+    backend = Call(pool.borrow, A, 1, "owner").result()
+    waiters = [Call(pool.borrow, A, SECONDS)]
+    pool.until_waiting(1)
+    pool.give_back(backend)
+    assert waiters[0].result() is backend
+
+
 def test_an_opening_under_way_is_no_deadlock(make_pool, fake_server):
     """While a connection is being opened, holders that want another wait for what comes of it."""
     pool = make_pool(2)
@@ -569,9 +579,8 @@ def test_a_long_wait_is_logged_once_with_the_longest_holders(make_pool, monkeypa
 
     listener = Listener(logging.WARNING)
     pool_module.logger.addHandler(listener)
+    backend = pool.borrow(A, 1, owner="the owner")
     try:
-        holder = Call(pool.borrow, A, 1, "the owner")
-        backend = holder.result()
         waiter = Call(pool.borrow, A, SECONDS)
         assert logged.wait(SECONDS)
         threading.Event().wait(0.05)

