@@ -9,6 +9,18 @@ from typing import Any, Protocol
 
 from . import errors
 
+MIXED = object()
+
+
+class _Here(threading.local):
+    """This thread, looked up quickly. The object, not its number, which the next thread may get."""
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+
+
+HERE = _Here()
+
 
 class Backend:
     """A slot: one database connection, from its login to its end.
@@ -25,30 +37,32 @@ class Backend:
         "expires_at",
         "identity",
         "idle_since",
-        "lend",
         "login",
         "needs_reset",
         "owner",
         "pinned",
         "raw",
         "seen_at",
+        "sequences_of",
         "serial",
         "statements",
-        "thread",
         "unresettable",
+        "user",
     )
 
     def __init__(self, login: Any, raw: Any) -> None:
         self.login = login
         self.raw = raw
         self.serial = -1
-        self.lend = 0  # how often it was lent: with `serial`, tells whether anybody had it in between
         self.owner: Callable[[], Any] | None = None
-        self.thread = 0
+        self.user: threading.Thread | None = None
+        """The thread that ran the last exchange on it."""
         self.idle_since = self.borrowed_at = 0.0
         self.seen_at = 0.0  # wall clock: it goes on while the process is frozen, which the monotonic one may not
         self.expires_at = float("inf")
         self.pinned = False
+        self.sequences_of: object | None = None
+        """Whose sequence values currval() and lastval() tell here: None, one session, or MIXED."""
         self.needs_reset = False
         self.unresettable = False
         self.cancels = threading.Condition()

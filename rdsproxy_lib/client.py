@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
-from .backend import Backend
+from .backend import MIXED, Backend
 from .pool import Pool
 from .session import ENDED_BY_UNPIN, KEPT_AFTER_ERROR, Event, Hold, IllegalMove, Pin, Session, Tx
 from .sql import Cause, Reason, Statement
@@ -55,9 +55,9 @@ class Client:
         "_expired",
         "_home",
         "_idle_timeout",
-        "_knows_sequences",
         "_last_used",
         "_lock",
+        "_moved_on",
         "_owner",
         "backend",
         "backend_id",
@@ -75,7 +75,8 @@ class Client:
         self._last_used = time.monotonic() if self._idle_timeout else 0.0
         self._expired = False
         self._added: tuple[Reason, ...] = ()
-        self._knows_sequences = False
+        self._moved_on = 0
+        """The serial number of the backend where this session moved a sequence last."""
         self.pool = home.pool
         self._epoch = self.pool.epoch
         self.engine = home.engine
@@ -152,12 +153,10 @@ class Client:
             backend = self._borrow(statement)
         if statement is not None:
             backend.statements += 1
-            if statement.reads_sequence and not self._knows_sequences:
-                raise self._diagnostics_lost()
+            if statement.reads_sequence or statement.moves_sequence:
+                self._mind_sequences(statement, backend)
             if statement.causes:
                 self._pin_for(statement, backend)
-            if statement.moves_sequence:
-                self._knows_sequences = True
         return backend
 
     def haunt(self) -> None:
@@ -174,28 +173,43 @@ class Client:
             raise self.illegal(move.hold) from None
         pool = self.pool
         try:
-            if statement is not None and statement.reads_sequence:
-                backend = pool.borrow_again(self.login, session.last_serial, session.last_lend, self._owner)
-                if backend is None:
-                    raise self._diagnostics_lost()
-            else:
+            backend = None
+            if statement is not None and statement.reads_sequence and self._moved_on:
+                backend = pool.borrow_that(self.login, self._moved_on, self._owner)
+            if backend is None:
                 backend = pool.borrow(self.login, self._home.options.connection_borrow_timeout, self._owner)
         except BaseException:
             session.step(_ENDED)
             raise
         self.backend = backend
         self.backend_id = backend.identity
-        # Nobody had it since: what currval() and lastval() say is this session's.
-        self._knows_sequences = backend.serial == session.last_serial and backend.lend == session.last_lend + 1
         return backend
 
-    def _diagnostics_lost(self) -> Exception:
-        return self.engine.error(
-            errors.DiagnosticsLost,
-            "currval() and lastval() can no longer be answered for certain: another session has used that database"
-            " connection since. Nothing was sent. Ask in the transaction that moved the sequence, or use INSERT …"
-            " RETURNING",
-        )
+    def _mind_sequences(self, statement: Statement, backend: Any) -> None:
+        """See to it that currval() and lastval() never tell another session's value.
+
+        Certain are only the values of a backend where this session, and since its last cleaning nobody else, moved
+        sequences, and where it moved one last. Sessions of a login that asks such questions move theirs on cleaned
+        backends only; the first question of all may come too late for that, and is refused.
+        """
+        if statement.reads_sequence:
+            self.login.reads_sequences = True
+        is_own = backend.sequences_of is None or backend.sequences_of is self._owner
+        if statement.moves_sequence or not self._moved_on:
+            if not is_own and self.login.reads_sequences:
+                is_own = self.engine.forget_sequences(backend)
+            if statement.moves_sequence:
+                backend.sequences_of = self._owner if is_own else MIXED
+                self._moved_on = backend.serial
+        elif backend.serial != self._moved_on:
+            is_own = False
+        if statement.reads_sequence and not is_own:
+            raise self.engine.error(
+                errors.DiagnosticsLost,
+                "currval() and lastval() cannot be answered for certain: other sessions moved sequences on this database"
+                " connection. Nothing was sent. Run the transaction again (from now on they are kept apart), or better,"
+                " use INSERT … RETURNING",
+            )
 
     def _pin_for(self, statement: Statement, backend: Backend) -> None:
         """Pin before the statement runs, so that a refusal loses nothing."""
@@ -246,25 +260,23 @@ class Client:
             return
         backend = self.backend
         if tx is _NO_TX:
-            session.step(_ENDED)
+            # Parted first: an interrupt in between leaves a session that can borrow again.
             self._part(backend)
+            session.step(_ENDED)
             if backend.cancelling or backend.cancelled or backend.needs_reset:
                 self._clean(backend)
             else:
                 self.pool.give_back(backend)
         elif tx is _TX_UNKNOWN:
             # An exchange was left half-way, by an error of the driver or an interrupt: nothing may be concluded.
-            session.step(Event.FAULT_OPEN)
             self._part(backend)
+            session.step(Event.FAULT_OPEN)
             self.pool.discard(backend)
 
     def _part(self, backend: Backend) -> None:
         # Detached first, looked at second: `cancel` counts first and looks at `self.backend` second, so at least
         # one of the two sees the other.
         self.backend = None
-        session = self.session
-        session.last_serial = backend.serial
-        session.last_lend = backend.lend
 
     def _clean(self, backend: Any) -> None:
         """Make a backend fit for the next borrower, or close it. Never raises: the session's work is done."""
@@ -304,12 +316,12 @@ class Client:
 
     def failed(
         self,
-        error: BaseException,
+        error: BaseException | None,
         *,
         tx_open: bool,
         may_have_committed: bool,
         is_over: bool,
-        statement: Statement | None,
+        statement: Statement | None = None,
     ) -> Exception | None:
         """An exchange raised: what is to be raised instead, or None to let the error pass.
 
@@ -320,7 +332,7 @@ class Client:
         backend = self.backend
         if backend is None:
             return None
-        if not backend.is_dead():
+        if error is not None and not backend.is_dead() and not self.engine.is_fatal(error):
             self._forget_failed_pins(error, statement)
             return None
         session = self.session
@@ -343,8 +355,8 @@ class Client:
             )
         else:
             kind, text = None, ""  # a read changes nothing: the driver's own error says enough
-        session.step(Event.FAULT_OPEN if tx_open and not is_over else Event.FAULT_IDLE)
         self._part(backend)
+        session.step(Event.FAULT_OPEN if tx_open and not is_over else Event.FAULT_IDLE)
         self.pool.discard(backend)
         return None if kind is None else self.engine.error(kind, text)
 

@@ -14,7 +14,7 @@ _ADVICE_FOR = {
     "set_config()": "pass true as the third argument and call it inside the transaction that needs the setting",
     "SELECT INTO TEMP": "write CREATE TEMP TABLE … ON COMMIT DROP AS SELECT …, inside the transaction that reads it",
     "pg_temp": "create the table with ON COMMIT DROP and name it without its schema",
-    "DO": "send the statements themselves, or move them into a function the library can read",
+    "DO": "send its statements one by one from the application",
     "setseed()": "compute the numbers in the application, or keep this work on a connection of its own",
     "LOAD": "name the library in session_preload_libraries or shared_preload_libraries",
 }
@@ -29,7 +29,7 @@ _ADVICE = {
     Reason.LISTEN: "listen on one connection of its own, outside the pool",
     Reason.USER_VARIABLE: "keep the value in the application",
     Reason.UNKNOWN_ROUTINE: (
-        "nothing known says it is harmless; if it leaves no state on the session, name it in trusted_routines"
+        "it may leave anything on the session; if you know it leaves nothing, call conn.rdsproxy.unpin() afterwards"
     ),
     Reason.UNKNOWN_STATEMENT: "not known to be harmless; write it in a plainer form if it should not pin",
     Reason.UNRESETTABLE: "run it on a connection of its own: the backend is closed afterwards",

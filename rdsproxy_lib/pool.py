@@ -7,6 +7,7 @@ the lock. There is no thread: whoever waits for a connection also opens it.
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import threading
@@ -15,12 +16,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import get_ident
 from typing import Any
 from weakref import WeakSet
 
 from . import errors
-from .backend import Backend, Opener, OpenFailed, Refusal
+from .backend import HERE, Backend, Opener, OpenFailed, Refusal
 from .stats import BorrowLatency, Counters
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ OVERTAKING_GRACE = 0.05
 """Seconds for which a waiter may be passed by a later one whose kind of connection came free."""
 RECLAIM_SECONDS = 1.0
 """How often a waiter looks for client connections that `idle_client_timeout` has ended."""
+COLLECT_AFTER = 0.5
+"""Seconds of waiting after which the garbage collector is run, once."""
 WARN_AFTER = 5.0
 """Seconds of waiting after which the log names the longest holders."""
 LIFETIME_JITTER = 0.1
@@ -50,16 +52,17 @@ class Waiter:
     up, so no backend can be lost between the two.
     """
 
-    __slots__ = ("__weakref__", "gate", "gift", "login", "may_dial", "since", "thread", "warned")
+    __slots__ = ("__weakref__", "collected", "gate", "gift", "login", "may_dial", "since", "thread", "warned")
 
     def __init__(self, login: object, since: float) -> None:
         self.login = login
         self.since = since
-        self.thread = get_ident()
+        self.thread = HERE.thread
         self.gate = threading.Lock()
         self.gate.acquire()
         self.gift: Backend | None = None
         self.may_dial = False
+        self.collected = False
         self.warned = False
 
     def wake(self) -> None:
@@ -167,31 +170,23 @@ class Pool:
                 break
             self.discard(backend)
         backend.owner = owner
-        backend.lend += 1
-        backend.thread = get_ident()
         backend.borrowed_at = now
         return backend
 
-    def borrow_again(
-        self, login: object, serial: int, lend: int, owner: Callable[[], Any] | None = None
-    ) -> Backend | None:
-        """That very backend, if it is idle and nobody had it since its lend number `lend`; else None."""
-        now = time.monotonic()
+    def borrow_that(self, login: object, serial: int, owner: Callable[[], Any] | None = None) -> Backend | None:
+        """The backend with that serial number if it is idle, else None."""
         with self._lock:
             self._check_open_locked()
-            for backend in self._idle:
-                if backend.serial == serial and backend.lend == lend and backend.login is login:
-                    self._idle.remove(backend)
-                    break
-            else:
+            backend = next((idle for idle in self._idle if idle.serial == serial and idle.login is login), None)
+            if backend is None:
                 return None
+            self._idle.remove(backend)
+            self.counters.borrows += 1
         if not self._opener.is_alive(backend, abs(time.time() - backend.seen_at)):
             self.discard(backend)
             return None
         backend.owner = owner
-        backend.lend += 1
-        backend.thread = get_ident()
-        backend.borrowed_at = now
+        backend.borrowed_at = time.monotonic()
         return backend
 
     def _take_idle_locked(self, login: object, now: float, closing: list[Backend]) -> Backend | None:
@@ -221,9 +216,10 @@ class Pool:
                     raise self._timeout_locked(started, "connection_borrow_timeout is 0 and none is idle")
                 self._waiters.append(waiter)
                 closing = self._decide_locked(started)
-                if not waiter.gift and not waiter.may_dial:
-                    self._check_deadlock_locked(started)
+                is_stuck = self._is_deadlock_locked(started)
             self._close_all(closing)
+            if is_stuck:
+                self._break_deadlock(waiter)
             while True:
                 if waiter.gift is not None:
                     break
@@ -246,13 +242,15 @@ class Pool:
 
     def _next_look(self, waiter: Waiter, deadline: float) -> float:
         until = deadline
-        if not waiter.warned:
+        if not waiter.collected:
+            until = min(until, waiter.since + COLLECT_AFTER)
+        elif not waiter.warned:
             until = min(until, waiter.since + WARN_AFTER)
         now = time.monotonic()
         if self._retry_at > now:
             until = min(until, self._retry_at)
-        if self._idle:  # of another login; it makes way once the grace is over
-            until = min(until, max(now, waiter.since + OVERTAKING_GRACE))
+        if self._idle and waiter.since + OVERTAKING_GRACE > now:  # one of another login makes way after the grace
+            until = min(until, waiter.since + OVERTAKING_GRACE)
         if self.reclaim is not None:
             until = min(until, now + RECLAIM_SECONDS)
         return until
@@ -261,16 +259,22 @@ class Pool:
         """What a waiter does when it wakes with nothing in hand: decide again, warn once, or give up."""
         now = time.monotonic()
         holders = ""
+        if not waiter.collected and now >= waiter.since + COLLECT_AFTER:
+            waiter.collected = True
+            gc.collect()  # connections dropped in reference cycles hold backends, and a program that waits frees none
+        timeout = None
         with self._lock:
             self._check_open_locked()
             closing = self._decide_locked(now)
             if waiter.gift is None and not waiter.may_dial:
                 if now >= deadline:
-                    raise self._timeout_locked(waiter.since, "all are in use or none could be opened")
-                if not waiter.warned and now >= waiter.since + WARN_AFTER:
+                    timeout = self._timeout_locked(waiter.since, "all are in use or none could be opened")
+                elif not waiter.warned and now >= waiter.since + WARN_AFTER:
                     waiter.warned = True
                     holders = f"{self._occupancy_locked()}; {self._holders_locked(now)}"
         self._close_all(closing)
+        if timeout is not None:
+            raise timeout
         if holders:
             logger.warning("waiting for a database connection for %.0f s: %s", now - waiter.since, holders)
 
@@ -289,15 +293,21 @@ class Pool:
                 self._connect_error = failed.error
                 wait = failed.refusal is Refusal.TRANSIENT or (failed.refusal is Refusal.FULL and len(self._all))
                 if wait:
-                    self._retry_at = now + self._retry_delay
-                    self._retry_delay = min(LAST_RETRY, self._retry_delay * 2)
                     self._waiters.appendleft(waiter)
+                    if failed.refusal is Refusal.FULL and self._idle:  # of another login: it makes way
+                        closing.append(self._idle.pop(0))
+                        self._all.discard(closing[0])
+                    else:
+                        self._retry_at = now + self._retry_delay
+                        self._retry_delay = min(LAST_RETRY, self._retry_delay * 2)
                 else:
                     closing = self._decide_locked(now)
             self._close_all(closing)
             if not wait:
                 raise failed.error from failed.error.__cause__
             logger.info("could not open a database connection, trying again: %s", type(failed.error).__name__)
+            if closing:
+                self._look_around(waiter, deadline)
             return None
         backend.expires_at = time.monotonic() + self._lifetime * (1 - LIFETIME_JITTER * random.random())
         with self._lock:
@@ -369,6 +379,7 @@ class Pool:
         with self._lock:
             backend.owner = None
             self._all.discard(backend)
+            self.counters.closed += 1
             closing = self._decide_locked(time.monotonic())
         self._close_all(closing)
 
@@ -396,27 +407,31 @@ class Pool:
         who can use it as it is; after that it makes way for the one at the head.
         """
         closing: list[Backend] = []
-        while self._dropped:
-            backend = self._dropped.popleft()
-            self._all.discard(backend)
-            closing.append(backend)
-        for waiter in tuple(self._waiters):
-            waiter.gift = self._take_idle_locked(waiter.login, now, closing)
-            if waiter.gift is not None:
-                pass
-            elif self._may_dial_locked(now) and self._make_room_locked(waiter, now, closing):
-                waiter.may_dial = True
-                self._dialers.add(waiter)
-            elif not self._idle:
-                break  # nothing left to hand out
-            else:
-                continue
-            self._waiters.remove(waiter)
-            waiter.wake()
+        while True:
+            while self._dropped:
+                closing.append(self._dropped.popleft())
+                self._all.discard(closing[-1])
+            self._serve_locked(now, closing)
+            if not self._dropped:  # a finaliser may have run just now
+                break
         while len(self._idle) > self._max_idle and now - self._idle[0].idle_since >= SURPLUS_IDLE_SECONDS:
             closing.append(self._idle.pop(0))
             self._all.discard(closing[-1])
         return closing
+
+    def _serve_locked(self, now: float, closing: list[Backend]) -> None:
+        for waiter in tuple(self._waiters):
+            waiter.gift = self._take_idle_locked(waiter.login, now, closing)
+            if waiter.gift is None:
+                if self._may_dial_locked(now) and self._make_room_locked(waiter, now, closing):
+                    waiter.may_dial = True
+                    self._dialers.add(waiter)
+                elif self._idle:
+                    continue
+                else:
+                    break  # nothing left to hand out
+            self._waiters.remove(waiter)
+            waiter.wake()
 
     def _may_dial_locked(self, now: float) -> bool:
         return len(self._dialers) < MAX_DIALS and now >= self._retry_at and not self._closed
@@ -445,19 +460,31 @@ class Pool:
     def _closed_error(self) -> Exception:
         return self._opener.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
 
-    def _check_deadlock_locked(self, now: float) -> None:
-        """Raise at once where every holder waits in this very queue: none of them can ever be served."""
-        if self._dialers or self._idle or now < self._retry_at:
-            return
+    def _is_deadlock_locked(self, now: float) -> bool:
+        """Whether every holder waits in this very queue, so that none of them can ever be served."""
+        if self._dialers or self._idle or now < self._retry_at or not self._waiters:
+            return False
         waiting = {waiter.thread for waiter in self._waiters}
         holders = [backend for backend in self._all if backend.owner is not None]
-        if len(holders) >= self.limit and all(backend.thread in waiting for backend in holders):
-            raise self._timeout_locked(
-                now,
-                "every thread that holds a database connection waits for another one, so none can ever become free"
-                f" ({self._holders_locked(now)}); end a transaction before starting one on another connection,"
-                " or raise max_connections",
-            )
+        return len(holders) >= self.limit and all(backend.user in waiting for backend in holders)
+
+    def _break_deadlock(self, waiter: Waiter) -> None:
+        """Raise BorrowTimeout at once, unless what seems to hold the connections is garbage that nobody collected."""
+        gc.collect()
+        now = time.monotonic()
+        timeout = None
+        with self._lock:
+            closing = self._decide_locked(now)
+            if waiter.gift is None and not waiter.may_dial and self._is_deadlock_locked(now):
+                timeout = self._timeout_locked(
+                    now,
+                    "every thread that holds a database connection waits for another one, so none can ever become"
+                    f" free ({self._holders_locked(now)}); end a transaction before starting one on another connection,"
+                    " or raise max_connections",
+                )
+        self._close_all(closing)
+        if timeout is not None:
+            raise timeout
 
     def _timeout_locked(self, since: float, why: str) -> Exception:
         self.counters.borrow_timeouts += 1
@@ -472,10 +499,9 @@ class Pool:
         return error
 
     def _holders_locked(self, now: float) -> str:
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
         held = sorted((b for b in self._all if b.owner is not None), key=lambda b: b.borrowed_at)[:5]
         return "longest holders: " + ", ".join(
-            f"thread {names.get(b.thread, b.thread)!s} for {now - b.borrowed_at:.1f} s{' (pinned)' if b.pinned else ''}"
+            f"thread {b.user.name if b.user else '?'} for {now - b.borrowed_at:.1f} s{' (pinned)' if b.pinned else ''}"
             for b in held
         )
 

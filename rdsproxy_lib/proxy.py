@@ -111,7 +111,7 @@ class Proxy:
         if self.is_closed:
             raise self.engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
         login = self._login(user, dbname, driver_kwargs)
-        if login.ghost is None:
+        if not login.is_checked:
             self._check(login)
 
         def make_client(owner: Any, lock: Any) -> Client:
@@ -205,16 +205,24 @@ class Proxy:
     def _login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> Login:
         login = self.engine.login(user, dbname, keywords)
         key = frozenset(login.parameters.items())
+        known = self._logins.get(key)
+        if known is not None:
+            return known
+        self.engine.check(login)
         with self._lock:
             return self._logins.setdefault(key, login)
 
     def _check(self, login: Login) -> None:
         """The first connect() of a login: single flight; only what the server refuses for good raises."""
         with suppress(errors.BorrowTimeout):
-            self.haunt(login, FIRST_CHECK_SECONDS)
+            self.haunt(login, FIRST_CHECK_SECONDS, is_check=True)
+        login.is_checked = True
 
-    def haunt(self, login: Login, timeout: float) -> None:
-        """Make sure that the login has a ghost, by giving it a backend of its own and closing its wire."""
+    def haunt(self, login: Login, timeout: float, *, is_check: bool = False) -> None:
+        """Make sure that the login has a ghost, by giving it a backend of its own and closing its wire.
+
+        `timeout` is in seconds. A mere check is not repeated by those who waited for another thread's.
+        """
         deadline = time.monotonic() + timeout
         with self._lock:
             turn = self._checks.setdefault(login, threading.Lock())
@@ -225,7 +233,7 @@ class Proxy:
                 " nothing was sent",
             )
         try:
-            if login.ghost is not None:
+            if login.ghost is not None or (is_check and login.is_checked):
                 return
             remaining = max(0.001, deadline - time.monotonic())
             backend = self.pool.borrow(login, remaining)

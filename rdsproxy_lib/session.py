@@ -121,15 +121,13 @@ class Pin:
 
 
 class Session:
-    """The hold of one client connection, its pins, and where it was last."""
+    """The hold of one client connection, and its pins."""
 
-    __slots__ = ("hold", "last_lend", "last_serial", "pins")
+    __slots__ = ("hold", "pins")
 
     def __init__(self) -> None:
         self.hold = Hold.PARKED
         self.pins: dict[Reason, Pin] | None = None  # most sessions never pin: no dict until then
-        self.last_serial = -1
-        self.last_lend = -1
 
     def step(self, event: Event) -> None:
         """Move to the next hold. Raises IllegalMove, and changes nothing, where the table has no entry."""

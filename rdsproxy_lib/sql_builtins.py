@@ -42,36 +42,35 @@ WRITES = names(
 # Volatile by the catalogue, and only reading or waiting all the same.
 VOLATILE_READS = names(
     """
-    array_sample array_shuffle clock_timestamp current_query gen_random_uuid pg_available_wal_summaries
-    pg_blocking_pids pg_collation_actual_version pg_control_checkpoint pg_control_init pg_control_recovery
-    pg_control_system pg_current_logfile pg_database_collation_actual_version pg_database_size pg_get_aios
-    pg_get_backend_memory_contexts pg_get_loaded_modules pg_get_multixact_members pg_get_sequence_data
-    pg_get_shmem_allocations pg_get_shmem_allocations_numa pg_get_wait_events
-    pg_get_wal_replay_pause_state pg_get_wal_resource_managers pg_get_wal_summarizer_state
-    pg_hba_file_rules pg_ident_file_mappings pg_indexes_size pg_is_in_recovery pg_is_wal_replay_paused
-    pg_jit_available pg_last_committed_xact pg_last_wal_receive_lsn pg_last_wal_replay_lsn
-    pg_last_xact_replay_timestamp pg_lock_status pg_ls_archive_statusdir pg_ls_dir pg_ls_logdir
-    pg_ls_logicalmapdir pg_ls_logicalsnapdir pg_ls_replslotdir pg_ls_summariesdir pg_ls_tmpdir
-    pg_ls_waldir pg_notification_queue_usage pg_partition_ancestors pg_partition_tree pg_prepared_xact
-    pg_read_binary_file pg_read_file pg_relation_size pg_replication_origin_progress
-    pg_replication_origin_session_is_setup pg_safe_snapshot_blocking_pids pg_sequence_last_value
-    pg_show_all_file_settings pg_show_replication_origin_status pg_sleep pg_sleep_for pg_sleep_until
-    pg_stat_file pg_stat_get_backend_io pg_stat_get_backend_wal pg_stat_get_io
-    pg_stat_get_recovery_prefetch pg_stat_get_xact_blocks_fetched pg_stat_get_xact_blocks_hit
-    pg_stat_get_xact_function_calls pg_stat_get_xact_function_self_time
-    pg_stat_get_xact_function_total_time pg_stat_get_xact_numscans pg_stat_get_xact_tuples_deleted
-    pg_stat_get_xact_tuples_fetched pg_stat_get_xact_tuples_hot_updated pg_stat_get_xact_tuples_inserted
-    pg_stat_get_xact_tuples_newpage_updated pg_stat_get_xact_tuples_returned
-    pg_stat_get_xact_tuples_updated pg_stat_have_stats pg_table_size pg_tablespace_size
-    pg_total_relation_size pg_wal_summary_contents pg_xact_commit_timestamp
-    pg_xact_commit_timestamp_origin pg_xact_status random random_normal timeofday txid_status uuidv4
-    uuidv7
+    array_sample array_shuffle bernoulli clock_timestamp current_query gen_random_uuid
+    pg_available_wal_summaries pg_blocking_pids pg_collation_actual_version pg_control_checkpoint
+    pg_control_init pg_control_recovery pg_control_system pg_current_logfile
+    pg_database_collation_actual_version pg_database_size pg_get_aios pg_get_backend_memory_contexts
+    pg_get_loaded_modules pg_get_multixact_members pg_get_sequence_data pg_get_shmem_allocations
+    pg_get_shmem_allocations_numa pg_get_wait_events pg_get_wal_replay_pause_state
+    pg_get_wal_resource_managers pg_get_wal_summarizer_state pg_hba_file_rules pg_ident_file_mappings
+    pg_indexes_size pg_is_in_recovery pg_is_wal_replay_paused pg_jit_available pg_last_committed_xact
+    pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_lock_status
+    pg_ls_archive_statusdir pg_ls_dir pg_ls_logdir pg_ls_logicalmapdir pg_ls_logicalsnapdir
+    pg_ls_replslotdir pg_ls_summariesdir pg_ls_tmpdir pg_ls_waldir pg_notification_queue_usage
+    pg_partition_ancestors pg_partition_tree pg_prepared_xact pg_read_binary_file pg_read_file
+    pg_relation_size pg_replication_origin_progress pg_replication_origin_session_is_setup
+    pg_safe_snapshot_blocking_pids pg_sequence_last_value pg_show_all_file_settings
+    pg_show_replication_origin_status pg_sleep pg_sleep_for pg_sleep_until pg_stat_file
+    pg_stat_get_backend_io pg_stat_get_backend_wal pg_stat_get_io pg_stat_get_recovery_prefetch
+    pg_stat_get_xact_blocks_fetched pg_stat_get_xact_blocks_hit pg_stat_get_xact_function_calls
+    pg_stat_get_xact_function_self_time pg_stat_get_xact_function_total_time pg_stat_get_xact_numscans
+    pg_stat_get_xact_tuples_deleted pg_stat_get_xact_tuples_fetched pg_stat_get_xact_tuples_hot_updated
+    pg_stat_get_xact_tuples_inserted pg_stat_get_xact_tuples_newpage_updated
+    pg_stat_get_xact_tuples_returned pg_stat_get_xact_tuples_updated pg_stat_have_stats pg_table_size
+    pg_tablespace_size pg_total_relation_size pg_wal_summary_contents pg_xact_commit_timestamp
+    pg_xact_commit_timestamp_origin pg_xact_status random random_normal system timeofday txid_status
+    uuidv4 uuidv7
     """
 )
 
 _STATISTICS = names(
     """
-)
     activity analyze_count archiver autoanalyze_count autovacuum_count backend_activity
     backend_activity_start backend_client_addr backend_client_port backend_dbid backend_idset backend_pid
     backend_start backend_subxact backend_userid backend_wait_event backend_wait_event_type
@@ -100,17 +99,16 @@ _STATISTICS = names(
 
 _STABLE = names(
     """
-)
     abbrev abs aclcontains acldefault aclexplode acos acosd acosh age any_value area array_agg
     array_append array_cat array_dims array_fill array_length array_lower array_ndims array_position
     array_positions array_prepend array_remove array_replace array_reverse array_sort array_to_json
     array_to_string array_to_tsvector array_upper arraycontained arraycontains arrayoverlap ascii asin
-    asind asinh atan atan2 atan2d atand atanh avg bernoulli bit bit_and bit_count bit_length bit_or
-    bit_xor bool bool_and bool_or box bpchar broadcast btrim bytea byteasend cardinality casefold cbrt
-    ceil ceiling center char char_length character_length chr cidr circle col_description concat concat_ws
-    convert convert_from convert_to corr cos cosd cosh cot cotd count covar_pop covar_samp crc32 crc32c
-    cume_dist current_database current_schema current_schemas current_setting date date_add date_bin
-    date_mi date_mii date_part date_pli date_subtract date_trunc datemultirange daterange decode degrees
+    asind asinh atan atan2 atan2d atand atanh avg bit bit_and bit_count bit_length bit_or bit_xor bool
+    bool_and bool_or box bpchar broadcast btrim bytea byteasend cardinality casefold cbrt ceil ceiling
+    center char char_length character_length chr cidr circle col_description concat concat_ws convert
+    convert_from convert_to corr cos cosd cosh cot cotd count covar_pop covar_samp crc32 crc32c cume_dist
+    current_database current_schema current_schemas current_setting date date_add date_bin date_mi
+    date_mii date_part date_pli date_subtract date_trunc datemultirange daterange decode degrees
     dense_rank diagonal diameter div encode enum_first enum_last enum_range erf erfc every exp extract
     factorial family first_value float4 float8 float8send floor format format_type gamma gcd
     generate_series generate_subscripts get_bit get_byte get_current_ts_config getdatabaseencoding
@@ -177,19 +175,19 @@ _STABLE = names(
     satisfies_hash_partition scale set_bit set_byte set_masklen setweight sha224 sha256 sha384 sha512
     shobj_description sign similar_escape similar_to_escape sin sind sinh slope split_part sqrt
     starts_with statement_timestamp stddev stddev_pop stddev_samp string_agg string_to_array
-    string_to_table strip strpos substr substring sum system tan tand tanh text textcat texticlike
-    texticregexeq textlen textlike textregexeq textsend time timestamp timestamp_mi timestamptz timetz
-    timezone to_ascii to_bin to_char to_date to_hex to_json to_jsonb to_number to_oct to_regclass
-    to_regcollation to_regnamespace to_regoper to_regoperator to_regproc to_regprocedure to_regrole
-    to_regtype to_regtypemod to_timestamp to_tsquery to_tsvector transaction_timestamp translate
-    trim_array trim_scale trunc ts_debug ts_delete ts_filter ts_headline ts_lexize ts_match_tt ts_match_vq
-    ts_parse ts_rank ts_rank_cd ts_token_type tsmultirange tsquery_and tsquery_not tsquery_or
-    tsquery_phrase tsrange tstzmultirange tstzrange tsvector_concat tsvector_to_array
-    txid_current_if_assigned txid_current_snapshot txid_snapshot_xip txid_snapshot_xmax txid_snapshot_xmin
-    txid_visible_in_snapshot unicode_assigned unicode_version unistr unnest upper upper_inc upper_inf
-    uuid_extract_timestamp uuid_extract_version uuid_send var_pop var_samp varbit varchar variance version
-    websearch_to_tsquery width width_bucket xid xml xml_is_well_formed xml_is_well_formed_content
-    xml_is_well_formed_document xmlagg xmlcomment xmlconcat2 xmlexists xmltext xpath xpath_exists
+    string_to_table strip strpos substr substring sum tan tand tanh text textcat texticlike texticregexeq
+    textlen textlike textregexeq textsend time timestamp timestamp_mi timestamptz timetz timezone to_ascii
+    to_bin to_char to_date to_hex to_json to_jsonb to_number to_oct to_regclass to_regcollation
+    to_regnamespace to_regoper to_regoperator to_regproc to_regprocedure to_regrole to_regtype
+    to_regtypemod to_timestamp to_tsquery to_tsvector transaction_timestamp translate trim_array
+    trim_scale trunc ts_debug ts_delete ts_filter ts_headline ts_lexize ts_match_tt ts_match_vq ts_parse
+    ts_rank ts_rank_cd ts_token_type tsmultirange tsquery_and tsquery_not tsquery_or tsquery_phrase
+    tsrange tstzmultirange tstzrange tsvector_concat tsvector_to_array txid_current_if_assigned
+    txid_current_snapshot txid_snapshot_xip txid_snapshot_xmax txid_snapshot_xmin txid_visible_in_snapshot
+    unicode_assigned unicode_version unistr unnest upper upper_inc upper_inf uuid_extract_timestamp
+    uuid_extract_version uuid_send var_pop var_samp varbit varchar variance version websearch_to_tsquery
+    width width_bucket xid xml xml_is_well_formed xml_is_well_formed_content xml_is_well_formed_document
+    xmlagg xmlcomment xmlconcat2 xmlexists xmltext xpath xpath_exists
     """
 )
 

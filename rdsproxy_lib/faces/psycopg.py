@@ -10,7 +10,6 @@ connection; prepared statements live with the backend.
 from __future__ import annotations
 
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -29,6 +28,7 @@ from psycopg.pq.misc import connection_summary
 from psycopg.transaction import BaseTransaction
 from psycopg.waiting import wait
 
+from ..backend import HERE
 from ..client import Client
 from ..engines.postgresql import TX
 from ..session import Hold
@@ -48,10 +48,12 @@ from .exchange import (
     TPC_FINISH_GEN,
     WIRE_FUNCTIONS,
     commits,
+    is_swallowed,
     rewired,
     statement_of,
 )
 from .info import Info
+from .lock import Lock
 
 # libpq's numbers, not psycopg's enum: compared in every exchange.
 IDLE = int(pq.TransactionStatus.IDLE)
@@ -64,40 +66,6 @@ INTERRUPTED_SECONDS = 5.0
 _CLOSED = pq.PGconn.connect_start(b"host=/nonexistent")
 """What a closed connection answers with: a libpq connection that never was one."""
 _CLOSED.finish()
-
-
-class Lock:
-    """`conn.lock`: psycopg holds it around each exchange, so its end is where a backend can be given back."""
-
-    __slots__ = ("mutex", "owner")
-
-    def __init__(self, owner: ref[Connection]) -> None:
-        self.mutex = threading.Lock()
-        self.owner = owner
-
-    @property
-    def __enter__(self) -> Any:
-        # The mutex's own, so that no interrupt can fall between taking it and the block that releases it.
-        return self.mutex.__enter__
-
-    def __exit__(self, *exc: object) -> None:
-        connection = self.owner()
-        try:
-            if connection is not None:
-                connection._rdsproxy_settle()
-        finally:
-            self.mutex.release()
-        if connection is not None and connection._closed:
-            connection._rdsproxy_finish_close()
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        return self.mutex.acquire(blocking, timeout)
-
-    def release(self) -> None:
-        self.__exit__()
-
-    def locked(self) -> bool:
-        return self.mutex.locked()
 
 
 class Connection(psycopg.Connection[Any]):
@@ -172,6 +140,7 @@ class Connection(psycopg.Connection[Any]):
         statement = statement_of(self, who, names) if is_cursor else None
         held, backend = backend, client.need(statement)
         pgconn = backend.pgconn
+        self.lock.user = backend.user = HERE.thread
         if is_cursor:
             who._pgconn = pgconn
             self._rdsproxy_cursor = who
@@ -194,20 +163,22 @@ class Connection(psycopg.Connection[Any]):
             self._rdsproxy_tune(backend)
         self._rdsproxy_live = pgconn
         try:
-            return wait(gen, pgconn.socket, interval=interval, timeout=timeout)
+            result = wait(gen, pgconn.socket, interval=interval, timeout=timeout)
         except e._WaitTimeout:
             raise
         except BaseException as error:
             if not isinstance(error, Exception):
                 self._rdsproxy_interrupted(gen, pgconn)
             if code is EXECUTE_GEN and not was_open and self._rdsproxy_met_stale_plan(error):
-                # Planning refused it, so nothing ran; the session that prepared it may be another one.
-                backend.raw._prepared.clear()
-                return self.wait(
-                    who._execute_gen(names["query"], names["params"], prepare=False, binary=names["binary"])
-                )
+                return self._rdsproxy_replan(backend, who, names)
             self._rdsproxy_failed(error, was_open, code, who, names, statement)
             raise
+        else:
+            if code is EXIT_GEN and backend.is_dead():
+                # The driver keeps quiet about a rollback that failed. The transaction is over, if this block's.
+                client.failed(None, tx_open=True, may_have_committed=False, is_over=who._outer_transaction)
+                result = is_swallowed(who, names)
+            return result
         finally:
             self._rdsproxy_live = None
             if not is_cursor and isinstance(who, BaseTransaction):
@@ -300,6 +271,13 @@ class Connection(psycopg.Connection[Any]):
             self._rdsproxy_live = None
         raise e.InternalError("the driver wanted to send something with no transaction open")
 
+    def _rdsproxy_is_streaming(self) -> bool:
+        """Whether a stream, copy or notification generator is open: it keeps the lock between its exchanges."""
+        backend = self._rdsproxy.backend
+        return bool(self._rdsproxy_streams) or (
+            backend is not None and backend.pgconn.transaction_status == ACTIVE
+        )
+
     def _rdsproxy_tune(self, backend: Any) -> None:
         """Give a backend's statement cache the session's two settings."""
         prepared = backend.raw._prepared
@@ -319,12 +297,21 @@ class Connection(psycopg.Connection[Any]):
             pgconn.finish()
 
     def _rdsproxy_met_stale_plan(self, error: BaseException) -> bool:
-        """Whether an autocommit statement met a plan made before its table changed (0A000 of RevalidateCachedQuery)."""
+        """Whether a statement met a plan made before its table changed, maybe by another session (0A000)."""
         return (
             isinstance(error, e.FeatureNotSupported)
-            and self._autocommit
             and self._pipeline is None
             and error.diag.source_function == "RevalidateCachedQuery"
+        )
+
+    def _rdsproxy_replan(self, backend: Any, cursor: BaseCursor[Any, Any], names: dict[str, Any]) -> Any:
+        """Run the first statement since the borrow again, unprepared: planning refused it, so nothing ran."""
+        raw = backend.raw
+        if raw.pgconn.transaction_status != IDLE:  # the BEGIN of this exchange
+            wait(raw._exec_command(b"ROLLBACK"), raw.pgconn.socket, interval=0.1)
+        raw._prepared.clear()  # and DEALLOCATE ALL, at the end of what follows
+        return self.wait(
+            cursor._execute_gen(names["query"], names["params"], prepare=False, binary=names["binary"])
         )
 
     # -- after a fault
@@ -381,7 +368,7 @@ class Connection(psycopg.Connection[Any]):
                 client.rolled_back()
             if error is None and not who.force_rollback:
                 raise client.illegal(Hold.TX_LOST)
-            return isinstance(error, psycopg.Rollback) and error.transaction in (None, who)
+            return is_swallowed(who, names)
         statement = statement_of(self, who, names) if isinstance(who, BaseCursor) else None
         if statement is not None and statement.parts[0].verb in ("ROLLBACK", "ABORT"):
             client.rolled_back()
@@ -544,9 +531,11 @@ class Connection(psycopg.Connection[Any]):
                 self.lock.mutex.release()
 
     def __repr__(self) -> str:
-        pgconn = self._rdsproxy_pgconn()
         cls = f"{self.__class__.__module__}.{self.__class__.__qualname__}"
-        return f"<{cls} {connection_summary(pgconn)} at 0x{id(self):x}>"
+        summary = connection_summary(self._rdsproxy_pgconn())
+        if self._rdsproxy.session.hold is Hold.TX_LOST:
+            summary = summary.replace("[IDLE]", "[INERROR]", 1)
+        return f"<{cls} {summary} at 0x{id(self):x}>"
 
     def __del__(self, __warn: Any = warn) -> None:
         # May run anywhere, also inside a pool operation of this very thread: no lock, no protocol.

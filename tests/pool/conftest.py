@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from threading import get_ident
 from typing import Any
@@ -12,7 +14,8 @@ import pytest
 
 from rdsproxy_lib import errors
 from rdsproxy_lib.engines.postgresql import TWINS
-from rdsproxy_lib.pool import Backend, OpenFailed, Pool, Refusal
+from rdsproxy_lib.backend import HERE, Backend, OpenFailed, Refusal
+from rdsproxy_lib.pool import Pool
 
 SECONDS = 20.0
 """How long a test waits for something that has to happen; never how long it takes."""
@@ -119,6 +122,13 @@ class WatchedPool(Pool):
             assert self.asleep.acquire(timeout=SECONDS), f"nobody came: {self.occupancy()}"
 
 
+def hold(pool: Pool, login: str = "login a") -> Backend:
+    """Borrow a backend as a client connection does, and use it in this thread."""
+    backend = pool.borrow(login, SECONDS, owner=lambda: None)
+    backend.user = HERE.thread
+    return backend
+
+
 class Call:
     """A function that runs in a thread of its own."""
 
@@ -153,13 +163,16 @@ class Call:
 
 
 class Clock:
-    """A monotonic clock that moves when told to."""
+    """A clock that moves when told to."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def monotonic(self) -> float:
         return self.now
+
+    def time(self) -> float:
+        return 1.7e9 + self.now
 
 
 @pytest.fixture
@@ -202,10 +215,17 @@ def check_places(pool: Pool, server: FakeServer, lent: set[Backend]) -> None:
 
 
 @pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns much more often than they usually do."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.fixture
 def eventually() -> Iterator[Callable[[Callable[[], Any]], Any]]:
     """Waits until a question about a real server is answered with something true, and returns that."""
-    import time
-
     def wait(question: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + SECONDS
         while not (answer := question()):

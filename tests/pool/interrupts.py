@@ -44,7 +44,8 @@ class Interruption:
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         if frame.f_back is not None:
             self._last.pop(frame.f_back, None)  # the caller's call was one of a Python function
-        if not frame.f_code.co_filename.startswith(PACKAGE):
+        code = frame.f_code
+        if not code.co_filename.startswith(PACKAGE) or code.co_name == "<genexpr>":  # its end is no place to raise
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 
@@ -10,9 +11,9 @@ import pytest
 
 from rdsproxy_lib import BorrowTimeout, ProxyClosed
 from rdsproxy_lib import pool as pool_module
-from rdsproxy_lib.pool import Refusal
+from rdsproxy_lib.backend import Refusal
 
-from .conftest import SECONDS, Call, check_places
+from .conftest import SECONDS, Call, check_places, hold
 
 A, B = "login a", "login b"
 
@@ -33,7 +34,6 @@ def test_a_backend_that_came_back_is_lent_again(make_pool, fake_server):
     first = pool.borrow(A, 1)
     pool.give_back(first)
     assert pool.borrow(A, 1) is first
-    assert first.lend == 2
     assert fake_server.dials == 1
 
 
@@ -68,18 +68,21 @@ def test_a_dead_idle_backend_is_replaced_unnoticed(make_pool, fake_server):
     check_places(pool, fake_server, {living})
 
 
-def test_the_same_backend_comes_again_only_if_nobody_had_it(make_pool):
-    """`borrow_again` gives the very backend of an earlier borrow, or None once another had it or has it."""
+def test_a_certain_backend_can_be_asked_for(make_pool, fake_server):
+    """`borrow_that` gives the very backend with a number, or None where it is lent, another login's, or gone."""
     pool = make_pool(2)
     backend = pool.borrow(A, 1)
-    serial, lend = backend.serial, backend.lend
-    assert pool.borrow_again(A, serial, lend) is None, "it is lent"
+    assert pool.borrow_that(A, backend.serial) is None, "it is lent"
     pool.give_back(backend)
-    assert pool.borrow_again(B, serial, lend) is None, "it is another login's"
-    assert pool.borrow_again(A, serial, lend) is backend
-    pool.give_back(backend)
-    assert pool.borrow_again(A, serial, lend) is None, "somebody had it"
     pool.give_back(pool.borrow(A, 1))
+    assert pool.borrow_that(B, backend.serial) is None, "it is another login's"
+    assert pool.borrow_that(A, backend.serial + 1) is None, "there is none"
+    assert pool.borrow_that(A, backend.serial) is backend
+    pool.give_back(backend)
+    fake_server.dead.add(backend)
+    assert pool.borrow_that(A, backend.serial) is None, "it died"
+    assert fake_server.closed == [backend]
+    check_places(pool, fake_server, set())
 
 
 # -- waiting
@@ -481,59 +484,55 @@ def test_a_waiter_behind_slow_openings_does_not_spin(make_pool, fake_server, mon
 def test_holders_that_all_wait_are_told_at_once(make_pool):
     """Threads that hold a backend each and all want another can never be served: the last one is told, by name."""
     pool = make_pool(2)
-    got, both = threading.Barrier(2), threading.Event()
+    got = threading.Barrier(2)
 
     def first() -> None:
-        mine = pool.borrow(A, SECONDS, owner="first")
+        mine = hold(pool)
         got.wait(SECONDS)
         try:
-            pool.give_back(pool.borrow(A, SECONDS, owner="first"))
+            pool.give_back(hold(pool))
         finally:
             pool.give_back(mine)
 
     call = Call(first)
     call.thread.name = "the-other-holder"
-    mine = pool.borrow(A, SECONDS, owner="second")
+    mine = hold(pool)
     got.wait(SECONDS)
     pool.until_waiting(1)
     with pytest.raises(BorrowTimeout, match="every thread that holds") as caught:
-        pool.borrow(A, SECONDS, owner="second")
+        hold(pool)
     assert threading.current_thread().name in str(caught.value)
     assert "the-other-holder" in str(caught.value)
     pool.give_back(mine)
     call.result()
-    both.set()
 
 
 def test_one_thread_that_holds_everything_and_wants_more_is_told_at_once(make_pool):
     """Nested use of a second connection with max_connections=1 fails at once instead of after two minutes."""
     pool = make_pool(1)
-    pool.borrow(A, SECONDS, owner="me")
+    hold(pool)
     with pytest.raises(BorrowTimeout, match="raise max_connections"):
-        pool.borrow(A, SECONDS, owner="me")
+        hold(pool)
 
 
 def test_a_holder_that_is_free_is_no_deadlock(make_pool):
     """While one holder does something else, the others wait for it."""
     pool = make_pool(2)
-    working = Call(pool.borrow, A, SECONDS, "worker").result()
-    keep = threading.Event()
+    working, keep = threading.Event(), threading.Event()
 
     def work() -> None:
-        backend = pool.borrow(A, SECONDS, owner="worker")
-        keep.wait(SECONDS)
+        backend = hold(pool)
+        working.set()
+        assert keep.wait(SECONDS)
         pool.give_back(backend)
 
-    pool.give_back(working)
+    def want_two() -> None:
+        hold(pool)
+        hold(pool)
+
     worker = Call(work)
-    while pool.occupancy().borrowed < 1:
-        threading.Event().wait(0.001)
-
-    def holder() -> None:
-        pool.borrow(A, SECONDS, owner="holder")
-        pool.borrow(A, SECONDS, owner="holder")
-
-    waiting = Call(holder)
+    assert working.wait(SECONDS)
+    waiting = Call(want_two)
     pool.until_waiting(1)
     assert not waiting.is_done
     keep.set()
@@ -541,30 +540,63 @@ def test_a_holder_that_is_free_is_no_deadlock(make_pool):
     worker.result()
 
 
+def test_a_backend_used_by_another_thread_than_its_borrower_is_no_deadlock(make_pool):
+    """Who holds a backend is who used it last, not who borrowed it: frameworks move a request between threads."""
+    pool = make_pool(1)
+    backend = hold(pool)
+    backend.user = threading.Thread()  # as an exchange of another thread does
+    waiting = Call(hold, pool)
+    pool.until_waiting(1)
+    with pytest.raises(BorrowTimeout, match="all are in use"):
+        pool.borrow(A, 0.02)
+    pool.give_back(backend)
+    waiting.result()
+
+
 def test_a_holder_whose_thread_ended_is_no_deadlock(make_pool):
     """A backend can outlive the thread that borrowed it; a new thread that gets the same id is somebody else."""
     pool = make_pool(1)
-    backend = Call(pool.borrow, A, 1, "owner").result()
-    waiters = [Call(pool.borrow, A, SECONDS)]
+    backend = Call(hold, pool).result()
+    waiter = Call(hold, pool)
     pool.until_waiting(1)
     pool.give_back(backend)
-    assert waiters[0].result() is backend
+    assert waiter.result() is backend
 
 
 def test_an_opening_under_way_is_no_deadlock(make_pool, fake_server):
     """While a connection is being opened, holders that want another wait for what comes of it."""
     pool = make_pool(2)
-    held = pool.borrow(A, SECONDS, owner="me")
+    held = hold(pool)
     assert fake_server.dialed.acquire(timeout=SECONDS)
     fake_server.gate = threading.Semaphore(0)
-    opener = Call(pool.borrow, A, SECONDS, "opener")
+    opener = Call(hold, pool)
     assert fake_server.dialed.acquire(timeout=SECONDS)
-    with pytest.raises(BorrowTimeout, match="timed out waiting") as caught:
-        pool.borrow(A, 0.02, owner="me")
-    assert "every thread" not in str(caught.value)
+    with pytest.raises(BorrowTimeout, match="all are in use"):
+        pool.borrow(A, 0.02)
     fake_server.gate.release()
     pool.give_back(opener.result())
     pool.give_back(held)
+
+
+def test_garbage_that_holds_everything_is_collected_before_anybody_gives_up(make_pool, fake_server):
+    """A connection in a reference cycle that nobody collected yet is no holder: its backend is taken back."""
+    pool = make_pool(1)
+
+    class Session:
+        def __init__(self) -> None:
+            self.backend = hold(pool)
+            self.myself = self
+
+        def __del__(self) -> None:
+            pool.drop(self.backend)
+
+    gc.disable()
+    try:
+        Session()
+        fresh = hold(pool)
+    finally:
+        gc.enable()
+    check_places(pool, fake_server, {fresh})
 
 
 def test_a_long_wait_is_logged_once_with_the_longest_holders(make_pool, monkeypatch, caplog):
@@ -579,7 +611,7 @@ def test_a_long_wait_is_logged_once_with_the_longest_holders(make_pool, monkeypa
 
     listener = Listener(logging.WARNING)
     pool_module.logger.addHandler(listener)
-    backend = pool.borrow(A, 1, owner="the owner")
+    backend = pool.borrow(A, 1, owner=lambda: None)
     try:
         waiter = Call(pool.borrow, A, SECONDS)
         assert logged.wait(SECONDS)
@@ -716,7 +748,7 @@ def test_closing_wakes_everybody_who_waits(make_pool, fake_server):
     with pytest.raises(ProxyClosed):
         pool.borrow(A, 1)
     with pytest.raises(ProxyClosed):
-        pool.borrow_again(A, backend.serial, backend.lend)
+        pool.borrow_that(A, backend.serial)
     pool.close()
     assert fake_server.closed == [backend]
 
@@ -739,7 +771,7 @@ def test_what_is_opened_while_the_pool_closes_does_not_stay(make_pool, fake_serv
 def test_a_backend_dropped_by_a_finaliser_wakes_a_waiter(make_pool, fake_server):
     """`drop` takes no lock, and the waiter it wakes opens a new one in the dropped one's place."""
     pool = make_pool(1)
-    backend = pool.borrow(A, 1, owner="gone")
+    backend = pool.borrow(A, 1, owner=lambda: None)
     waiter = Call(pool.borrow, A, SECONDS)
     pool.until_waiting(1)
     with pool._lock:  # as if the finaliser ran inside a pool operation
@@ -752,7 +784,7 @@ def test_a_backend_dropped_by_a_finaliser_wakes_a_waiter(make_pool, fake_server)
 def test_a_backend_dropped_in_the_middle_of_a_hand_over_is_not_forgotten(make_pool, fake_server, monkeypatch):
     """A finaliser that runs while the first waiter is being served still leaves its place to the second."""
     pool = make_pool(2)
-    first, second = pool.borrow(A, 1, owner="lives"), pool.borrow(A, 1, owner="gone")
+    first, second = pool.borrow(A, 1, owner=lambda: None), pool.borrow(A, 1, owner=lambda: None)
     waiters = [Call(pool.borrow, A, SECONDS)]
     pool.until_waiting(1)
     waiters.append(Call(pool.borrow, A, SECONDS))

@@ -71,7 +71,7 @@ STATEMENTS: dict[str, str] = {
     "CreateSchemaStmt": "CREATE SCHEMA archive CREATE TABLE items (id int DEFAULT next_one())",
     "CreateSeqStmt": "CREATE SEQUENCE ids OWNED BY items.id",
     "CreateStatsStmt": "CREATE STATISTICS pairs (ndistinct) ON (lower(a)), b FROM items",
-    "CreateStmt": "CREATE TABLE items (id int PRIMARY KEY DEFAULT next_one(), at timestamptz(3)) PARTITION BY RANGE (id)",
+    "CreateStmt": "CREATE TABLE items (id int PRIMARY KEY DEFAULT next_one(), at time(3)) PARTITION BY RANGE (id)",
     "CreateSubscriptionStmt": "CREATE SUBSCRIPTION copy_of CONNECTION 'host=db1' PUBLICATION news",
     "CreateTableAsStmt": "CREATE TABLE recent (id, name) AS SELECT id, upper(name) FROM items",
     "CreateTableSpaceStmt": "CREATE TABLESPACE fast LOCATION '/ssd'",

@@ -1,0 +1,144 @@
+"""The pages in docs/ and the README say what the code says."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rdsproxy_lib
+from rdsproxy_lib.config import OPTION_NAMES, Options
+from rdsproxy_lib.engines.postgresql import TWINS
+from rdsproxy_lib.session import TRANSITIONS, Event, Hold
+from rdsproxy_lib.sql import Reason
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+README = ROOT / "README.md"
+
+
+def rows(page, heading=None):
+    """The cells of every table row of a page, or of the part under one heading; code marks taken off."""
+    text = (ROOT / "docs" / page).read_text()
+    if heading is not None:
+        text = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = (line.strip() for line in text.splitlines())
+    return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+
+def test_each_option_is_explained_with_its_default():
+    """options.md has a row for every option, and the default in it is the real one."""
+    table = {cells[0]: cells[1] for cells in rows("options.md")[2:]}
+    assert set(table) == OPTION_NAMES
+    defaults = Options()
+    for name, default in table.items():
+        assert ast.literal_eval(default) == getattr(defaults, name), name
+
+
+def test_each_error_is_explained_with_its_class():
+    """errors.md has a row for every error; SQLSTATE, the driver's class and `retry_safe` are the real ones."""
+    table = {cells[0]: cells[1:4] for cells in rows("errors.md")[2:]}
+    exported = {name: getattr(rdsproxy_lib, name) for name in rdsproxy_lib.__all__}
+    errors = {
+        name: kind
+        for name, kind in exported.items()
+        if isinstance(kind, type) and issubclass(kind, rdsproxy_lib.Error) and kind is not rdsproxy_lib.Error
+    }
+    assert set(table) == set(errors)
+    for name, (driver_class, sqlstate, retry_safe) in table.items():
+        assert retry_safe == ("yes" if errors[name].retry_safe else "no"), name
+        if errors[name] in TWINS:
+            twin = TWINS[errors[name]]
+            names = {kind.__name__ for kind in twin.__mro__}
+            assert set(re.findall(r"\w+", driver_class.replace("errors.", ""))) <= names, name
+            assert (twin.sqlstate or "none") == sqlstate, name
+
+
+def test_the_table_of_states_is_the_codes():
+    """architecture.md draws `session.TRANSITIONS`, entry by entry."""
+    header, _, *body = rows("architecture.md", "States of a session")
+    assert header[1:] == [event.name for event in Event]
+    drawn = {cells[0]: cells[1:] for cells in body}
+    assert drawn == {
+        hold.name: [after.name if after is not None else "–" for after in TRANSITIONS[hold]] for hold in Hold
+    }
+
+
+def test_the_modules_are_those_there_are():
+    """architecture.md names every module of the package, and none that is gone."""
+    package = ROOT / "rdsproxy_lib"
+    there = {str(place.relative_to(package)) for place in package.rglob("*.py")}
+    there = {name for name in there if not name.startswith("cli/") and name not in ("__main__.py",)}
+    there -= {"engines/__init__.py", "faces/__init__.py"}
+    named = {name for cells in rows("architecture.md", "Modules")[2:] for name in re.findall(r"[\w/]+\.py", cells[1])}
+    assert named == there
+
+
+def test_the_functions_named_are_there():
+    """Every `Class.method` that architecture.md names is in the source."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    source = "".join(place.read_text() for place in (ROOT / "rdsproxy_lib").rglob("*.py"))
+    named = set(re.findall(r"`(?:[a-z_]+\.)*([A-Z]\w+)\.(\w+)`", text))
+    assert len(named) > 10
+    for owner, name in named:
+        assert f"class {owner}" in source, owner
+        assert f"def {name}" in source, name
+
+
+def test_each_reason_is_explained():
+    """pinning.md and the README have a row for every reason to pin that there is."""
+    assert {cells[0] for cells in rows("pinning.md")[2:]} == {reason.name for reason in Reason}
+    text = README.read_text()
+    assert all(f"`{reason.name}`" in text for reason in Reason if "MySQL" not in _row(reason))
+
+
+def _row(reason):
+    return next(" ".join(cells) for cells in rows("pinning.md") if cells[0] == reason.name)
+
+
+def test_the_tests_named_exist():
+    """Every test that a page names is there."""
+    tests = "".join(place.read_text() for place in (ROOT / "tests").rglob("test_*.py"))
+    for page in (*PAGES, README):
+        for name in re.findall(r"`(test_\w+)`", page.read_text()):
+            assert f"def {name}(" in tests, f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, README], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    """Relative links point at files, and at headings, that exist."""
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        path, _, heading = target.partition("#")
+        place = page.parent / path if path else page
+        assert place.exists(), target
+        if heading:
+            headings = re.findall(r"(?m)^#+ (.+)$", place.read_text())
+            assert heading in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}, target
+
+
+BLOCKS = re.findall(r"(?ms)^```python\n(.*?)^```", README.read_text())
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_the_programs_of_the_readme_run(url, number):
+    """Each Python block of the README is a program that runs as it stands."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning", "-c", BLOCKS[number]],
+        env={**os.environ, "DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_readme_has_a_program_for_each_way_of_use():
+    """Replacing connect(), a Proxy, SQLAlchemy and Lambda; about ten lines each."""
+    for word in ("from rdsproxy_lib import psycopg", "rdsproxy_lib.Proxy(", "create_engine", "def handler("):
+        assert any(word in block for block in BLOCKS), word
+    assert max(len(block.splitlines()) for block in BLOCKS) <= 16

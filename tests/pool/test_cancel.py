@@ -1,0 +1,151 @@
+"""cancel() from another thread, at every moment of a statement, never hits another session."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psycopg
+import pytest
+
+import rdsproxy_lib
+
+from .conftest import SECONDS, Call
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["cancel", "cancel_safe"])
+def test_cancel_races_never_touch_another_session(url, how, restless):
+    """Thousands of cancels race with the end of short statements while other sessions share the backend."""
+    rounds = 2500  # for each way of cancelling and each server: 10,000 together
+    with rdsproxy_lib.Proxy(url, max_connections=2) as proxy:
+        stop = threading.Event()
+        hit = {"victims": 0, "own": 0, "late": 0}
+
+        def bystand() -> None:
+            conn = proxy.connect(autocommit=True)
+            try:
+                while not stop.is_set():
+                    conn.execute("select 1 from generate_series(1, 200)")
+            except psycopg.errors.QueryCanceled:
+                hit["victims"] += 1
+                raise
+            finally:
+                conn.close()
+
+        target = proxy.connect(autocommit=True)
+        ready = threading.Barrier(2)
+        running = [-1]
+
+        def cancel() -> None:
+            for number in range(rounds):
+                ready.wait(SECONDS)
+                while target.rdsproxy.backend is None and running[-1] == number:
+                    pass
+                for _ in range(number * 7919 % 3_000):
+                    pass
+                getattr(target, how)()
+
+        bystanders = [Call(bystand) for _ in range(2)]
+        canceller = Call(cancel)
+        for number in range(rounds):
+            running[:] = [number]
+            ready.wait(SECONDS)
+            try:
+                # Most end as the request arrives; some are still there when it does.
+                target.execute("select pg_sleep(0.02)" if number % 10 == 0 else "select 1 from generate_series(1, 3000)")
+                hit["late"] += 1
+            except psycopg.errors.QueryCanceled:
+                hit["own"] += 1
+            running[:] = [-1]
+        canceller.result()
+        stop.set()
+        for bystander in bystanders:
+            bystander.result()
+        assert hit["victims"] == 0
+        assert hit["own"] > rounds // 50
+        assert hit["late"] > rounds // 50
+        assert not target.rdsproxy.pinned
+        target.close()
+
+
+def test_a_cancel_that_comes_after_the_end_does_nothing(url):
+    """A parked session has nothing to cancel."""
+    with rdsproxy_lib.Proxy(url, max_connections=1) as proxy, proxy.connect(autocommit=True) as conn:
+        conn.execute("select 1")
+        conn.cancel()
+        conn.cancel_safe()
+        with proxy.connect(autocommit=True) as other:
+            assert other.execute("select 1").fetchone() == (1,)
+
+
+def test_a_backend_is_not_lent_while_a_cancel_for_it_is_on_its_way(url):
+    """The next borrower waits until the request was sent and its effect absorbed."""
+    with rdsproxy_lib.Proxy(url, max_connections=1) as proxy:
+        conn, other = proxy.connect(autocommit=True), proxy.connect(autocommit=True)
+        sending, send = threading.Event(), threading.Event()
+
+        def slow_cancel() -> None:
+            def request(backend) -> None:
+                sending.set()
+                assert send.wait(SECONDS)
+                backend.raw.cancel()
+
+            conn.rdsproxy.cancel(request)
+
+        conn.execute("begin")
+        canceller = Call(slow_cancel)
+        assert sending.wait(SECONDS)
+        ending = Call(conn.execute, "commit")
+        waiting = Call(other.execute, "select pg_sleep(0.2)")
+        time.sleep(0.1)
+        assert not waiting.is_done
+        assert not ending.is_done
+        send.set()
+        canceller.result()
+        ending.result()
+        waiting.result()
+        conn.close()
+        other.close()
+
+
+def test_a_cancel_that_hangs_costs_the_backend_not_the_session(url, monkeypatch):
+    """Where the request does not come to an end the backend is closed; nobody else meets it."""
+    monkeypatch.setattr("rdsproxy_lib.client.CANCEL_SECONDS", 0.1)
+    with rdsproxy_lib.Proxy(url, max_connections=1) as proxy:
+        conn = proxy.connect(autocommit=True)
+        sending, send = threading.Event(), threading.Event()
+
+        def hang(backend) -> None:
+            sending.set()
+            assert send.wait(SECONDS)
+
+        conn.execute("begin")
+        canceller = Call(conn.rdsproxy.cancel, hang)
+        assert sending.wait(SECONDS)
+        before = conn.rdsproxy.backend_id
+        conn.execute("commit")
+        conn.execute("select 1")
+        assert conn.rdsproxy.backend_id != before
+        send.set()
+        canceller.result()
+        conn.close()
+
+
+def test_a_cancel_in_a_transaction_fails_it_and_no_more(url):
+    """Inside a transaction a late cancel hits the session's own next statement at worst, never one after the end."""
+    with rdsproxy_lib.Proxy(url, max_connections=1) as proxy:
+        conn, other = proxy.connect(), proxy.connect(autocommit=True)
+        for _ in range(50):
+            conn.execute("select 1")
+            canceller = Call(conn.cancel)
+            try:
+                conn.execute("select 1 from generate_series(1, 500)")
+                conn.commit()
+            except psycopg.errors.QueryCanceled:
+                conn.rollback()
+            other.execute("select 1")
+            canceller.result()
+            conn.rollback()
+        conn.close()
+        other.close()
