@@ -54,7 +54,6 @@ class Client:
         "_epoch",
         "_expired",
         "_home",
-        "_idle_timeout",
         "_last_used",
         "_lock",
         "_moved_on",
@@ -62,6 +61,7 @@ class Client:
         "backend",
         "backend_id",
         "engine",
+        "idle_timeout",
         "login",
         "pool",
         "session",
@@ -71,8 +71,8 @@ class Client:
         self._home = home
         self._owner = owner
         self._lock = lock
-        self._idle_timeout = home.options.idle_client_timeout
-        self._last_used = time.monotonic() if self._idle_timeout else 0.0
+        self.idle_timeout = home.options.idle_client_timeout
+        self._last_used = time.monotonic() if self.idle_timeout else 0.0
         self._expired = False
         self._added: tuple[Reason, ...] = ()
         self._moved_on = 0
@@ -146,7 +146,7 @@ class Client:
         Raises the session's error where it is lost or closed, BorrowTimeout, PinRefused or DiagnosticsLost; nothing
         was sent then.
         """
-        if self._idle_timeout:
+        if self.idle_timeout:
             self.expire(time.monotonic())
         backend = self.backend
         if backend is None:
@@ -206,9 +206,9 @@ class Client:
         if statement.reads_sequence and not is_own:
             raise self.engine.error(
                 errors.DiagnosticsLost,
-                "currval() and lastval() cannot be answered for certain: other sessions moved sequences on this database"
-                " connection. Nothing was sent. Run the transaction again (from now on they are kept apart), or better,"
-                " use INSERT … RETURNING",
+                "currval() and lastval() cannot be answered for certain: other sessions moved sequences on this"
+                " database connection. Nothing was sent. Run the transaction again (from now on they are kept apart),"
+                " or better, use INSERT … RETURNING",
             )
 
     def _pin_for(self, statement: Statement, backend: Backend) -> None:
@@ -254,7 +254,7 @@ class Client:
         The face calls it only where no stream or pipeline is open.
         """
         session = self.session
-        if self._idle_timeout:
+        if self.idle_timeout:
             self._last_used = time.monotonic()
         if session.hold is not _BORROWED:
             return
@@ -411,7 +411,7 @@ class Client:
 
     def expire(self, now: float) -> None:
         """Close the session if `idle_client_timeout` seconds passed since its last statement."""
-        if self._idle_timeout and now - self._last_used >= self._idle_timeout and self.session.hold < Hold.SESSION_LOST:
+        if self.idle_timeout and now - self._last_used >= self.idle_timeout and self.session.hold < Hold.SESSION_LOST:
             self._expired = True
             self.close()
 

@@ -94,6 +94,8 @@ class Statement:
     reads_sequence: bool
     moves_sequence: bool
     ends_transaction: bool
+    is_plain: bool
+    """It pins nothing and has nothing to do with sequences: all that most statements are."""
     digest: str
     """The parts' texts, joined."""
 
@@ -123,7 +125,7 @@ def classify(text: str, dialect: Dialect = Dialect.POSTGRESQL) -> Statement:
     up to 4 KB are kept, the last 2,000 of them.
     """
     if len(text) > CACHED_LENGTH:
-        return _classified(text, dialect)
+        return classify_uncached(text, dialect)
     return _cached(text, dialect)
 
 
@@ -141,15 +143,20 @@ def _part(tokens: Tokens) -> Part:
     )
 
 
-def _classified(text: str, dialect: Dialect) -> Statement:
+def classify_uncached(text: str, dialect: Dialect) -> Statement:
+    """The same for a text that may hold values, and so must not stay in memory."""
     parts = tuple(_part(tokens) for tokens in statements(text, backslash=dialect.backslash)) or (_NOTHING,)
+    causes = tuple(cause for part in parts for cause in part.causes)
+    reads_sequence = any(part.reads_sequence for part in parts)
+    moves_sequence = any(part.moves_sequence for part in parts)
     return Statement(
         parts=parts,
-        causes=tuple(cause for part in parts for cause in part.causes),
+        causes=causes,
         reads_only=all(part.reads_only for part in parts),
-        reads_sequence=any(part.reads_sequence for part in parts),
-        moves_sequence=any(part.moves_sequence for part in parts),
+        reads_sequence=reads_sequence,
+        moves_sequence=moves_sequence,
         ends_transaction=any(part.ends_transaction for part in parts),
+        is_plain=not causes and not reads_sequence and not moves_sequence,
         digest="; ".join(part.text for part in parts),
     )
 
@@ -163,4 +170,4 @@ _NOTHING = Part(
     moves_sequence=False,
     ends_transaction=False,
 )
-_cached = lru_cache(CACHED_TEXTS)(_classified)
+_cached = lru_cache(CACHED_TEXTS)(classify_uncached)

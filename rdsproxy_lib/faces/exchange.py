@@ -18,8 +18,7 @@ from psycopg.generators import copy_end, copy_to, notifies
 from psycopg.sql import Composable
 from psycopg.transaction import BaseTransaction
 
-from ..sql import Statement, classify
-from ..sql import _classified as classify_uncached
+from ..sql import Statement, classify, classify_uncached
 
 if TYPE_CHECKING:
     from .psycopg import Connection
@@ -73,10 +72,10 @@ def statement_of(connection: Connection, cursor: BaseCursor[Any, Any], names: di
     """What the statement of this exchange does to the session; None where it carries none of the user's."""
     query = names.get("query") or names.get("statement")
     dialect = connection._rdsproxy.login.dialect
-    if isinstance(query, str):
-        return classify(query, dialect)
     if query is None:
         return None
+    if isinstance(query, str):
+        return classify(query, dialect)
     try:
         if isinstance(query, Composable):
             query = query.as_bytes(connection)

@@ -32,7 +32,7 @@ from ..backend import HERE
 from ..client import Client
 from ..engines.postgresql import TX
 from ..session import Hold
-from ..sql import Reason, Statement
+from ..sql import Reason, Statement, classify
 from .exchange import (
     CLOSE_CURSOR_GEN,
     DECLARE_GEN,
@@ -58,6 +58,7 @@ from .lock import Lock
 # libpq's numbers, not psycopg's enum: compared in every exchange.
 IDLE = int(pq.TransactionStatus.IDLE)
 ACTIVE = int(pq.TransactionStatus.ACTIVE)
+INTRANS = int(pq.TransactionStatus.INTRANS)
 _PARKED, _SESSION_LOST = Hold.PARKED, Hold.SESSION_LOST
 
 INTERRUPTED_SECONDS = 5.0
@@ -136,31 +137,29 @@ class Connection(psycopg.Connection[Any]):
             was_open = False
         else:
             was_open = backend.pgconn.transaction_status != IDLE
-        is_cursor = isinstance(who, BaseCursor)
-        statement = statement_of(self, who, names) if is_cursor else None
-        held, backend = backend, client.need(statement)
-        pgconn = backend.pgconn
+        statement = None
+        if is_cursor := isinstance(who, BaseCursor):
+            query = names.get("query")
+            if isinstance(query, str):
+                statement = classify(query, client.login.dialect)
+            else:
+                statement = statement_of(self, who, names)
+        if backend is None:
+            backend = client.need(statement)
+            self._rdsproxy_tune(backend)
+        elif statement is None or not statement.is_plain or client.idle_timeout:
+            client.need(statement)
+        else:
+            backend.statements += 1  # all that need() has to do
         self.lock.user = backend.user = HERE.thread
+        pgconn = backend.pgconn
         if is_cursor:
             who._pgconn = pgconn
             self._rdsproxy_cursor = who
-            if code is STREAM_GEN:
-                backend.streamed = True
-            elif code is DECLARE_GEN and who._withhold:
-                client.add_pin(Reason.HOLD_CURSOR, f"DECLARE {who._name!r} CURSOR WITH HOLD")
-        elif isinstance(who, BaseTransaction):
-            who.pgconn = pgconn
-        elif isinstance(who, BasePipeline):
-            who.pgconn = pgconn
-            if backend.streamed:
-                # libpq takes single rows into the first statement of a pipeline; a plain exchange ends that mode.
-                backend.streamed = False
-                with suppress(e.Error):
-                    wait(backend.raw._exec_command(b""), pgconn.socket, interval=interval)
-        elif who is None:
-            gen = self._rdsproxy_bare(gen, code, names, pgconn)
-        if held is None:
-            self._rdsproxy_tune(backend)
+            if code is not EXECUTE_GEN:
+                self._rdsproxy_note(code, who, backend)
+        else:
+            gen = self._rdsproxy_bind(gen, code, who, names, backend)
         self._rdsproxy_live = pgconn
         try:
             result = wait(gen, pgconn.socket, interval=interval, timeout=timeout)
@@ -196,13 +195,16 @@ class Connection(psycopg.Connection[Any]):
             self._rdsproxy_cursor = None
         if (backend := client.backend) is None:
             return
+        status = backend.pgconn.transaction_status
+        if status == INTRANS and not self._rdsproxy_reached and not self._closed and not client.idle_timeout:
+            return  # what most exchanges inside a transaction come to
         if self._rdsproxy_reached is not None:
             client.add_pin(Reason.RAW_ACCESS, self._rdsproxy_reached)
             self._rdsproxy_reached = None
         if self._closed:
             client.close()
         elif not self._rdsproxy_streams:
-            client.settle(TX[backend.pgconn.transaction_status])
+            client.settle(TX[status])
 
     @property
     def pgconn(self) -> Any:
@@ -251,13 +253,30 @@ class Connection(psycopg.Connection[Any]):
             return True, self._rdsproxy_drain(gen)
         return False, None
 
-    def _rdsproxy_bare(self, gen: Any, code: Any, names: dict[str, Any], pgconn: Any) -> Any:
-        """An exchange that none of the driver's objects asks for: of a copy, or somebody's own, which pins."""
-        function = WIRE_FUNCTIONS.get(code)
-        if function is None:
-            self._rdsproxy.add_pin(Reason.RAW_ACCESS, f"conn.wait({getattr(gen, '__qualname__', gen)!s})")
-        elif names.get("pgconn") is self._rdsproxy.login.ghost:  # made while no backend was held
-            return rewired(function, code, names, pgconn)
+    def _rdsproxy_note(self, code: Any, cursor: Any, backend: Any) -> None:
+        """What an exchange of a cursor, other than a plain execute(), leaves behind on the backend."""
+        if code is STREAM_GEN:
+            backend.streamed = True
+        elif code is DECLARE_GEN and cursor._withhold:
+            self._rdsproxy.add_pin(Reason.HOLD_CURSOR, f"DECLARE {cursor._name!r} CURSOR WITH HOLD")
+
+    def _rdsproxy_bind(self, gen: Any, code: Any, who: Any, names: dict[str, Any], backend: Any) -> Any:
+        """Point whoever asks, other than a cursor, at the backend; the exchange to run, which may be made anew."""
+        if isinstance(who, BaseTransaction):
+            who.pgconn = backend.pgconn
+        elif isinstance(who, BasePipeline):
+            who.pgconn = backend.pgconn
+            if backend.streamed:
+                # libpq takes single rows into the first statement of a pipeline; a plain exchange ends that mode.
+                backend.streamed = False
+                with suppress(e.Error):
+                    wait(backend.raw._exec_command(b""), backend.pgconn.socket, interval=0.1)
+        elif who is None:  # of a copy, or somebody's own, which pins
+            function = WIRE_FUNCTIONS.get(code)
+            if function is None:
+                self._rdsproxy.add_pin(Reason.RAW_ACCESS, f"conn.wait({getattr(gen, '__qualname__', gen)!s})")
+            elif names.get("pgconn") is self._rdsproxy.login.ghost:  # made while no backend was held
+                return rewired(function, code, names, backend.pgconn)
         return gen
 
     def _rdsproxy_drain(self, gen: Any) -> Any:

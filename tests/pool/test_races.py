@@ -107,14 +107,13 @@ def test_hand_over_against_timeout(make_pool, fake_server, restless):
     start = threading.Barrier(2)
     rounds = 10_000
     outcomes = {"taken": 0, "timed out": 0}
-    delays = random.Random(7)
-    waits = [delays.uniform(0, 100e-6) for _ in range(rounds)]
+    delay = 1000.0  # moves to where giving back and giving up meet
 
     def wait() -> None:
-        for seconds in waits:
+        for _ in range(rounds):
             start.wait(SECONDS)
             try:
-                backend = pool.borrow(A, seconds)
+                backend = pool.borrow(A, 50e-6)
             except BorrowTimeout:
                 outcomes["timed out"] += 1
             else:
@@ -128,10 +127,12 @@ def test_hand_over_against_timeout(make_pool, fake_server, restless):
         backend = pool.borrow(A, SECONDS)
         with lent(backend):
             start.wait(SECONDS)
-            for _ in range(delays.randrange(3_000)):
+            for _ in range(int(delay)):
                 pass
+        before = outcomes["taken"]
         pool.give_back(backend)
         start.wait(SECONDS)
+        delay = delay * 1.05 if outcomes["taken"] > before else max(1.0, delay / 1.05)
         check_places(pool, fake_server, set())
     waiter.result()
     assert fake_server.dials == 1
