@@ -42,7 +42,6 @@ class Backend:
         "owner",
         "pinned",
         "raw",
-        "seen_at",
         "sequences_of",
         "serial",
         "statements",
@@ -57,8 +56,8 @@ class Backend:
         self.owner: Callable[[], Any] | None = None
         self.user: threading.Thread | None = None
         """The thread that ran the last exchange on it."""
-        self.idle_since = self.borrowed_at = 0.0
-        self.seen_at = 0.0  # wall clock: it goes on while the process is frozen, which the monotonic one may not
+        self.borrowed_at = 0.0
+        self.idle_since = 0.0  # wall clock, which goes on while the process is frozen; the monotonic one may not
         self.expires_at = float("inf")
         self.pinned = False
         self.sequences_of: object | None = None

@@ -58,6 +58,7 @@ class Client:
         "_lock",
         "_moved_on",
         "_owner",
+        "_timeout",
         "backend",
         "backend_id",
         "engine",
@@ -73,6 +74,7 @@ class Client:
         self._lock = lock
         self.idle_timeout = home.options.idle_client_timeout
         self._last_used = time.monotonic() if self.idle_timeout else 0.0
+        self._timeout = home.options.connection_borrow_timeout
         self._expired = False
         self._added: tuple[Reason, ...] = ()
         self._moved_on = 0
@@ -177,7 +179,7 @@ class Client:
             if statement is not None and statement.reads_sequence and self._moved_on:
                 backend = pool.borrow_that(self.login, self._moved_on, self._owner)
             if backend is None:
-                backend = pool.borrow(self.login, self._home.options.connection_borrow_timeout, self._owner)
+                backend = pool.borrow(self.login, self._timeout, self._owner)
         except BaseException:
             session.step(_ENDED)
             raise
@@ -260,8 +262,9 @@ class Client:
             return
         backend = self.backend
         if tx is _NO_TX:
-            # Parted first: an interrupt in between leaves a session that can borrow again.
-            self._part(backend)
+            # Parted first, for an interrupt in between leaves a session that can borrow again; and looked at second,
+            # for cancel() counts first and looks at `self.backend` second, so at least one sees the other.
+            self.backend = None
             session.step(_ENDED)
             if backend.cancelling or backend.cancelled or backend.needs_reset:
                 self._clean(backend)
@@ -269,14 +272,9 @@ class Client:
                 self.pool.give_back(backend)
         elif tx is _TX_UNKNOWN:
             # An exchange was left half-way, by an error of the driver or an interrupt: nothing may be concluded.
-            self._part(backend)
+            self.backend = None
             session.step(Event.FAULT_OPEN)
             self.pool.discard(backend)
-
-    def _part(self, backend: Backend) -> None:
-        # Detached first, looked at second: `cancel` counts first and looks at `self.backend` second, so at least
-        # one of the two sees the other.
-        self.backend = None
 
     def _clean(self, backend: Any) -> None:
         """Make a backend fit for the next borrower, or close it. Never raises: the session's work is done."""
@@ -355,7 +353,7 @@ class Client:
             )
         else:
             kind, text = None, ""  # a read changes nothing: the driver's own error says enough
-        self._part(backend)
+        self.backend = None
         session.step(Event.FAULT_OPEN if tx_open and not is_over else Event.FAULT_IDLE)
         self.pool.discard(backend)
         return None if kind is None else self.engine.error(kind, text)
@@ -429,7 +427,7 @@ class Client:
         self.session.step(Event.CLOSE)
         self._home.say_goodbye()
         if backend is not None:
-            self._part(backend)
+            self.backend = None
             self._clean(backend)
 
     def abandon(self) -> None:

@@ -153,7 +153,7 @@ class Pool:
                 if self._closed:
                     raise self._closed_error()
                 if self._dropped:
-                    closing = self._decide_locked(started)
+                    closing = self._decide_locked()
                 if self._waiters:
                     backend = None
                 elif self._idle and (backend := self._idle[-1]).login is login and now < backend.expires_at:
@@ -166,7 +166,7 @@ class Pool:
             if backend is None:
                 backend = self._wait(login, started, started + timeout)
                 now = time.monotonic()
-            if not backend.seen_at or self._opener.is_alive(backend, abs(time.time() - backend.seen_at)):
+            if not backend.idle_since or self._opener.is_alive(backend, abs(time.time() - backend.idle_since)):
                 break
             self.discard(backend)
         backend.owner = owner
@@ -182,7 +182,7 @@ class Pool:
                 return None
             self._idle.remove(backend)
             self.counters.borrows += 1
-        if not self._opener.is_alive(backend, abs(time.time() - backend.seen_at)):
+        if not self._opener.is_alive(backend, abs(time.time() - backend.idle_since)):
             self.discard(backend)
             return None
         backend.owner = owner
@@ -215,7 +215,7 @@ class Pool:
                 if deadline <= started:
                     raise self._timeout_locked(started, "connection_borrow_timeout is 0 and none is idle")
                 self._waiters.append(waiter)
-                closing = self._decide_locked(started)
+                closing = self._decide_locked()
                 is_stuck = self._is_deadlock_locked(started)
             self._close_all(closing)
             if is_stuck:
@@ -265,7 +265,7 @@ class Pool:
         timeout = None
         with self._lock:
             self._check_open_locked()
-            closing = self._decide_locked(now)
+            closing = self._decide_locked()
             if waiter.gift is None and not waiter.may_dial:
                 if now >= deadline:
                     timeout = self._timeout_locked(waiter.since, "all are in use or none could be opened")
@@ -301,7 +301,7 @@ class Pool:
                         self._retry_at = now + self._retry_delay
                         self._retry_delay = min(LAST_RETRY, self._retry_delay * 2)
                 else:
-                    closing = self._decide_locked(now)
+                    closing = self._decide_locked()
             self._close_all(closing)
             if not wait:
                 raise failed.error from failed.error.__cause__
@@ -319,7 +319,7 @@ class Pool:
             self._retry_at, self._retry_delay, self._connect_error = 0.0, FIRST_RETRY, None
             self.counters.borrows += 1
             self.counters.setups_succeeded += 1
-            closing = self._decide_locked(time.monotonic())  # the next in line may dial now
+            closing = self._decide_locked()  # the next in line may dial now
         self._close_all(closing)
         return backend
 
@@ -332,17 +332,15 @@ class Pool:
             waiter.may_dial = False
             gift, waiter.gift = waiter.gift, None
             self.counters.borrows_failed += 1
-            now = time.monotonic()
             closing = []
             if gift is not None:
                 if self._closed:
                     self._all.discard(gift)
                     closing.append(gift)
                 else:
-                    gift.seen_at = time.time()
-                    gift.idle_since = now
+                    gift.idle_since = time.time()
                     self._idle.append(gift)
-            closing += self._decide_locked(now)
+            closing += self._decide_locked()
         self._close_all(closing)
 
     # -- giving back
@@ -352,17 +350,18 @@ class Pool:
         closing: Iterable[Backend] = ()
         backend.owner = None
         backend.pinned = False
-        backend.seen_at = time.time()
-        now = backend.idle_since = time.monotonic()
+        now = backend.idle_since = time.time()
         with self._lock:
-            if now >= backend.expires_at or self._closed or self._is_over_limit:
+            idle = self._idle
+            if self._closed or self._is_over_limit:
                 self._all.discard(backend)
                 self._is_over_limit = len(self._all) > self.limit
-                closing = (backend, *self._decide_locked(now))
+                closing = (backend, *self._decide_locked())
             else:
-                self._idle.append(backend)
-                if self._waiters or self._dropped or len(self._idle) > self._max_idle:
-                    closing = self._decide_locked(now)
+                idle.append(backend)
+                is_surplus = len(idle) > self._max_idle and now - idle[0].idle_since >= SURPLUS_IDLE_SECONDS
+                if self._waiters or self._dropped or is_surplus:
+                    closing = self._decide_locked()
         if closing:
             self._close_all(closing)
 
@@ -371,7 +370,7 @@ class Pool:
         with self._lock:
             backend.owner = None
             self._all.discard(backend)
-            closing = self._decide_locked(time.monotonic())
+            closing = self._decide_locked()
         self._close_all([backend, *closing])
 
     def forget(self, backend: Backend) -> None:
@@ -380,7 +379,7 @@ class Pool:
             backend.owner = None
             self._all.discard(backend)
             self.counters.closed += 1
-            closing = self._decide_locked(time.monotonic())
+            closing = self._decide_locked()
         self._close_all(closing)
 
     def drop(self, backend: Backend) -> None:
@@ -400,13 +399,14 @@ class Pool:
 
     # -- deciding
 
-    def _decide_locked(self, now: float) -> list[Backend]:
+    def _decide_locked(self) -> list[Backend]:
         """Hand idle backends, or leave to open one, to those who wait; return what is to be closed.
 
         First come, first served, but within OVERTAKING_GRACE a backend of another login goes to the first waiter
         who can use it as it is; after that it makes way for the one at the head.
         """
         closing: list[Backend] = []
+        now = time.monotonic()
         while True:
             while self._dropped:
                 closing.append(self._dropped.popleft())
@@ -414,7 +414,7 @@ class Pool:
             self._serve_locked(now, closing)
             if not self._dropped:  # a finaliser may have run just now
                 break
-        while len(self._idle) > self._max_idle and now - self._idle[0].idle_since >= SURPLUS_IDLE_SECONDS:
+        while len(self._idle) > self._max_idle and time.time() - self._idle[0].idle_since >= SURPLUS_IDLE_SECONDS:
             closing.append(self._idle.pop(0))
             self._all.discard(closing[-1])
         return closing
@@ -474,7 +474,7 @@ class Pool:
         now = time.monotonic()
         timeout = None
         with self._lock:
-            closing = self._decide_locked(now)
+            closing = self._decide_locked()
             if waiter.gift is None and not waiter.may_dial and self._is_deadlock_locked(now):
                 timeout = self._timeout_locked(
                     now,
@@ -512,7 +512,7 @@ class Pool:
         with self._lock:
             self._set_limit(limit)
             self._is_over_limit = len(self._all) > limit
-            closing = self._decide_locked(time.monotonic())
+            closing = self._decide_locked()
         self._close_all(closing)
 
     def lent(self) -> list[Backend]:

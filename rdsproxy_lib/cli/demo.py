@@ -57,7 +57,8 @@ def run(_args: argparse.Namespace) -> int:
     from .demo_server import CannotStart
 
     console = Console(highlight=False)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    farewells = (signal.SIGTERM, signal.SIGHUP)  # the terminal may be closed, too
+    before = [signal.signal(farewell, signal.default_int_handler) for farewell in farewells]
     try:
         return _run(console)
     except CannotStart as error:
@@ -67,7 +68,8 @@ def run(_args: argparse.Namespace) -> int:
         print("Interrupted; the server is stopped.", file=sys.stderr)
         return INTERRUPTED
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for farewell, handler in zip(farewells, before, strict=True):
+            signal.signal(farewell, handler)
 
 
 @dataclass(frozen=True, slots=True)

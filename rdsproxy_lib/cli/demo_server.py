@@ -54,7 +54,7 @@ def _is_reachable(directory: Path) -> bool:
 class DemoServer:
     """One PostgreSQL server with a superuser; `with DemoServer(max_connections=300) as server:`.
 
-    Everything is in a temporary directory, which the end of the block removes. Raises CannotStart.
+    Everything is in a temporary directory, which the end of the block removes. For the main thread. Raises CannotStart.
     """
 
     def __init__(self, *, max_connections: int) -> None:
@@ -81,7 +81,14 @@ class DemoServer:
         return {"host": HOST, "port": self.port, "user": user, "password": self._password, "dbname": "postgres"}
 
     def close(self) -> None:
-        """Stop the server and remove its directory. Idempotent."""
+        """Stop the server and remove its directory, whatever else is pressed meanwhile. Idempotent."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._close()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _close(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             for farewell in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, at any price

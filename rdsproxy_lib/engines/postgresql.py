@@ -49,6 +49,9 @@ TX = (Tx.NONE, Tx.UNKNOWN, Tx.OPEN, Tx.FAILED, Tx.UNKNOWN)
 """By libpq's PQTransactionStatusType: idle, active, in transaction, in error, unknown."""
 _BAD = pq.ConnStatus.BAD
 
+DEFAULT_KNOBS: tuple[int | None, int] = (PrepareManager.prepare_threshold, PrepareManager.prepared_max)
+"""The driver's prepare_threshold and prepared_max. Compared by identity."""
+
 
 # -- our errors as psycopg's: the SQLSTATE decides the class, as it does for an error of the server
 
@@ -113,7 +116,7 @@ TWINS: dict[type[errors.Error], Callable[[str], psycopg.Error]] = {
 class PostgresBackend(Backend):
     """A slot with its libpq connection at hand."""
 
-    __slots__ = ("look", "pgconn", "streamed")
+    __slots__ = ("knobs", "look", "pgconn", "streamed")
 
     login: Login
     raw: psycopg.Connection[Any]
@@ -123,6 +126,7 @@ class PostgresBackend(Backend):
         raw._pool = None  # the mark of a pooled connection: psycopg does not warn when it ends with the program
         self.pgconn = raw.pgconn
         self.identity = self.pgconn.backend_pid
+        self.knobs = DEFAULT_KNOBS  # what its statement cache is set to
         self.streamed = False  # libpq was told to hand out single rows since the last plain exchange
         self.look = select.poll()
         self.look.register(self.pgconn.socket, select.POLLIN)
@@ -312,6 +316,7 @@ class PostgresEngine:
     def reset(self, backend: PostgresBackend) -> None:
         self._command(backend, b"DISCARD ALL")
         backend.raw._prepared = PrepareManager()
+        backend.knobs = DEFAULT_KNOBS
         backend.sequences_of = None
         while backend.pgconn.notifies():  # those of a channel that nobody listens to any more
             pass

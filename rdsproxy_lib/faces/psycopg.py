@@ -30,7 +30,7 @@ from psycopg.waiting import wait
 
 from ..backend import HERE
 from ..client import Client
-from ..engines.postgresql import TX
+from ..engines.postgresql import DEFAULT_KNOBS, TX
 from ..session import Hold
 from ..sql import Reason, Statement, classify
 from .exchange import (
@@ -90,8 +90,7 @@ class Connection(psycopg.Connection[Any]):
     _rdsproxy_error_message = ""
     _rdsproxy_notifications: deque[psycopg.Notify] | None = None
     _rdsproxy_hears_notifications = False
-    _rdsproxy_threshold: int | None = 5
-    _rdsproxy_prepared_max = 100
+    _rdsproxy_knobs = DEFAULT_KNOBS
 
     def __init__(self, make_client: Callable[[Any, Any], Client], **session: Any) -> None:
         """`make_client(weak reference to this, its lock)` makes the client; `session` holds psycopg's own keywords."""
@@ -107,8 +106,8 @@ class Connection(psycopg.Connection[Any]):
             self.cursor_factory = session["cursor_factory"]
         if session.get("context"):
             self._adapters = psycopg.adapt.AdaptersMap(session["context"].adapters)
-        if session.get("prepare_threshold", 5) != 5:
-            self._rdsproxy_threshold = session["prepare_threshold"]
+        if session.get("prepare_threshold", DEFAULT_KNOBS[0]) != DEFAULT_KNOBS[0]:
+            self._rdsproxy_knobs = (session["prepare_threshold"], DEFAULT_KNOBS[1])
 
     @property
     def rdsproxy(self) -> Client:
@@ -146,7 +145,8 @@ class Connection(psycopg.Connection[Any]):
                 statement = statement_of(self, who, names)
         if backend is None:
             backend = client.need(statement)
-            self._rdsproxy_tune(backend)
+            if backend.knobs is not self._rdsproxy_knobs:
+                self._rdsproxy_tune(backend)
         elif statement is None or not statement.is_plain or client.idle_timeout:
             client.need(statement)
         else:
@@ -300,8 +300,7 @@ class Connection(psycopg.Connection[Any]):
     def _rdsproxy_tune(self, backend: Any) -> None:
         """Give a backend's statement cache the session's two settings."""
         prepared = backend.raw._prepared
-        prepared.prepare_threshold = self._rdsproxy_threshold
-        prepared.prepared_max = self._rdsproxy_prepared_max
+        prepared.prepare_threshold, prepared.prepared_max = backend.knobs = self._rdsproxy_knobs
 
     def _rdsproxy_interrupted(self, gen: Any, pgconn: Any) -> None:
         """Ctrl-C in the middle of a statement: cancel it and take in the rest, or close, as the driver does."""
@@ -436,22 +435,23 @@ class Connection(psycopg.Connection[Any]):
     @property
     def prepare_threshold(self) -> int | None:
         """Number of times a query is executed before it is prepared; None disables it."""
-        return self._rdsproxy_threshold
+        return self._rdsproxy_knobs[0]
 
     @prepare_threshold.setter
     def prepare_threshold(self, value: int | None) -> None:
-        self._rdsproxy_threshold = value
-        if (backend := self._rdsproxy.backend) is not None:
-            self._rdsproxy_tune(backend)
+        self._rdsproxy_set_knobs(value, self._rdsproxy_knobs[1])
 
     @property
     def prepared_max(self) -> int | None:
         """Maximum number of prepared statements on a database connection; None is no maximum."""
-        return self._rdsproxy_prepared_max if self._rdsproxy_prepared_max != sys.maxsize else None
+        return self._rdsproxy_knobs[1] if self._rdsproxy_knobs[1] != sys.maxsize else None
 
     @prepared_max.setter
     def prepared_max(self, value: int | None) -> None:
-        self._rdsproxy_prepared_max = sys.maxsize if value is None else value
+        self._rdsproxy_set_knobs(self._rdsproxy_knobs[0], sys.maxsize if value is None else value)
+
+    def _rdsproxy_set_knobs(self, threshold: int | None, maximum: int) -> None:
+        self._rdsproxy_knobs = (threshold, maximum)
         if (backend := self._rdsproxy.backend) is not None:
             self._rdsproxy_tune(backend)
 

