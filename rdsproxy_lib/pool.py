@@ -213,7 +213,9 @@ class Pool:
             with self._lock:
                 self._check_open_locked()
                 if deadline <= started:
-                    raise self._timeout_locked(started, "connection_borrow_timeout is 0 and none is idle")
+                    if len(self._all) or len(self._dialers):
+                        raise self._timeout_locked(started, "connection_borrow_timeout is 0 and none is idle")
+                    deadline = started + DIAL_SECONDS  # without any, nothing could ever become idle
                 self._waiters.append(waiter)
                 closing = self._decide_locked()
                 is_stuck = self._is_deadlock_locked(started)
@@ -462,7 +464,7 @@ class Pool:
 
     def _is_deadlock_locked(self, now: float) -> bool:
         """Whether every holder waits in this very queue, so that none of them can ever be served."""
-        if self._dialers or self._idle or now < self._retry_at or not self._waiters:
+        if self._dialers or self._idle or now < self._retry_at or not self._waiters or self.reclaim is not None:
             return False
         waiting = {waiter.thread for waiter in self._waiters}
         holders = [backend for backend in self._all if backend.owner is not None]

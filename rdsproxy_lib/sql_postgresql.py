@@ -255,6 +255,17 @@ def _set(tokens: Tokens, first: int, found: Finding) -> None:
     else:
         found.verb = "SET"
         found.pin("SETTING", "SET")
+    name = tokens.at(first + (2 if scope in ("local", "session") else 1))
+    if name.lstrip('"').lower() == "seed":  # no transaction and no reset takes it back
+        found.pin("UNRESETTABLE", "SET seed")
+    if found.verb == "SET LOCAL":
+        _find_temporary_schema(tokens.tokens[first:], found)
+
+
+def _find_temporary_schema(values: list[str], found: Finding) -> None:
+    """A search_path that begins with pg_temp makes every new table a temporary one."""
+    if any(value.startswith("'") and "pg_temp" in value.lower() for value in values):
+        found.pin("TEMP_TABLE", "pg_temp")
 
 
 def _declare(tokens: Tokens, first: int, found: Finding) -> None:
@@ -349,6 +360,11 @@ def _search(tokens: Tokens, start: int, found: Finding, named: set[int]) -> bool
             reads = False
             if name != "set_config" or not _is_local(tokens, call):
                 found.pin(reason, f"{name}()")
+            if name == "set_config":
+                setting = tokens.at(call.opening + 1).lower()
+                if setting.startswith("'seed"):
+                    found.pin("UNRESETTABLE", "set_config('seed', …)")
+                _find_temporary_schema(tokens.tokens[call.opening : tokens.closing(call.opening)], found)
         elif name in WRITES:
             reads = False
             found.reads_sequence = found.reads_sequence or name in ("currval", "lastval")

@@ -255,6 +255,8 @@ class PostgresEngine:
         down, recovering) and OK for every other answer of a server, without credentials. Only "too many
         connections" (53300) has to be told from the rest by its text, which is English on RDS.
         """
+        if isinstance(error, psycopg.errors.ConnectionTimeout):
+            return Refusal.TRANSIENT
         where = {name: parameters.get(name) for name in ("host", "hostaddr", "port", "connect_timeout")}
         answer = pq.PGconn.ping(make_conninfo("", **where).encode())
         if answer != pq.Ping.OK:

@@ -137,7 +137,7 @@ class Connection(psycopg.Connection[Any]):
         else:
             was_open = backend.pgconn.transaction_status != IDLE
         statement = None
-        if is_cursor := isinstance(who, BaseCursor):
+        if is_cursor := code is EXECUTE_GEN or isinstance(who, BaseCursor):
             query = names.get("query")
             if isinstance(query, str):
                 statement = classify(query, client.login.dialect)
@@ -548,6 +548,8 @@ class Connection(psycopg.Connection[Any]):
                 self._rdsproxy.expire(now)
             finally:
                 self.lock.mutex.release()
+            if self._closed:  # meanwhile, by another thread that found the lock taken
+                self._rdsproxy_finish_close()
 
     def __repr__(self) -> str:
         cls = f"{self.__class__.__module__}.{self.__class__.__qualname__}"

@@ -120,7 +120,7 @@ def test_a_silent_server_does_not_stretch_the_borrow_timeout(server, relay, data
         started = time.monotonic()
         with pytest.raises(psycopg.OperationalError):
             second.execute("select 1")
-        assert time.monotonic() - started < 4  # libpq's least is 2 s
+        assert time.monotonic() - started < 3.5  # libpq's least is 2 s
         relay.reset_all()
         for conn in (first, second):
             conn.close()
@@ -130,15 +130,14 @@ def test_a_silent_server_does_not_stretch_the_borrow_timeout(server, relay, data
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_parked_sessions_do_not_notice_a_restart(private_server, mode):
+def test_parked_sessions_do_not_notice_a_restart(private_server):
     """The server restarts in the middle: sessions outside a transaction go on as if nothing had been."""
     with rdsproxy_lib.Proxy(private_server.url(), max_connections=3, connection_borrow_timeout=30) as proxy:
         conns = [proxy.connect(autocommit=number % 2 == 0) for number in range(10)]
         for conn in conns:
             conn.execute("create table if not exists life (id int)")
             conn.commit()
-        private_server.restart(mode)
+        private_server.restart()
         for number, conn in enumerate(conns):
             conn.execute("insert into life values (%s)", [number])
             conn.commit()
@@ -436,11 +435,7 @@ def test_an_interrupt_at_any_point_of_an_exchange(url, story, autocommit):
         def check(where: str) -> None:
             conn = worlds.pop()
             try:
-                ending = Call(conn.close)
-                ending.thread.join(10)
-                assert ending.is_done, "close() hangs"
-                ending.result()
-                del ending
+                conn.close()
                 with proxy.connect(autocommit=True) as other:
                     assert other.execute("select 1").fetchone() == (1,)
                     assert not other.rdsproxy.pinned
@@ -452,7 +447,7 @@ def test_an_interrupt_at_any_point_of_an_exchange(url, story, autocommit):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="knows where 3.11 and later handle signals")
-@pytest.mark.parametrize("story", ["read", "transaction", "block"])
+@pytest.mark.parametrize("story", ["read", "transaction", "pin"])
 def test_a_session_that_was_interrupted_goes_on(url, story):
     """After an interrupt and a rollback() the same session works, and holds nothing when it is idle."""
     with rdsproxy_lib.Proxy(url, max_connections=1, connection_borrow_timeout=2) as proxy:
@@ -466,10 +461,9 @@ def test_a_session_that_was_interrupted_goes_on(url, story):
         def check(where: str) -> None:
             conn = worlds.pop()
             try:
-                going_on = Call(lambda: (conn.rollback(), conn.execute("select 1"), conn.commit()))
-                going_on.thread.join(10)
-                assert going_on.is_done, "it hangs"
-                going_on.result()
+                conn.rollback()
+                conn.execute("select 1")
+                conn.commit()
                 assert conn.rdsproxy.backend is None, "it holds a backend for nothing"
                 with proxy.connect(autocommit=True) as other:
                     other.execute("select 1")
