@@ -364,7 +364,8 @@ def _search(tokens: Tokens, start: int, found: Finding, named: set[int]) -> bool
                 setting = tokens.at(call.opening + 1).lower()
                 if setting.startswith("'seed"):
                     found.pin("UNRESETTABLE", "set_config('seed', …)")
-                _find_temporary_schema(tokens.tokens[call.opening : tokens.closing(call.opening)], found)
+                elif setting == "'search_path'":
+                    _find_temporary_schema([tokens.at(call.opening + 3)], found)
         elif name in WRITES:
             reads = False
             found.reads_sequence = found.reads_sequence or name in ("currval", "lastval")

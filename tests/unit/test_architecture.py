@@ -1,0 +1,303 @@
+"""The shape of the source: floors, cycles, purity, names, and what we rely on inside the driver."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import _connection_base, _cursor_base, _pipeline_base, _preparing, _server_cursor_base, generators, transaction
+
+import rdsproxy_lib
+from rdsproxy_lib.faces import psycopg as face
+
+PACKAGE = Path(rdsproxy_lib.__file__).parent
+MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__"): path for path in PACKAGE.rglob("*.py")}
+
+FLOORS: dict[str, int] = {
+    "errors": 10,
+    "sql_lexer": 11, "sql_builtins": 11, "sql_calls": 12, "sql_postgresql": 13, "sql_catalog": 13, "sql": 14,
+    "stats": 10,
+    "config": 20, "session": 20, "credentials": 20, "explain": 20,
+    "backend": 21, "pool": 22,
+    "engines": 30, "engines/base": 31,
+    "client": 35,
+    "engines/postgresql": 40,
+    "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/psycopg": 43,
+    "proxy": 50, "registry": 51,
+    "psycopg": 60, "__init__": 70,
+}  # fmt: skip
+"""A module imports from lower floors only. Command line and integrations stand on the roof."""
+ROOF = 80
+PURE = {"session", "config", "errors", "stats", "explain"}
+"""With every module whose name begins with `sql`."""
+IMPURE = {
+    "time", "datetime", "threading", "_thread", "socket", "select", "selectors", "asyncio", "subprocess", "signal", "random",
+    "psycopg", "pymysql", "boto3", "botocore", "os", "queue", "concurrent",
+}  # fmt: skip
+OWNERS = {
+    "psycopg": ("engines/postgresql", "faces/", "psycopg", "cli/"),
+    "pymysql": ("engines/mysql", "faces/", "pymysql", "cli/"),
+    "boto3": ("credentials", "cli/"),
+    "botocore": ("credentials", "cli/"),
+    "wrapt": ("faces/guard", "install"),
+}
+
+
+def floor(module: str) -> int:
+    if module.startswith(("cli", "integrations")) or module == "__main__":
+        return ROOF
+    return FLOORS[module]
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imports(module: str, *, everywhere: bool = True) -> list[str]:
+    """What a module imports at run time: ours as names in MODULES, others as their top package."""
+    found: list[str] = []
+    tree = ast.parse(MODULES[module].read_text())
+    package = [] if module == "__init__" else module.split("/")
+    if package and MODULES[module].name != "__init__.py":
+        package = package[:-1]
+
+    def visit(node: ast.AST) -> None:
+        if is_type_checking(node) or (not everywhere and isinstance(node, ast.FunctionDef)):
+            return
+        if isinstance(node, ast.Import):
+            found.extend(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level == 0:
+                found.append((node.module or "").split(".")[0])
+            else:
+                base = package[: len(package) - node.level + 1] + (node.module or "").split(".")
+                base = [part for part in base if part]
+                name = "/".join(base)
+                for alias in node.names:
+                    inner = "/".join([*base, alias.name])
+                    found.append(inner if inner in MODULES else name or "__init__")
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree)
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_module_has_a_floor(module):
+    """A new module says where it stands."""
+    floor(module)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_down(module):
+    """No module imports, at any place that runs, from its own floor or from above."""
+    # The engine's face is chosen when a connection is made.
+    late = {("engines/base", "client"), ("faces", "faces/psycopg")}
+    for imported in imports(module):
+        if imported in MODULES and (module, imported) not in late:
+            assert floor(imported) < floor(module), f"{module} imports {imported}"
+
+
+def test_there_are_no_import_cycles():
+    """No chain of imports leads back to where it began, those inside functions included."""
+    above: list[str] = []
+    done: set[str] = set()
+
+    def visit(module: str) -> None:
+        assert module not in above, " -> ".join([*above, module])
+        if module in done:
+            return
+        above.append(module)
+        for imported in imports(module):
+            if imported in MODULES and imported != module:
+                visit(imported)
+        above.pop()
+        done.add(module)
+
+    for module in MODULES:
+        visit(module)
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name in PURE or name.startswith("sql")))
+def test_pure_modules_stay_pure(module):
+    """They know no clock, no thread, no socket and no driver, and import only one another."""
+    for imported in imports(module):
+        assert imported not in IMPURE
+        if imported in MODULES:
+            assert imported in PURE or imported.startswith("sql")
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_third_party_packages_have_one_owner(module):
+    """Only the owner of a package imports it."""
+    for imported in imports(module):
+        if imported in OWNERS and imported not in MODULES:
+            assert module.startswith(OWNERS[imported]), f"{module} imports {imported}"
+        assert imported in MODULES or imported in sys.stdlib_module_names or imported in OWNERS or floor(module) == ROOF
+
+
+def test_nothing_is_called_helpers():
+    """Modules are named by nouns of the field."""
+    assert not {Path(module).name for module in MODULES} & {"utils", "util", "helpers", "helper", "common", "misc", "core"}
+
+
+def test_importing_starts_nothing_at_module_level():
+    """No module makes a thread, a socket or a connection when it is imported."""
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If):
+                continue
+            for call in ast.walk(node):
+                if isinstance(call, ast.Call):
+                    assert ast.unparse(call.func) not in ("threading.Thread", "Thread", "socket.socket"), module
+
+
+# -- the face
+
+
+def test_what_we_add_has_one_prefix():
+    """Every name of the face is the driver's own, `rdsproxy`, or begins with `_rdsproxy`."""
+    for cls, drivers in ((face.Connection, psycopg.Connection), (face._Info, psycopg.ConnectionInfo)):
+        with_instance = set(dir(drivers)) | INSTANCE_NAMES
+        added = {name for name in vars(cls) if name not in with_instance and not name.startswith("__")}
+        assert {name for name in added if name != "rdsproxy" and not name.startswith("_rdsproxy")} == set()
+
+
+INSTANCE_NAMES = {"pgconn", "lock", "_prepared", "_notifies_backlog", "_closed", "_autocommit", "_pipeline", "_tpc", "row_factory"}
+"""What the driver's connections set on themselves and the face redefines on its class."""
+
+
+def test_instance_names_are_the_drivers():
+    """The names above exist on a connection of the driver."""
+    conn = psycopg.Connection(face._CLOSED)
+    try:
+        assert {name for name in INSTANCE_NAMES if not hasattr(conn, name)} == set()
+    finally:
+        conn._pool = None
+
+
+# -- inside the driver: a new version that moves one of these breaks here, not at a customer's
+
+GENERATORS = {
+    _connection_base.BaseConnection: {
+        "_commit_gen": ["self"],
+        "_rollback_gen": ["self"],
+        "_set_autocommit_gen": None,
+        "_set_isolation_level_gen": None,
+        "_set_read_only_gen": None,
+        "_set_deferrable_gen": None,
+        "_tpc_begin_gen": ["self", "xid"],
+        "_tpc_prepare_gen": ["self"],
+        "_tpc_finish_gen": ["self", "action", "xid"],
+        "_exec_command": ["self", "command", "result_format"],
+    },
+    transaction.BaseTransaction: {"_enter_gen": ["self"], "_exit_gen": ["self", "exc_type", "exc_val", "exc_tb"]},
+    _pipeline_base.BasePipeline: {"_enter_gen": ["self"], "_exit_gen": None, "_sync_gen": None},
+    _cursor_base.BaseCursor: {
+        "_execute_gen": ["self", "query", "params", "prepare", "binary"],
+        "_executemany_gen_pipeline": ["self", "query", "params_seq", "returning"],
+        "_executemany_gen_no_pipeline": ["self", "query", "params_seq", "returning"],
+        "_stream_send_gen": None,
+        "_stream_fetchone_gen": None,
+        "_start_copy_gen": ["self", "statement", "params"],
+    },
+    _server_cursor_base.ServerCursorMixin: {"_close_gen": ["self"], "_declare_gen": None, "_fetch_gen": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "parameters"),
+    [(cls, name, parameters) for cls, names in GENERATORS.items() for name, parameters in names.items()],
+    ids=lambda value: getattr(value, "__name__", None) or (value if isinstance(value, str) else ""),
+)
+def test_the_drivers_generators_are_as_we_know_them(cls, name, parameters):
+    """They exist, are generators of Python, and their first argument is called `self`."""
+    function = getattr(cls, name)
+    assert inspect.isgeneratorfunction(function)
+    names = list(inspect.signature(function).parameters)
+    assert names[0] == "self"
+    if parameters is not None:
+        assert names == parameters
+
+
+@pytest.mark.parametrize("name", ["copy_to", "copy_end", "notifies"])
+def test_generators_that_take_the_wire_are_functions_of_python(name):
+    """The face makes them anew for the backend it borrowed, by the names of their arguments."""
+    function = getattr(generators, name)
+    assert inspect.isgeneratorfunction(function)
+    assert next(iter(inspect.signature(function).parameters)) == "pgconn"
+
+
+PRIVATE_NAMES = {
+    psycopg.Connection: {"wait", "_check_connection_ok", "_should_cancel", "_try_cancel", "cancel_safe", "_cancel_gen"},
+    _connection_base.BaseConnection: {"_notice_handler", "_notify_handler", "_check_tpc", "_get_tx_start_command"},
+    transaction.BaseTransaction: {"_pop_savepoint", "_push_savepoint", "Status", "savepoint_name"},
+    _preparing.PrepareManager: {"get", "maybe_add_to_cache", "validate", "clear", "maintain_gen"},
+    psycopg.errors: {"_WaitTimeout", "TransactionResolutionUnknown", "ObjectNotInPrerequisiteState"},
+}
+
+
+@pytest.mark.parametrize(("owner", "names"), PRIVATE_NAMES.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_private_names_we_rely_on_exist(owner, names):
+    """Each is still there."""
+    assert {name for name in names if not hasattr(owner, name)} == set()
+
+
+def test_slots_and_attributes_we_rely_on_exist():
+    """Cursors keep their pgconn in a slot, transactions and caches their state under these names."""
+    assert "_pgconn" in _cursor_base.BaseCursor.__slots__
+    assert {"prepare_threshold", "prepared_max"} <= set(vars(_preparing.PrepareManager()))
+    conn = psycopg.Connection(face._CLOSED)
+    try:
+        assert {"_autocommit", "_closed", "_tpc", "_pipeline", "_num_transactions", "_prepared", "_notifies_backlog", "pgconn"} <= set(vars(conn))
+        block = psycopg.Transaction(conn)
+        assert {"_conn", "pgconn", "status", "force_rollback", "_outer_transaction", "_stack_index"} <= set(vars(block))
+    finally:
+        conn._pool = None
+
+
+UNLOCKED_WAITS: set[tuple[str, str]] = {
+    # under the lock of their caller: Cursor.stream, Cursor.copy, Connection.pipeline, Transaction.__enter__
+}
+WAITERS_UNDER_THEIR_CALLERS_LOCK = {
+    "_fetch_pipeline": "pipeline results: Cursor.fetch… calls it; takes the lock itself",
+}
+
+
+def waits_outside_a_lock() -> set[tuple[str, str]]:
+    """(module, function) of each `….wait(…)` of the driver's sync modules that is not inside `with ….lock:`."""
+    found: set[tuple[str, str]] = set()
+    for path in Path(psycopg.__file__).parent.glob("*.py"):
+        if "async" in path.name or path.stem in ("waiting", "_acompat"):
+            continue
+
+        def visit(node: ast.AST, function: str, is_locked: bool, module: str) -> None:
+            if isinstance(node, ast.AsyncFunctionDef) or (isinstance(node, ast.ClassDef) and "Async" in node.name):
+                return
+            if isinstance(node, ast.FunctionDef):
+                function, is_locked = node.name, False
+            if isinstance(node, ast.With):
+                is_locked = is_locked or any("lock" in ast.unparse(item.context_expr) for item in node.items)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "wait":
+                whose = ast.unparse(node.func.value)
+                if whose.split(".")[-1] in ("self", "_conn", "connection", "conn") and not is_locked:
+                    found.add((module, function))
+            for child in ast.iter_child_nodes(node):
+                visit(child, function, is_locked, module)
+
+        visit(ast.parse(path.read_text()), "", False, path.stem)
+    return found
+
+
+def test_the_driver_waits_under_its_lock():
+    """The face gives a backend back at the end of the lock, so every exchange has to be inside one."""
+    assert waits_outside_a_lock() == KNOWN_UNLOCKED
+
+
+KNOWN_UNLOCKED: set[tuple[str, str]] = set()
+"""Functions whose `wait` is under the lock of their callers."""
