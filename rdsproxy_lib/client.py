@@ -299,7 +299,7 @@ class Client:
                 backend.needs_reset = False
         except Exception as error:
             counters.reset_failures += 1
-            logger.warning("closing a database connection that could not be cleaned: %s", error)
+            logger.warning("closing a database connection that could not be cleaned: %s", str(error))
             self.pool.discard(backend)
         except BaseException:
             self.pool.discard(backend)

@@ -90,7 +90,7 @@ class Options:
     monitor: bool | str = "auto"
     read_write_splitting: bool = False
     consistency: str = "session"
-    driver_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    driver_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
     def __post_init__(self) -> None:
         _check_number("max_connections", self.max_connections, 1, 10_000, "", whole=True)
@@ -104,11 +104,11 @@ class Options:
         if self.init_query is not None and (not isinstance(self.init_query, str) or not self.init_query.strip()):
             raise _wrong("init_query", "SQL text or None", self.init_query)
         filters = self.session_pinning_filters
-        if isinstance(filters, str) or not all(name in PINNING_FILTERS for name in filters):
+        if not isinstance(filters, tuple | list) or not all(name in PINNING_FILTERS for name in filters):
             raise _wrong("session_pinning_filters", f"a tuple of {', '.join(PINNING_FILTERS)}", filters)
         _check_number("max_pinned_percent", self.max_pinned_percent, 0, 100, "", whole=True)
         _check_bool("require_tls", self.require_tls)
-        if self.monitor not in ("auto", True, False):
+        if self.monitor != "auto" and not isinstance(self.monitor, bool):
             raise _wrong("monitor", "'auto', True or False", self.monitor)
         _check_bool("read_write_splitting", self.read_write_splitting)
         if self.consistency not in ("session", "eventual"):
@@ -188,7 +188,9 @@ class Target:
             raise _wrong("engine", "'postgresql' or 'mysql'", self.engine)
         if self.engine == "mysql":
             raise ConfigurationError("engine='mysql' is not served by this version yet; PostgreSQL is")
-        if len(self.hosts) > 1:
+        for port in self.ports:
+            check_port(port)
+        if len(self.hosts) > 1 or any("," in host for host in self.hosts):
             raise ConfigurationError(
                 f"several hosts ({', '.join(self.hosts)}) are not served by this version yet; give one endpoint"
             )
@@ -239,11 +241,17 @@ def parse_url(url: str) -> tuple[Target, dict[str, Any]]:
 
 def _split_port(item: str) -> tuple[str, str]:
     if item.startswith("["):  # an IPv6 address
-        address, _, port = item[1:].partition("]")
-        return address, port.lstrip(":")
+        address, bracket, port = item[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            raise ConfigurationError("an IPv6 address in the URL must stand as [address] or [address]:port")
+        return address, port[1:]
     host, colon, port = item.rpartition(":")
-    if not colon:
-        return item, ""
-    if not port.isdigit():
-        raise ConfigurationError(f"the port in the URL must be a number, not {port!r}")
-    return host, port
+    return (host, port) if colon else (item, "")
+
+
+def check_port(port: str) -> None:
+    """Raise ConfigurationError for what is no port. The text is not repeated: in a bad URL it may be a password."""
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise ConfigurationError(
+            "the port must be a number from 1 to 65535; a user name or password in a URL has to be percent-encoded"
+        )

@@ -329,8 +329,8 @@ def _engine(target: Target, options: Options, credentials: Any, tls: TLS | None)
     from .credentials import pick
     from .engines.postgresql import PostgresEngine
 
-    if not isinstance(credentials, Mapping):
-        pick(credentials, None)  # a wrong kind is said now
+    for source in credentials.values() if isinstance(credentials, Mapping) else (credentials,):
+        pick(source, None)  # a wrong kind is said now
     return PostgresEngine(target, options, credentials, tls)
 
 

@@ -259,7 +259,7 @@ class PostgresEngine:
             return Refusal.TRANSIENT
         where = {name: parameters.get(name) for name in ("host", "hostaddr", "port", "connect_timeout")}
         answer = pq.PGconn.ping(make_conninfo("", **where).encode())
-        if answer != pq.Ping.OK:
+        if answer in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE):
             return Refusal.TRANSIENT
         text = str(error)
         if "too many clients" in text or "too many connections" in text or "slots are reserved" in text:

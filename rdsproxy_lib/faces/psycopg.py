@@ -527,8 +527,10 @@ class Connection(psycopg.Connection[Any]):
         if self.closed:
             return
         self._closed = True
-        if self.lock.mutex.acquire(blocking=False):
-            self.lock.release()
+        lock = self.lock
+        was_interrupted = lock.user is HERE.thread and not self._rdsproxy_is_streaming()  # see Lock._reenter
+        if lock.mutex.acquire(blocking=False) or was_interrupted:
+            lock.release()
         else:  # an exchange or a stream is under way, maybe in another thread: cut it short; its end closes
             self._rdsproxy.interrupt()
 

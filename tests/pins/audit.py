@@ -9,8 +9,8 @@ import psycopg
 SEED = 0.5
 """The seed that every row sets; the first number that follows it gives it away."""
 
-CUSTOM_SETTINGS = ("app.tenant", "app.user")
-"""Settings no library has defined are in no view: these are asked for by name."""
+CUSTOM_SETTINGS = ("app.tenant",)
+"""Settings that no library has defined are in no view: rows set these, which are asked for by name."""
 
 LOADED_BY_USE = frozenset({"dict_snowball", "hstore", "libpqwalreceiver", "pgoutput", "plpgsql", "test_decoding"})
 """Libraries that come with the first use of an object and hold code only; LOAD and its kind are after others."""
@@ -27,7 +27,8 @@ _QUESTION = """
     union all
     select 'prepared statement', name from pg_catalog.pg_prepared_statements where from_sql
     union all
-    select 'cursor', name || case when is_holdable then ' with hold' else '' end from pg_catalog.pg_cursors
+    select 'cursor', name from pg_catalog.pg_cursors
+      where name <> ''
     union all
     select 'channel', channel from pg_catalog.pg_listening_channels() channel
     union all

@@ -1,0 +1,177 @@
+"""Each row of the table is run on a private connection and through a proxy, and the server is asked what stayed."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import time
+from typing import Any
+
+import psycopg
+import pytest
+from pglast import ast, parse_sql, visitors
+from psycopg.pq import TransactionStatus
+
+from rdsproxy_lib.session import KEPT_AFTER_ERROR
+from rdsproxy_lib.sql import Reason, classify
+from tests.pins.audit import found_on
+from tests.pins.conftest import Stage
+from tests.pins.rows import NOT_RUN, ROWS, Row
+from tests.servers import SUPERUSER
+from tests.unit.pglast_statements import NOT_FROM_TEXT
+
+IDLE, INTRANS, INERROR = TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR
+SECONDS = 15.0
+"""How long a test waits for something that has to happen; never how long it takes."""
+
+SHOWN_AS = {
+    "SETTING": {"setting", "custom setting", "identity"},
+    "TEMP_TABLE": {"temporary object"},
+    "PREPARED_STATEMENT": {"prepared statement"},
+    "HOLD_CURSOR": {"cursor"},
+    "ADVISORY_LOCK": {"advisory lock"},
+    "LISTEN": {"channel"},
+    "UNRESETTABLE": {"seed", "library", "replication slot", "replication origin"},
+}
+"""Where the server shows what a reason stands for; routines may leave anything."""
+
+each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: re.sub(r"\W+", "-", str(row)).strip("-") or "nothing")
+
+
+def run(conn: psycopg.Connection[Any], text: str) -> str:
+    """Run a text to its end, data of a COPY included. The SQLSTATE is returned, "" for success."""
+    try:
+        if re.search(r"\b(FROM STDIN|TO STDOUT)\b", text):
+            with conn.cursor().copy(text) as copy:
+                if " TO STDOUT" in text:
+                    list(copy)
+        else:
+            conn.execute(text)
+    except psycopg.Error as error:
+        assert error.sqlstate, error
+        return error.sqlstate
+    return ""
+
+
+def end_transaction(conn: psycopg.Connection[Any]) -> None:
+    """Commit if that is possible: what a transaction leaves behind is then all there."""
+    if conn.info.transaction_status == INERROR:
+        conn.rollback()
+    elif conn.info.transaction_status == INTRANS:
+        conn.commit()
+
+
+def expected_pins(row: Row, sqlstate: str, *, added_to: tuple[str, ...]) -> set[str]:
+    """The names of the reasons that a session has after the row."""
+    reasons = set(row.reasons)
+    if sqlstate and not row.leaves_if_failed:
+        reasons &= {reason.name for reason in KEPT_AFTER_ERROR}
+    return reasons | {cause.reason.name for text in added_to for cause in classify(text).causes}
+
+
+# The table itself -----------------------------------------------------------------------------------------------
+
+
+class _Classes(visitors.Visitor):  # type: ignore[misc]
+    """The names of all node classes in a tree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def visit(self, ancestors: object, node: ast.Node) -> None:
+        self.names.add(type(node).__name__)
+
+
+def test_every_class_of_statement_is_run() -> None:
+    """A statement that a newer parser of PostgreSQL knows fails here until a row runs it."""
+    known = {name for name, value in vars(ast).items() if inspect.isclass(value) and name.endswith("Stmt")} - {"Stmt"}
+    found = _Classes()
+    for row in ROWS:
+        if "FROBNICATE" not in row.text:
+            for statement in parse_sql(row.text):
+                found.names.add(type(statement).__name__)
+                found(statement)
+    assert known - found.names - NOT_FROM_TEXT.keys() == NOT_RUN.keys()
+
+
+def test_every_reason_of_postgresql_has_rows() -> None:
+    """No reason a statement can give is without a row that is shown by the server."""
+    shown = {reason for row in ROWS if not row.unseen for reason in row.reasons}
+    not_from_statements = {"NAMED_LOCK", "TABLE_LOCK", "USER_VARIABLE", "RAW_ACCESS", "MANUAL"}
+    assert shown | not_from_statements == {reason.name for reason in Reason}
+
+
+@each_row
+def test_the_lexer_finds_the_reasons_of_the_row(row: Row) -> None:
+    """The text of a row gives its reasons, and no others."""
+    reasons = dict.fromkeys(cause.reason.name for cause in classify(row.text).causes)
+    assert set(reasons) == set(row.reasons)
+
+
+# On real servers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "transaction"])
+@each_row
+def test_the_row_does_what_it_says(stage: Stage, row: Row, autocommit: bool) -> None:
+    """Harmless rows leave nothing, pinned ones what they say; through a proxy all is as on a private connection."""
+    if row.since > stage.version:
+        return
+    stage.build(row.objects)
+    status, sqlstate = _on_a_private_connection(stage, row, autocommit)
+    stage.build(row.objects)
+    _through_a_proxy(stage, row, autocommit, status, sqlstate)
+
+
+def _on_a_private_connection(stage: Stage, row: Row, autocommit: bool) -> tuple[TransactionStatus, str]:
+    with stage.private() as conn:
+        for text in row.before:
+            conn.execute(text)
+        _, before = found_on(conn, SUPERUSER)
+        conn.autocommit = autocommit if conn.info.transaction_status == IDLE else True
+        sqlstate = run(conn, row.text)
+        status = conn.info.transaction_status
+        end_transaction(conn)
+        conn.autocommit = True
+        left = found_on(conn, SUPERUSER)[1] - before
+    if autocommit:
+        assert sqlstate == row.fails
+    if not row.reasons:
+        assert not left, "a row called harmless left something"
+    elif row.unseen or (sqlstate and not row.leaves_if_failed):
+        assert not left, "the server shows it after all"
+    else:
+        kinds = {line.partition(":")[0] for line in left}
+        assert kinds, "a row called pinned left nothing"
+        for reason in row.reasons:
+            assert SHOWN_AS.get(reason, kinds) & kinds, (reason, left)
+    return status, sqlstate
+
+
+def _through_a_proxy(stage: Stage, row: Row, autocommit: bool, status: TransactionStatus, sqlstate: str) -> None:
+    conn = stage.proxy.connect(autocommit=autocommit)
+    try:
+        for text in row.before:
+            conn.execute(text)
+        if row.before and conn.info.transaction_status == INTRANS and not autocommit:
+            if "begin" not in row.before:
+                conn.commit()
+        assert run(conn, row.text) == sqlstate
+        assert conn.info.transaction_status == status
+        pins = expected_pins(row, sqlstate, added_to=row.before)
+        assert {reason.name for reason in conn.rdsproxy.pin_reasons} == pins
+        held = stage.proxy.stats().database_connections_currently_borrowed
+        assert held == (1 if pins or status != IDLE else 0)
+        end_transaction(conn)
+        assert {reason.name for reason in conn.rdsproxy.pin_reasons} == pins
+    finally:
+        conn.close()
+    with stage.proxy.connect(autocommit=True) as following:
+        pid, left = found_on(following, SUPERUSER)
+    assert not left, "the next session finds something"
+    if pid != conn.rdsproxy.backend_id or "UNRESETTABLE" in pins:
+        assert pid != conn.rdsproxy.backend_id
+        deadline = time.monotonic() + SECONDS
+        while not stage.is_gone(conn.rdsproxy.backend_id or 0):
+            assert time.monotonic() < deadline, "the backend was neither lent again nor closed"

@@ -1,0 +1,73 @@
+"""A pool that is as unkind as a busy one: what a session gives back is at once put to other use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from unittest import mock
+from weakref import WeakKeyDictionary
+
+import psycopg
+
+from rdsproxy_lib.backend import Backend
+from rdsproxy_lib.pool import Pool
+
+
+class RivalPool(Pool):
+    """Leaves a rival's transaction open on every idle backend, and lends another one than last time if it can.
+
+    A session that goes on with a backend it gave back meets the rival's transaction, its settings and its
+    prepared statement there; one that was truly moved never notices.
+    """
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._last: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+    def give_back(self, backend: Backend) -> None:
+        """Let the rival in before anybody else can have it."""
+        if backend.raw is not None and not self._waiters:
+            with suppress(psycopg.Error):
+                backend.raw.execute("begin")
+                backend.raw.execute("set local timezone to 'Pacific/Honolulu'")
+                backend.raw.execute("select 'rival'", prepare=False)
+        super().give_back(backend)
+
+    def borrow(self, login: object, timeout: float, owner: Any = None) -> Backend:
+        """Let the rival out; and if it is the borrower's last one and there can be another, that one."""
+        backend = super().borrow(login, timeout, owner)
+        session = owner() if owner is not None else None
+        if session is not None:
+            if self._last.get(session) == backend.serial and (self._idle or len(self._all) < self.limit):
+                last, backend = backend, super().borrow(login, timeout, owner)
+                super().give_back(last)
+            self._last[session] = backend.serial
+        return self._freed(backend)
+
+    def borrow_that(self, login: object, serial: int, owner: Any = None) -> Backend | None:
+        """Let the rival out."""
+        backend = super().borrow_that(login, serial, owner)
+        return None if backend is None else self._freed(backend)
+
+    def _take_idle_locked(self, login: object, now: float, closing: list[Backend]) -> Backend | None:
+        # First in, first out: with two idle ones a session never comes back on its last.
+        self._idle.reverse()
+        try:
+            return super()._take_idle_locked(login, now, closing)
+        finally:
+            self._idle.reverse()
+
+    @staticmethod
+    def _freed(backend: Backend) -> Backend:
+        if backend.raw is not None and backend.raw.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            with suppress(psycopg.Error):  # it died meanwhile: that is the borrower's to find
+                backend.raw.execute("rollback")
+        return backend
+
+
+@contextmanager
+def rivals() -> Iterator[None]:
+    """Every Proxy made inside the block has a RivalPool."""
+    with mock.patch("rdsproxy_lib.proxy.Pool", RivalPool):
+        yield
