@@ -188,12 +188,12 @@ class Target:
             raise _wrong("engine", "'postgresql' or 'mysql'", self.engine)
         if self.engine == "mysql":
             raise ConfigurationError("engine='mysql' is not served by this version yet; PostgreSQL is")
-        for port in self.ports:
-            check_port(port)
         if len(self.hosts) > 1 or any("," in host for host in self.hosts):
             raise ConfigurationError(
                 f"several hosts ({', '.join(self.hosts)}) are not served by this version yet; give one endpoint"
             )
+        for port in self.ports:
+            check_port(port)
 
 
 def parse_url(url: str) -> tuple[Target, dict[str, Any]]:

@@ -130,8 +130,8 @@ class Proxy:
             state, reason = "UNAVAILABLE", f"CONNECTION_FAILED: {error}"
         else:
             state, reason = "AVAILABLE" if self.pool.counters.setups_succeeded else "REGISTERED", None
-        port = f":{self.target.ports[0]}" if self.target.ports else ""
-        host = (self.target.hosts[0] if self.target.hosts else "(the driver's default)") + port
+        port = self.target.ports[0] if self.target.ports else self.options.driver_options.get("port")
+        host = (self.target.hosts[0] if self.target.hosts else "(the driver's default)") + (f":{port}" if port else "")
         return (TargetHealth(host, "READ_WRITE", state, reason),)
 
     def stats(self) -> Stats:

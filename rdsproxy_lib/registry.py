@@ -72,12 +72,11 @@ def connect_parameters(
         if proxy is None or proxy.is_closed:
             options = {**_defaults, **config.options_from_environment(os.environ), **asked}
             driver = dict(options.pop("driver_options", {}))
-            if "hostaddr" in where:
-                driver["hostaddr"] = where["hostaddr"]
+            # As the driver gets them, so that it refuses a wrong one in its own words.
+            driver.update((name, where[name]) for name in ("hostaddr", "port") if name in where)
             proxy = _proxies[key] = Proxy(
                 engine=engine,
                 host=where.get("host"),
-                port=where.get("port"),
                 user=user,
                 password=where.get("password"),
                 credentials=credentials,
