@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .config import TLS
-from .credentials import Static
 from .errors import (
     BorrowTimeout,
     ConfigurationError,
@@ -21,11 +20,13 @@ from .errors import (
     TlsRequired,
     TransactionLost,
 )
-from .proxy import Proxy
-from .registry import configure, connect
 
 if TYPE_CHECKING:
-    from .explain import Explanation
+    from .config import TLS
+    from .credentials import Static
+    from .explanation import explain
+    from .proxy import Proxy
+    from .registry import configure, connect
 
 __version__ = "0.1.0"
 
@@ -52,18 +53,28 @@ __all__ = [
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
-
-def explain(sql: str, engine: str = "postgresql") -> Explanation:
-    """What a statement does to multiplexing, and how to avoid a pin. Raises ValueError for an unknown engine."""
-    from .explain import explain as _explain
-
-    return _explain(sql, engine)
+# Loaded when asked for, so that the import costs little where it is not used, and no driver is loaded by it.
+_LAZY = {
+    "TLS": ".config",
+    "Static": ".credentials",
+    "Proxy": ".proxy",
+    "configure": ".registry",
+    "connect": ".registry",
+    "explain": ".explanation",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # The drop-in modules load their driver, so they are loaded when asked for.
-    if name == "psycopg":
-        import importlib
+    value: Any
+    if name == "psycopg":  # a drop-in module
+        value = importlib.import_module(f".{name}", __name__)
+    elif name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name], __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
-        return importlib.import_module(".psycopg", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

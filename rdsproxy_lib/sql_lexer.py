@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 
 from .sql_builtins import names
 
@@ -53,14 +54,14 @@ _WORD, _OPERATOR, _PUNCTUATION, _PARAMETER, _STRING, _NUMBER, _QUOTED, _COMMENT,
 _READ_FOR_DIGEST = 4 * DIGEST_LIMIT  # white space folds, so that more is read than is shown
 
 
-def _compiled(prefixed: str, simple: str, escaped: str) -> re.Pattern[str]:
+@cache
+def _token_pattern(backslash: bool) -> re.Pattern[str]:
+    """Compiled when first needed: it takes as long as the rest of the import."""
+    simple, escaped = (r"(?:[bBxX]|[uU]&)'", r"[eEnN]?'") if backslash else (r"(?:[bBxXnN]|[uU]&)?'", r"[eE]'")
+    prefixed = r"""[eEbBxXnN]'|[uU]&['"]"""
     source = _TOKEN.format(start=_START, space=_SPACE, prefixed=prefixed, simple=simple, escaped=escaped)
     return re.compile(source, re.VERBOSE | re.DOTALL)
 
-
-_PREFIXED = r"""[eEbBxXnN]'|[uU]&['"]"""
-_STANDARD = _compiled(_PREFIXED, r"(?:[bBxXnN]|[uU]&)?'", r"[eE]'")
-_BACKSLASH = _compiled(_PREFIXED, r"(?:[bBxX]|[uU]&)'", r"[eEnN]?'")
 
 _LEADING = re.compile(_SPACE)
 _BETWEEN = re.compile(r"[ \t\n\r\f\v;]*")
@@ -162,7 +163,7 @@ def statements(text: str, *, backslash: bool = False) -> list[Tokens]:
     length.
     """
     found: list[Tokens] = []
-    scan = (_BACKSLASH if backslash else _STANDARD).finditer
+    scan = _token_pattern(backslash).finditer
     skip = _LEADING.match
     length = len(text)
     # The driver's C interface ends a text at the first NUL: what follows may undo what it seems to do.

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from ..explain import explain
+from ..explanation import explain
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from rdsproxy_lib import errors
-from rdsproxy_lib.engines.postgresql import TWINS
 from rdsproxy_lib.backend import HERE, Backend, OpenFailed, Refusal
+from rdsproxy_lib.engines.postgresql import TWINS
 from rdsproxy_lib.pool import Pool
 
 SECONDS = 20.0
@@ -226,6 +226,7 @@ def restless() -> Iterator[None]:
 @pytest.fixture
 def eventually() -> Iterator[Callable[[Callable[[], Any]], Any]]:
     """Waits until a question about a real server is answered with something true, and returns that."""
+
     def wait(question: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + SECONDS
         while not (answer := question()):
@@ -233,4 +234,4 @@ def eventually() -> Iterator[Callable[[Callable[[], Any]], Any]]:
             threading.Event().wait(0.005)
         return answer
 
-    yield wait
+    return wait

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -121,10 +122,8 @@ def test_closing_or_forgetting_the_parents_sessions_in_the_child_is_harmless(pro
     def child() -> None:
         conns[0].close()
         for end in (conns[1].rollback, conns[2].commit):
-            try:
+            with contextlib.suppress(psycopg.Error):
                 end()
-            except psycopg.Error:
-                pass
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             del conns[3]
@@ -225,5 +224,3 @@ def test_a_grandchild_works_too(proxy):
         in_child(grandchild)
 
     in_child(child)
-
-

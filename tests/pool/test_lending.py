@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import threading
@@ -761,10 +762,8 @@ def test_what_is_opened_while_the_pool_closes_does_not_stay(make_pool, fake_serv
     assert fake_server.dialed.acquire(timeout=SECONDS)
     pool.close()
     fake_server.gate.release()
-    try:
+    with contextlib.suppress(ProxyClosed):
         pool.give_back(call.result())
-    except ProxyClosed:
-        pass
     assert fake_server.alive == set()
 
 

@@ -18,7 +18,6 @@ from tests.servers import free_port
 from .conftest import SECONDS, Call
 from .interrupts import everywhere
 
-
 # -- the first login
 
 

@@ -151,7 +151,9 @@ def test_many_threads_two_logins_and_every_kind_of_end(make_pool, fake_server, r
         dice = random.Random(seed)
         for _ in range(1250):
             try:
-                backend = pool.borrow(dice.choice((A, A, B)), dice.choice((0, 1e-5, 1e-4, 1e-3, SECONDS)), owner=lambda: None)
+                backend = pool.borrow(
+                    dice.choice((A, A, B)), dice.choice((0, 1e-5, 1e-4, 1e-3, SECONDS)), owner=lambda: None
+                )
             except BorrowTimeout:
                 ends["timed out"] += 1
                 continue

@@ -9,14 +9,25 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import _connection_base, _cursor_base, _pipeline_base, _preparing, _server_cursor_base, generators, transaction
+from psycopg import (
+    _connection_base,
+    _cursor_base,
+    _pipeline_base,
+    _preparing,
+    _server_cursor_base,
+    generators,
+    transaction,
+)
 
 import rdsproxy_lib
 from rdsproxy_lib.faces import info
 from rdsproxy_lib.faces import psycopg as face
 
 PACKAGE = Path(rdsproxy_lib.__file__).parent
-MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__"): path for path in PACKAGE.rglob("*.py")}
+MODULES = {
+    path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
 
 FLOORS: dict[str, int] = {
     "errors": 10,
@@ -142,7 +153,15 @@ def test_third_party_packages_have_one_owner(module):
 
 def test_nothing_is_called_helpers():
     """Modules are named by nouns of the field."""
-    assert not {Path(module).name for module in MODULES} & {"utils", "util", "helpers", "helper", "common", "misc", "core"}
+    assert not {Path(module).name for module in MODULES} & {
+        "utils",
+        "util",
+        "helpers",
+        "helper",
+        "common",
+        "misc",
+        "core",
+    }
 
 
 def test_importing_starts_nothing_at_module_level():
@@ -167,7 +186,17 @@ def test_what_we_add_has_one_prefix():
         assert {name for name in added if name != "rdsproxy" and not name.startswith("_rdsproxy")} == set()
 
 
-INSTANCE_NAMES = {"pgconn", "lock", "_prepared", "_notifies_backlog", "_closed", "_autocommit", "_pipeline", "_tpc", "row_factory"}
+INSTANCE_NAMES = {
+    "pgconn",
+    "lock",
+    "_prepared",
+    "_notifies_backlog",
+    "_closed",
+    "_autocommit",
+    "_pipeline",
+    "_tpc",
+    "row_factory",
+}
 """What the driver's connections set on themselves and the face redefines on its class."""
 
 
@@ -253,7 +282,16 @@ def test_slots_and_attributes_we_rely_on_exist():
     assert {"prepare_threshold", "prepared_max"} <= set(dir(_preparing.PrepareManager()))
     conn = psycopg.Connection(face._CLOSED)
     try:
-        assert {"_autocommit", "_closed", "_tpc", "_pipeline", "_num_transactions", "_prepared", "_notifies_backlog", "pgconn"} <= set(vars(conn))
+        assert {
+            "_autocommit",
+            "_closed",
+            "_tpc",
+            "_pipeline",
+            "_num_transactions",
+            "_prepared",
+            "_notifies_backlog",
+            "pgconn",
+        } <= set(vars(conn))
         block = psycopg.Transaction(conn)
         assert {"_conn", "pgconn", "status", "force_rollback", "_outer_transaction", "_stack_index"} <= set(vars(block))
     finally:

@@ -13,7 +13,9 @@ from rdsproxy_lib import errors
 from rdsproxy_lib.engines.postgresql import TWINS
 
 KINDS = [
-    kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.Error) and kind is not errors.Error
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, errors.Error) and kind is not errors.Error
 ]
 RAISED = [kind for kind in KINDS if kind is not errors.ConfigurationError]
 SQLSTATES = {

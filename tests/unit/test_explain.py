@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rdsproxy_lib.cli import explain as command
-from rdsproxy_lib.explain import _ADVICE, Explanation, explain
+from rdsproxy_lib.explanation import _ADVICE, Explanation, explain
 from rdsproxy_lib.sql import Reason
 
 

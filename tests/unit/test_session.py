@@ -93,7 +93,7 @@ def moves(facts: Facts) -> set[Facts]:
         session.remove_pins(reasons, tx_open=tx or stream)
         add(session, tx, stream)
     if hold in (Hold.BORROWED, Hold.PINNED):
-        for fault in ((Event.FAULT_OPEN,) if tx or stream else (Event.FAULT_IDLE,)):
+        for fault in (Event.FAULT_OPEN,) if tx or stream else (Event.FAULT_IDLE,):
             if session := attempt(fault):
                 add(session, False, False)
     for event in (Event.ROLLBACK, Event.COMMIT):
