@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
-from .backend import MIXED, Backend
+from .backend import HERE, MIXED, Backend
 from .pool import Pool
 from .session import ENDED_BY_UNPIN, KEPT_AFTER_ERROR, Event, Hold, IllegalMove, Pin, Session, Tx
 from .sql import Cause, Reason, Statement
@@ -123,6 +123,7 @@ class Client:
         Borrows one if none is held. Raises PinRefused where `max_pinned_percent` is reached.
         """
         with self._lock:
+            self._lock.user = HERE.thread
             self.need(None)
             self.add_pin(Reason.MANUAL, reason or "conn.rdsproxy.pin()")
 
@@ -134,6 +135,7 @@ class Client:
         lock, a setting, …) stay.
         """
         with self._lock:
+            self._lock.user = HERE.thread
             backend = self.backend
             if backend is None or not self.session.pins:
                 return
@@ -423,11 +425,10 @@ class Client:
 
     def close(self) -> None:
         """End the session. What it holds is cleaned and given back, or closed where it cannot be. Never raises."""
-        backend = self.backend
+        backend, self.backend = self.backend, None
         self.session.step(Event.CLOSE)
         self._home.say_goodbye()
         if backend is not None:
-            self.backend = None
             self._clean(backend)
 
     def abandon(self) -> None:

@@ -284,6 +284,8 @@ def _query(tokens: Tokens, first: int, word: str, found: Finding) -> None:
     found.verb = _QUERIES.get(verb, "SELECT")
     reads = _search(tokens, first, found, named)
     words = tokens.words
+    if "update" in words and ("pg_settings" in words or '"pg_settings' in words):
+        found.pin("UNRESETTABLE", "UPDATE pg_settings")  # a rule of the server's own makes it a SET, also of the seed
     found.reads_only = found.verb in _READING and reads and not found.reads_sequence and _NOT_READING.isdisjoint(words)
     if (
         word == "execute"

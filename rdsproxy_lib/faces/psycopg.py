@@ -84,6 +84,8 @@ class Connection(psycopg.Connection[Any]):
     """What `pgconn` is while an exchange runs."""
     _rdsproxy_cursor: BaseCursor[Any, Any] | None = None
     """The cursor of this exchange: pointed back at the ghost when it ends."""
+    _rdsproxy_was_open = False
+    """Whether a transaction was open when the present pipeline began."""
     _rdsproxy_streams = 0
     _rdsproxy_reached: str | None = None
     """What reached below the driver while an exchange was under way: it pins when that ends."""
@@ -159,6 +161,8 @@ class Connection(psycopg.Connection[Any]):
             if code is not EXECUTE_GEN:
                 self._rdsproxy_note(code, who, backend)
         else:
+            if code is ENTER_PIPELINE_GEN:
+                self._rdsproxy_was_open = was_open
             gen = self._rdsproxy_bind(gen, code, who, names, backend)
         self._rdsproxy_live = pgconn
         try:
@@ -348,6 +352,8 @@ class Connection(psycopg.Connection[Any]):
         backend = client.backend
         is_commit = commits(code, who, names, statement)
         is_many = self._pipeline is not None or code in MANY  # the error may be an earlier statement's
+        if self._pipeline is not None and not isinstance(self._pipeline._lock, Lock):
+            was_open = self._rdsproxy_was_open  # executemany()'s own pipeline looks like a transaction from inside
         ours = client.failed(
             error,
             tx_open=was_open or not self._autocommit or isinstance(who, BaseTransaction),
@@ -367,6 +373,9 @@ class Connection(psycopg.Connection[Any]):
     def _rdsproxy_in_lost_transaction(self, gen: Any, code: Any, who: Any, names: dict[str, Any]) -> Any:
         """Between the loss of an open transaction and its ROLLBACK: only that, and leaving its blocks, is possible."""
         client = self._rdsproxy
+        if code is CLOSE_CURSOR_GEN:  # as the driver does in a failed transaction
+            gen.close()
+            return None
         if code is ROLLBACK_GEN:
             result = self._rdsproxy_drain(gen)
             client.rolled_back()
@@ -509,6 +518,7 @@ class Connection(psycopg.Connection[Any]):
         """Yield notifications as they arrive; the backend is held until the generator ends."""
         client = self._rdsproxy
         with self.lock:
+            self.lock.user = HERE.thread
             self._check_connection_ok()
             if client.login.ghost is None:
                 client.haunt()
@@ -518,19 +528,22 @@ class Connection(psycopg.Connection[Any]):
             yield from super().notifies(timeout=timeout, stop_after=stop_after)
         finally:
             with self.lock:
+                self.lock.user = HERE.thread
                 self._rdsproxy_streams -= 1
 
     # -- the end
 
     def close(self) -> None:
         """Close the client connection: an open transaction is rolled back, the backend cleaned and given back."""
-        if self.closed:
+        if self._rdsproxy.session.hold >= _SESSION_LOST:
             return
         self._closed = True
         lock = self.lock
-        was_interrupted = lock.user is HERE.thread and not self._rdsproxy_is_streaming()  # see Lock._reenter
-        if lock.mutex.acquire(blocking=False) or was_interrupted:
-            lock.release()
+        if lock.user is HERE.thread and not self._rdsproxy_is_streaming():
+            lock.release()  # see Lock._reenter
+        elif not lock.mutex.locked():
+            with lock:
+                lock.user = HERE.thread
         else:  # an exchange or a stream is under way, maybe in another thread: cut it short; its end closes
             self._rdsproxy.interrupt()
 

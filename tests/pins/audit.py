@@ -12,11 +12,14 @@ SEED = 0.5
 CUSTOM_SETTINGS = ("app.tenant",)
 """Settings that no library has defined are in no view: rows set these, which are asked for by name."""
 
-LOADED_BY_USE = frozenset({"dict_snowball", "hstore", "libpqwalreceiver", "pgoutput", "plpgsql", "test_decoding"})
+LOADED_BY_USE = frozenset({"dict_snowball", "hstore", "libpqwalreceiver", "pgoutput", "plpgsql", "test_decoding", "utf8_and_iso8859_1"})
 """Libraries that come with the first use of an object and hold code only; LOAD and its kind are after others."""
 
+# The three settings of a transaction are made anew with each, and yet show where they were set last.
 _QUESTION = """
-    select 'setting', name || '=' || setting from pg_catalog.pg_settings where source = 'session'
+    with settings as materialized (select name, setting, source from pg_catalog.pg_settings)
+    select 'setting', name || '=' || setting from settings where source = 'session'
+      and name not in ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable')
     union all
     select 'custom setting', name || '=' || current_setting(name, true)
       from unnest(%(custom)s::text[]) name where current_setting(name, true) <> ''
@@ -51,7 +54,7 @@ _QUESTION = """
     union all
     select 'seed', 'known' where random() = %(first_random)s
     union all
-    select distinct 'library', split_part(name, '.', 1) from pg_catalog.pg_settings
+    select distinct 'library', split_part(name, '.', 1) from settings
       where name like '%%.%%' and split_part(name, '.', 1) <> all (%(by_use)s)
 """
 _MODULES = """
@@ -71,8 +74,8 @@ def found_on(conn: psycopg.Connection[Any], user: str) -> tuple[int, set[str]]:
     question = _QUESTION + (_MODULES if conn.info.server_version >= 180000 else "")
     rows = conn.execute(
         # Qualified where that costs nothing: a session's search_path is among what is looked for.
-        "select pg_catalog.pg_backend_pid(), kind, what from (select null, null union all " + question
-        + ") found (kind, what)",
+        f"select pg_catalog.pg_backend_pid(), kind, what from (values (1)) _ left join ({question}) found (kind, what)"
+        " on true",
         {
             "custom": list(CUSTOM_SETTINGS),
             "user": user,

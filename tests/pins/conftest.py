@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,9 @@ import pytest
 
 from rdsproxy_lib import Proxy
 from tests.servers import SUPERUSER, PostgresServer
+
+SECONDS = 15.0
+"""How long a test waits for something that has to happen; never how long it takes."""
 
 DATABASE = "stage"
 # A superuser may give it at login: tablespaces then need no directory.
@@ -43,13 +48,14 @@ _LEFT_BY_ROWS = """
     union all select format('select pg_drop_replication_slot(%L)', slot_name) from pg_replication_slots
         where not temporary
     union all select format('select pg_replication_origin_drop(%L)', roname) from pg_replication_origin
-    union all select format('drop database %I', datname) from pg_database
-        where oid >= 16384 and datname not in ('app', 'stage')
-    union all select format('drop tablespace %I', spcname) from pg_tablespace where oid >= 16384
+        where roname not like 'pg\\_%'
     union all select format('alter role %I reset all', rolname) from pg_db_role_setting
         join pg_roles on pg_roles.oid = setrole where setdatabase = 0
     union all select format('alter role %I in database %I reset all', rolname, datname) from pg_db_role_setting
         join pg_roles on pg_roles.oid = setrole join pg_database on pg_database.oid = setdatabase
+    union all select format('drop database %I', datname) from pg_database
+        where oid >= 16384 and datname not in ('app', 'stage')
+    union all select format('drop tablespace %I', spcname) from pg_tablespace where oid >= 16384
     union all select format('drop role %I', rolname) from pg_roles
         where oid >= 16384 and rolname not in ('app', 'reader', 'writer')
 """
@@ -95,7 +101,9 @@ class Stage:
     def _written(self) -> str:
         """Something that changes with every transaction that writes."""
         row = self._admin.execute(
-            "select concat_ws(' ', pg_snapshot_xmax(pg_current_snapshot()), (select count(*) from pg_replication_slots))"
+            "select concat_ws(' ', pg_snapshot_xmax(pg_current_snapshot()),"
+            " (select count(*) from pg_replication_slots), (select count(*) from pg_prepared_xacts))",
+            prepare=True,
         ).fetchone()
         assert row is not None
         return str(row[0])
@@ -104,10 +112,12 @@ class Stage:
         """A connection of one's own."""
         return self.server.admin(DATABASE, options=OPTIONS, autocommit=autocommit)
 
-    def is_gone(self, pid: int) -> bool:
-        """Whether this server process has ended."""
-        found = self._admin.execute("select from pg_stat_activity where pid = %s", [pid], prepare=True)
-        return found.fetchone() is None
+    def until_gone(self, pid: int | None) -> None:
+        """Return when this server process has ended."""
+        deadline = time.monotonic() + SECONDS
+        while self._admin.execute("select from pg_stat_activity where pid = %s", [pid], prepare=True).fetchone():
+            assert time.monotonic() < deadline, "it does not end"
+            threading.Event().wait(0.001)
 
     def close(self) -> None:
         self.proxy.close()

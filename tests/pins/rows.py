@@ -24,8 +24,6 @@ class Row:
     """Whether a part of it stays although it fails."""
     unseen: str = ""
     """Why the server shows nothing although the row pins."""
-    since: int = 15
-    """The first major version that knows it."""
 
     def __str__(self) -> str:
         return " ".join(self.text.split())[:70]
@@ -100,12 +98,16 @@ CLASSES = (
     classes("AlterStatsStmt", "create statistics pairs on id, name from items"),
     classes("AlterSubscriptionStmt", NEWS, COPY_OF),
     classes("AlterSystemStmt"),
-    classes("AlterTSConfigurationStmt", "create text search configuration german (parser = default)"),
+    classes(
+        "AlterTSConfigurationStmt",
+        "create text search configuration plain (parser = default)",
+        text="ALTER TEXT SEARCH CONFIGURATION plain ADD MAPPING FOR word WITH simple",
+    ),
     classes("AlterTSDictionaryStmt", WORDS),
     classes("AlterTableMoveAllStmt", *IN_PLACE),
     classes("AlterTableSpaceOptionsStmt", *IN_PLACE),
     classes("AlterTableStmt", text="ALTER TABLE items ADD COLUMN cost numeric(10, 2) DEFAULT 0, ADD UNIQUE (name)"),
-    classes("AlterTypeStmt", *POINT),
+    classes("AlterTypeStmt", *POINT, text="ALTER TYPE point3d SET (STORAGE = external)"),
     classes("AlterUserMappingStmt", WRAPPER, REMOTE, "create user mapping for app server remote options (password 'x')"),
     classes(
         "CallStmt",
@@ -163,7 +165,7 @@ CLASSES = (
     classes("CreatedbStmt"),
     classes("DeallocateStmt"),
     classes("DeclareCursorStmt", fails=NEEDS_TRANSACTION),
-    classes("DefineStmt"),
+    classes("DefineStmt", text="CREATE AGGREGATE mean(float8) (SFUNC = float8pl, STYPE = float8)"),
     classes("DeleteStmt"),
     classes("DiscardStmt", reasons=("SETTING",), unseen=NOTHING_HAPPENS),
     Row("DO $$ BEGIN SET app.tenant = '7'; END $$", ("UNKNOWN_ROUTINE",)),
@@ -265,10 +267,10 @@ SETTINGS = (
         "SELECT $$ $$; SET work_mem = 5000 -- $$",
     ),
     *pins(
-        "SETTING",
+        "UNRESETTABLE",
+        "UPDATE pg_settings SET setting = '0.5' WHERE name = 'seed'",
         "UPDATE pg_settings SET setting = '5000' WHERE name = 'work_mem'",
         "update pg_catalog . \"pg_settings\" as s set setting = '5000' where s.name = 'work_mem'",
-        "WITH u AS (UPDATE pg_settings SET setting = '5000' WHERE name = 'work_mem' RETURNING 1) SELECT 1",
     ),
     *pins(
         "SETTING",
@@ -345,7 +347,6 @@ CALLS = (
         "SELECT pg_catalog.set_config('app.tenant', '7', false)",
         "SELECT pg_catalog/**/. -- set\n\"set_config\" ( 'app.tenant', '7', false )",
         "SELECT \"pg_catalog\".\"set_config\"('app.tenant', '7', false)",
-        "SELECT set_config(setting_name => 'app.tenant', new_value => '7', is_local => false)",
         "SELECT set_config('app.tenant', '7', NOT true)",
         "SELECT set_config('app.tenant', '7', id < 0) FROM items",
         f"SELECT 1; SELECT {_TEXT}; SELECT 2",
@@ -373,7 +374,7 @@ CALLS = (
         f"SELECT coalesce(NULL, {_TEXT}), ARRAY[{_TEXT}], ROW ({_TEXT}), ({_TEXT})::text, CAST({_TEXT} AS text)",
         f"SELECT 1 IN ({_INT}), 1 BETWEEN {_INT} AND 2, 'a' LIKE {_TEXT}, NOT {_BOOL}, -{_INT}, {_TEXT} IS NULL",
         f"SELECT 1 OPERATOR(pg_catalog.+) {_INT}, now() AT TIME ZONE ('UTC' || left({_TEXT}, 0))",
-        f"SELECT EXISTS (SELECT {_TEXT})",
+        f"SELECT EXISTS (SELECT 1 WHERE {_BOOL})",
         f"SELECT ARRAY(SELECT {_TEXT}), (SELECT {_TEXT} LIMIT 1)",
         f"SELECT upper(lower(concat('a', {_TEXT})))",
         f"(SELECT 1) UNION ALL (SELECT {_INT})",
@@ -418,7 +419,7 @@ CALLS = (
         f"EXPLAIN (ANALYZE off) SELECT {_TEXT}",
         f"ALTER TABLE items ALTER COLUMN name SET DEFAULT {_TEXT}",
         f"CREATE MATERIALIZED VIEW made AS SELECT {_TEXT} WITH NO DATA",
-        "SELECT set_config('app.tenant', '', false)",
+        f"SELECT EXISTS (SELECT {_TEXT})",
         unseen=NOT_EVALUATED,
     ),
     *pins(
@@ -495,7 +496,7 @@ TEMPORARY = (
         "CREATE TYPE pg_temp.t AS (a int)",
         "CREATE DOMAIN pg_temp.t AS int",
         "CREATE COLLATION pg_temp.t FROM \"C\"",
-        "CREATE AGGREGATE pg_temp.t(float8) (SFUNC = float8_accum, STYPE = float8[])",
+        "CREATE AGGREGATE pg_temp.t(float8) (SFUNC = float8_accum, STYPE = float8[], INITCOND = '{0,0,0}')",
         "CREATE OPERATOR pg_temp.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)",
         "CREATE TEXT SEARCH CONFIGURATION pg_temp.t (PARSER = default)",
         "CREATE STATISTICS pg_temp.t ON id, name FROM items",
@@ -685,7 +686,6 @@ ROUTINES = (
         "SELECT harmless()",
         "SELECT sum_of(id) FROM items",
         "DO $$ BEGIN END $$",
-        "DO ''",
         "EXPLAIN SELECT sets()",
         objects=_ROUTINES,
         unseen="this routine leaves nothing, which only its body tells",
@@ -789,3 +789,65 @@ ROWS = (
     *UNRESETTABLE,
     *TEXTS,
 )
+
+
+# Transactions, statement by statement ---------------------------------------------------------------------------
+
+FAIL = "SELECT 1 / 0"
+SCRIPTS: tuple[tuple[str, ...], ...] = (
+    ("BEGIN", "SELECT 1", "COMMIT"),
+    ("begin work", "SELECT 1", "commit work"),
+    ("BEGIN TRANSACTION", "END TRANSACTION"),
+    ("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY", "SELECT 1", "END"),
+    ("START TRANSACTION", "SELECT 1", "END WORK"),
+    ("start transaction isolation level serializable read only deferrable", "ABORT"),
+    ("/* COMMIT */ BEGIN -- COMMIT", "SELECT 'COMMIT'", "/* BEGIN */ COMMIT"),
+    ("BEGIN", "BEGIN", "COMMIT", "COMMIT"),
+    ("COMMIT", "ROLLBACK", "END", "ABORT", "SELECT 1"),
+    ("BEGIN", "SELECT 1", "ROLLBACK"),
+    ("BEGIN", "ABORT WORK"),
+    ("BEGIN", "ROLLBACK TRANSACTION"),
+    ("BEGIN", "COMMIT AND CHAIN", "SELECT 1", "COMMIT AND NO CHAIN"),
+    ("BEGIN ISOLATION LEVEL SERIALIZABLE", "ROLLBACK AND CHAIN", "SHOW transaction_isolation", "ROLLBACK AND NO CHAIN"),
+    ("BEGIN", "end transaction and chain", "abort and chain", "END"),
+    ("COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "SELECT 1"),
+    ("BEGIN", FAIL, "SELECT 1", "ROLLBACK"),
+    ("BEGIN", FAIL, "COMMIT"),
+    ("BEGIN", FAIL, "COMMIT AND CHAIN", "SELECT 1", "COMMIT"),
+    ("BEGIN", FAIL, "ROLLBACK AND CHAIN", "SELECT 1", "COMMIT"),
+    ("BEGIN", FAIL, "BEGIN", "SAVEPOINT a", "END"),
+    (FAIL, "SELECT 1"),
+    ("BEGIN", "SAVEPOINT a", "SELECT 1", "RELEASE SAVEPOINT a", "COMMIT"),
+    ("BEGIN", "SAVEPOINT a", FAIL, "ROLLBACK TO SAVEPOINT a", "SELECT 1", "RELEASE a", "COMMIT"),
+    ("BEGIN", "savepoint \"A b\"", FAIL, "rollback work to \"A b\"", "COMMIT"),
+    ("BEGIN", "SAVEPOINT a", "SAVEPOINT a", FAIL, "ROLLBACK TRANSACTION TO SAVEPOINT a", "ROLLBACK TO a", "ROLLBACK"),
+    ("BEGIN", "ROLLBACK TO nowhere", "SELECT 1", "ROLLBACK"),
+    ("SAVEPOINT a", "RELEASE a", "ROLLBACK TO a", "SELECT 1"),
+    ("BEGIN", "SAVEPOINT a", "COMMIT"),
+    ("BEGIN", "INSERT INTO others (a) VALUES (7)", "PREPARE TRANSACTION 'one'", "SELECT 1", "COMMIT PREPARED 'one'"),
+    ("BEGIN", "INSERT INTO others (a) VALUES (7)", "prepare transaction 'two'", "rollback prepared 'two'"),
+    ("BEGIN", FAIL, "PREPARE TRANSACTION 'three'", "SELECT 1"),
+    ("PREPARE TRANSACTION 'none'", "COMMIT PREPARED 'none'", "BEGIN", "ROLLBACK PREPARED 'none'", "ROLLBACK"),
+    ("BEGIN", "PREPARE TRANSACTION $$four$$", "ROLLBACK PREPARED 'four'"),
+    ("BEGIN; SELECT 1", "SELECT 1", "SELECT 1; COMMIT"),
+    ("SELECT 1; BEGIN; SELECT 2", "COMMIT; SELECT 1"),
+    ("BEGIN; SELECT 1; COMMIT; SELECT 1", "SELECT 1"),
+    ("COMMIT; BEGIN", "ROLLBACK; BEGIN", "COMMIT AND CHAIN; COMMIT"),
+    ("BEGIN; SELECT 1 / 0; COMMIT", "SELECT 1", "ROLLBACK"),
+    ("BEGIN; COMMIT; SELECT 1 / 0", "SELECT 1"),
+    ("SELECT 1; SELECT 1 / 0; BEGIN", "SELECT 1"),
+    ("INSERT INTO others (a) VALUES (7); COMMIT; BEGIN; SAVEPOINT a; SELECT 1 / 0", "ROLLBACK TO a", "COMMIT"),
+    ("BEGIN; SELECT FROM FROM", "SELECT 1"),
+    ("BEGIN", "SELECT 1; SELECT FROM FROM", ";", "ROLLBACK"),
+    ("BEGIN", "", ";", "-- nothing", "/* COMMIT */", "COMMIT"),
+    ("", ";", "; ;", " ", "-- COMMIT", "/* BEGIN */"),
+    ("BEGIN", FAIL, "", ";", "-- nothing", "ROLLBACK"),
+    ("BEGIN", "SET TRANSACTION READ ONLY", "INSERT INTO others (a) VALUES (7)", "ROLLBACK"),
+    ("BEGIN", "SET CONSTRAINTS ALL IMMEDIATE", "LOCK TABLE items", "COMMIT"),
+    ("BEGIN READ ONLY", "SELECT 1", "BEGIN READ WRITE", "COMMIT"),
+    ("CREATE PROCEDURE commits() BEGIN ATOMIC SELECT 1; END", "BEGIN", "DROP PROCEDURE commits()", "END"),
+    ("VACUUM items", "BEGIN", "VACUUM items", "ROLLBACK"),
+    ("BEGIN", "DECLARE c CURSOR FOR SELECT 1", "FETCH c", "CLOSE c", "COMMIT"),
+    ("EXPLAIN ANALYZE SELECT 1", "BEGIN", "EXPLAIN SELECT 1", "COMMIT"),
+)
+"""Texts that one session runs in turn; none pins."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import time
 from typing import Any
 
 import psycopg
@@ -16,22 +15,19 @@ from rdsproxy_lib.session import KEPT_AFTER_ERROR
 from rdsproxy_lib.sql import Reason, classify
 from tests.pins.audit import found_on
 from tests.pins.conftest import Stage
-from tests.pins.rows import NOT_RUN, ROWS, Row
+from tests.pins.rows import NOT_RUN, ROWS, SCRIPTS, Row
 from tests.servers import SUPERUSER
 from tests.unit.pglast_statements import NOT_FROM_TEXT
 
 IDLE, INTRANS, INERROR = TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR
-SECONDS = 15.0
-"""How long a test waits for something that has to happen; never how long it takes."""
-
 SHOWN_AS = {
-    "SETTING": {"setting", "custom setting", "identity"},
+    "SETTING": {"setting", "custom setting", "identity", "seed"},
     "TEMP_TABLE": {"temporary object"},
     "PREPARED_STATEMENT": {"prepared statement"},
     "HOLD_CURSOR": {"cursor"},
     "ADVISORY_LOCK": {"advisory lock"},
     "LISTEN": {"channel"},
-    "UNRESETTABLE": {"seed", "library", "replication slot", "replication origin"},
+    "UNRESETTABLE": {"seed", "setting", "library", "replication slot", "replication origin"},
 }
 """Where the server shows what a reason stands for; routines may leave anything."""
 
@@ -112,29 +108,39 @@ def test_the_lexer_finds_the_reasons_of_the_row(row: Row) -> None:
 # On real servers --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "transaction"])
+def test_a_new_connection_is_clean(stage: Stage) -> None:
+    """The audit finds nothing on a connection that has run nothing, so that what it finds is a statement's."""
+    stage.build(())
+    for _ in range(2):
+        with stage.private() as conn:
+            assert found_on(conn, SUPERUSER) == (conn.info.backend_pid, set())
+
+
 @each_row
-def test_the_row_does_what_it_says(stage: Stage, row: Row, autocommit: bool) -> None:
+def test_the_row_does_what_it_says(stage: Stage, row: Row) -> None:
     """Harmless rows leave nothing, pinned ones what they say; through a proxy all is as on a private connection."""
-    if row.since > stage.version:
-        return
-    stage.build(row.objects)
-    status, sqlstate = _on_a_private_connection(stage, row, autocommit)
-    stage.build(row.objects)
-    _through_a_proxy(stage, row, autocommit, status, sqlstate)
+    for autocommit in (True, False):
+        stage.build(row.objects)
+        status, sqlstate = _on_a_private_connection(stage, row, autocommit)
+        stage.build(row.objects)
+        _through_a_proxy(stage, row, autocommit, status, sqlstate)
 
 
 def _on_a_private_connection(stage: Stage, row: Row, autocommit: bool) -> tuple[TransactionStatus, str]:
     with stage.private() as conn:
         for text in row.before:
             conn.execute(text)
-        _, before = found_on(conn, SUPERUSER)
-        conn.autocommit = autocommit if conn.info.transaction_status == IDLE else True
+        before = found_on(conn, SUPERUSER)[1] if row.before else set()
+        if conn.info.transaction_status == IDLE:
+            conn.autocommit = autocommit
         sqlstate = run(conn, row.text)
         status = conn.info.transaction_status
         end_transaction(conn)
         conn.autocommit = True
-        left = found_on(conn, SUPERUSER)[1] - before
+        pid, after = found_on(conn, SUPERUSER)
+    if row.reasons:  # what it holds, it holds until it has gone
+        stage.until_gone(pid)
+    left = after - before
     if autocommit:
         assert sqlstate == row.fails
     if not row.reasons:
@@ -150,13 +156,12 @@ def _on_a_private_connection(stage: Stage, row: Row, autocommit: bool) -> tuple[
 
 
 def _through_a_proxy(stage: Stage, row: Row, autocommit: bool, status: TransactionStatus, sqlstate: str) -> None:
-    conn = stage.proxy.connect(autocommit=autocommit)
+    conn = stage.proxy.connect(autocommit=True)
     try:
         for text in row.before:
             conn.execute(text)
-        if row.before and conn.info.transaction_status == INTRANS and not autocommit:
-            if "begin" not in row.before:
-                conn.commit()
+        if conn.info.transaction_status == IDLE:
+            conn.autocommit = autocommit
         assert run(conn, row.text) == sqlstate
         assert conn.info.transaction_status == status
         pins = expected_pins(row, sqlstate, added_to=row.before)
@@ -169,9 +174,46 @@ def _through_a_proxy(stage: Stage, row: Row, autocommit: bool, status: Transacti
         conn.close()
     with stage.proxy.connect(autocommit=True) as following:
         pid, left = found_on(following, SUPERUSER)
+        if left:
+            following.rdsproxy.pin("so that the rows behind this one do not find it too")
     assert not left, "the next session finds something"
-    if pid != conn.rdsproxy.backend_id or "UNRESETTABLE" in pins:
-        assert pid != conn.rdsproxy.backend_id
-        deadline = time.monotonic() + SECONDS
-        while not stage.is_gone(conn.rdsproxy.backend_id or 0):
-            assert time.monotonic() < deadline, "the backend was neither lent again nor closed"
+    if "UNRESETTABLE" in pins:
+        stage.until_gone(conn.rdsproxy.backend_id)
+    else:
+        assert pid == conn.rdsproxy.backend_id
+
+
+@pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "transaction"])
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: re.sub(r"\W+", "-", " ".join(script)).strip("-")[:70])
+def test_transactions_are_those_of_a_private_connection(
+    stage: Stage, script: tuple[str, ...], autocommit: bool
+) -> None:
+    """After each text outcome and status are the private connection's; a backend is held while it is not idle."""
+    stage.build(())
+    with stage.private(autocommit=autocommit) as conn:
+        private = [_outcome(conn, text) for text in script]
+        end_transaction(conn)
+    stage.build(())
+    with stage.proxy.connect(autocommit=autocommit) as conn:
+        for text, expected in zip(script, private, strict=True):
+            outcome = _outcome(conn, text)
+            assert outcome == expected, text
+            status = outcome[-1]
+            assert conn.rdsproxy.in_transaction == (status != IDLE), text
+            assert stage.proxy.stats().database_connections_currently_borrowed == (status != IDLE), text
+            assert not conn.rdsproxy.pinned, text
+        end_transaction(conn)
+    assert stage.proxy.stats().database_connections_currently_borrowed == 0
+    with stage.proxy.connect(autocommit=True) as following:
+        pid, left = found_on(following, SUPERUSER)
+    assert not left
+    assert pid == conn.rdsproxy.backend_id
+
+
+def _outcome(conn: psycopg.Connection[Any], text: str) -> tuple[str | None, TransactionStatus]:
+    """What the server answered last: its command tag or the SQLSTATE, and the status of the transaction."""
+    try:
+        answer = conn.execute(text).statusmessage
+    except psycopg.Error as error:
+        answer = error.sqlstate
+    return answer, conn.info.transaction_status

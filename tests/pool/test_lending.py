@@ -185,14 +185,24 @@ def test_a_timeout_carries_the_last_connect_error(make_pool, fake_server, monkey
 
 
 def test_no_wait_takes_an_idle_one_or_fails(make_pool, fake_server):
-    """With a timeout of 0 nothing is opened and nobody waits."""
+    """With a timeout of 0 nobody waits, and nothing is opened beside what there is."""
     pool = make_pool(2)
+    backend = pool.borrow(A, 1)
     with pytest.raises(BorrowTimeout, match="connection_borrow_timeout is 0"):
         pool.borrow(A, 0)
-    assert fake_server.dials == 0
-    backend = pool.borrow(A, 1)
+    assert fake_server.dials == 1
     pool.give_back(backend)
     assert pool.borrow(A, 0) is backend
+
+
+def test_no_wait_opens_the_first_one(make_pool, fake_server):
+    """Where nothing is open, nothing could ever become idle: one is opened, as after the death of the only one."""
+    pool = make_pool(2)
+    backend = pool.borrow(A, 0)
+    pool.give_back(backend)
+    fake_server.dead.add(backend)
+    fresh = pool.borrow(A, 0)
+    check_places(pool, fake_server, {fresh})
 
 
 # -- one budget over several logins
@@ -630,14 +640,18 @@ def test_a_long_wait_is_logged_once_with_the_longest_holders(make_pool, monkeypa
 # -- ageing
 
 
-def test_a_backend_past_its_lifetime_is_closed_when_it_comes_back(make_pool, clock, fake_server):
-    """What is lent lives on until it is given back."""
+def test_a_backend_past_its_lifetime_is_not_handed_over(make_pool, clock, fake_server):
+    """What is lent lives on until it comes back; a waiter then gets a fresh one."""
     pool = make_pool(1, lifetime=100)
     backend = pool.borrow(A, 1)
+    waiter = Call(pool.borrow, A, 1000)
+    pool.until_waiting(1)
     clock.now += 100
+    assert fake_server.closed == []
     pool.give_back(backend)
+    fresh = waiter.result()
     assert fake_server.closed == [backend]
-    check_places(pool, fake_server, set())
+    check_places(pool, fake_server, {fresh})
 
 
 def test_a_backend_past_its_lifetime_is_not_lent(make_pool, clock, fake_server):

@@ -141,7 +141,7 @@ def test_hand_over_against_timeout(make_pool, fake_server, restless):
 
 
 def test_many_threads_two_logins_and_every_kind_of_end(make_pool, fake_server, restless):
-    """10,000 borrows of two logins with timeouts, discards, drops and refused dials leave every backend in one place."""
+    """10,000 borrows with timeouts, discards, drops and refused dials leave every backend in one place."""
     pool = make_pool(3)
     lent = Lent()
     ends = {"given back": 0, "discarded": 0, "dropped": 0, "timed out": 0}

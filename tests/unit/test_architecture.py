@@ -33,7 +33,7 @@ FLOORS: dict[str, int] = {
     "errors": 10,
     "sql_builtins": 10, "sql_lexer": 11, "sql_calls": 12, "sql_postgresql": 13, "sql_catalog": 13, "sql": 14,
     "stats": 10,
-    "config": 20, "session": 20, "credentials": 20, "explain": 20,
+    "config": 20, "session": 20, "credentials": 20, "explanation": 20,
     "backend": 21, "pool": 22,
     "engines": 30, "engines/base": 31,
     "client": 35,
@@ -44,7 +44,7 @@ FLOORS: dict[str, int] = {
 }  # fmt: skip
 """A module imports from lower floors only. Command line and integrations stand on the roof."""
 ROOF = 80
-PURE = {"session", "config", "errors", "stats", "explain"}
+PURE = {"session", "config", "errors", "stats", "explanation"}
 """With every module whose name begins with `sql`."""
 IMPURE = {
     "time", "datetime", "threading", "_thread", "socket", "select", "selectors", "asyncio", "subprocess", "signal", "random",
