@@ -6,6 +6,8 @@ from typing import Any
 
 import psycopg
 
+from tests.servers import SUPERUSER
+
 SEED = 0.5
 """The seed that every row sets; the first number that follows it gives it away."""
 
@@ -50,13 +52,15 @@ _QUESTION = """
     select 'replication slot', slot_name from pg_catalog.pg_replication_slots
       where temporary and active_pid = pg_backend_pid()
     union all
-    select 'replication origin', 'set up' where pg_replication_origin_session_is_setup()
-    union all
     select 'seed', 'known' where random() = %(first_random)s
     union all
     select distinct 'library', split_part(name, '.', 1) from settings
       where name like '%%.%%' and split_part(name, '.', 1) <> all (%(by_use)s)
 """
+_ORIGIN = """
+    union all
+    select 'replication origin', 'set up' where pg_replication_origin_session_is_setup()
+"""  # for superusers only
 _MODULES = """
     union all
     select 'library', regexp_replace(file_name, '[.].*', '') from pg_catalog.pg_get_loaded_modules()
@@ -71,7 +75,11 @@ def found_on(conn: psycopg.Connection[Any], user: str) -> tuple[int, set[str]]:
 
     `user` is the login. Empty is clean, but for sequence values, which nothing shows.
     """
-    question = _QUESTION + (_MODULES if conn.info.server_version >= 180000 else "")
+    question = _QUESTION
+    if user == SUPERUSER:
+        question += _ORIGIN
+    if conn.info.server_version >= 180000:
+        question += _MODULES
     rows = conn.execute(
         # Qualified where that costs nothing: a session's search_path is among what is looked for.
         f"select pg_catalog.pg_backend_pid(), kind, what from (values (1)) _ left join ({question}) found (kind, what)"

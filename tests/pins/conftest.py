@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from rdsproxy_lib import Proxy
-from tests.servers import SUPERUSER, PostgresServer
+from tests.servers import APP_DATABASE, APP_USER, SUPERUSER, PostgresServer
 
 SECONDS = 15.0
 """How long a test waits for something that has to happen; never how long it takes."""
@@ -125,7 +125,7 @@ class Stage:
 
 
 @pytest.fixture(
-    scope="module",
+    scope="session",
     params=[pytest.param(name, marks=pytest.mark.server(f"postgresql-{name}")) for name in ("15", "18")],
     ids=lambda name: f"postgresql-{name}",
 )
@@ -135,3 +135,11 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         stage = Stage(server)
         yield stage
         stage.close()
+
+
+@pytest.fixture
+def app_server(stage: Stage) -> PostgresServer:
+    """The same servers, for the user `app`: its database is empty."""
+    with stage.server.admin(APP_DATABASE) as admin:
+        admin.execute(f"drop schema if exists public cascade; create schema public authorization {APP_USER}")
+    return stage.server

@@ -268,7 +268,6 @@ SETTINGS = (
     ),
     *pins(
         "UNRESETTABLE",
-        "UPDATE pg_settings SET setting = '0.5' WHERE name = 'seed'",
         "UPDATE pg_settings SET setting = '5000' WHERE name = 'work_mem'",
         "update pg_catalog . \"pg_settings\" as s set setting = '5000' where s.name = 'work_mem'",
     ),

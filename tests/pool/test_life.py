@@ -418,6 +418,7 @@ def server_cursor(conn):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the driver's, of cursors left open
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="knows where 3.11 and later handle signals")
 @pytest.mark.parametrize("autocommit", [True, False])
 @pytest.mark.parametrize("story", list(STORIES))

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from rdsproxy_lib import BorrowTimeout
-from rdsproxy_lib.backend import Refusal
+from rdsproxy_lib.backend import Backend, Refusal
 from rdsproxy_lib.pool import Pool
 
 from .conftest import SECONDS, Call, FakeServer, check_places
@@ -231,12 +231,12 @@ def test_a_backend_that_is_dropped_on_the_floor_stops_counting(make_pool, fake_s
 
 
 class ForgetfulServer(FakeServer):
-    """Keeps no reference to what it opened, as a real one; knows the living by their weight in its count."""
+    """Keeps no reference to what it opened, as a real one, and has no lock that an interrupt could leave locked."""
 
     def open(self, login, timeout):
-        backend = super().open(login, timeout)
-        self.opened.clear()
-        return backend
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return Backend(login, None)
 
     def close(self, backend):
         pass

@@ -47,7 +47,8 @@ ROOF = 80
 PURE = {"session", "config", "errors", "stats", "explanation"}
 """With every module whose name begins with `sql`."""
 IMPURE = {
-    "time", "datetime", "threading", "_thread", "socket", "select", "selectors", "asyncio", "subprocess", "signal", "random",
+    "time", "datetime", "threading", "_thread", "socket", "select", "selectors", "asyncio", "subprocess", "signal",
+    "random",
     "psycopg", "pymysql", "boto3", "botocore", "os", "queue", "concurrent",
 }  # fmt: skip
 OWNERS = {
