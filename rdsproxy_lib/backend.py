@@ -31,9 +31,9 @@ class Backend:
     __slots__ = (
         "__weakref__",
         "borrowed_at",
+        "cancel_lock",
         "cancelled",
         "cancelling",
-        "cancels",
         "expires_at",
         "identity",
         "idle_since",
@@ -64,8 +64,8 @@ class Backend:
         """Whose sequence values currval() and lastval() tell here: None, one session, or MIXED."""
         self.needs_reset = False
         self.unresettable = False
-        self.cancels = threading.Condition()
-        self.cancelling = 0  # cancel requests under way; while there are any it is not lent again
+        self.cancel_lock = threading.Lock()  # held while a cancel request is under way
+        self.cancelling = False  # while one is, it is not lent again
         self.cancelled = False
         self.identity = 0
         """The server's process id."""

@@ -198,7 +198,9 @@ class Client:
         """
         if statement.reads_sequence:
             self.login.reads_sequences = True
-        is_own = backend.sequences_of is None or backend.sequences_of is self._owner
+        is_own = backend.sequences_of is None or (
+            backend.sequences_of is self._owner and backend.serial == self._moved_on
+        )
         if statement.moves_sequence or not self._moved_on:
             if not is_own and self.login.reads_sequences:
                 is_own = self.engine.forget_sequences(backend)
@@ -311,8 +313,10 @@ class Client:
 
     @staticmethod
     def _wait_for_cancel(backend: Backend) -> bool:
-        with backend.cancels:
-            return backend.cancels.wait_for(lambda: not backend.cancelling, CANCEL_SECONDS)
+        if not backend.cancel_lock.acquire(timeout=CANCEL_SECONDS):
+            return False
+        backend.cancel_lock.release()
+        return True
 
     def failed(
         self,
@@ -384,21 +388,18 @@ class Client:
         backend = self.backend
         if backend is None:
             return
-        with backend.cancels:
-            backend.cancelling += 1
-        try:
-            if self.backend is not backend:  # given back meanwhile: the statement is over
-                return
-            backend.cancelled = True
+        with backend.cancel_lock:
+            backend.cancelling = True
             try:
-                send(backend)
-            except BaseException:
-                backend.unresettable = True  # the request may still be on its way: it must not find a later borrower
-                raise
-        finally:
-            with backend.cancels:
-                backend.cancelling -= 1
-                backend.cancels.notify_all()
+                if self.backend is backend:  # else it was given back meanwhile: the statement is over
+                    backend.cancelled = True
+                    try:
+                        send(backend)
+                    except BaseException:
+                        backend.unresettable = True  # it may still be on its way, and must meet no later borrower
+                        raise
+            finally:
+                backend.cancelling = False
 
     def interrupt(self) -> None:
         """Break off the exchange under way, for a connection that is closed while another thread uses it."""

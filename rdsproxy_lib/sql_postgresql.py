@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from .sql_builtins import STATEFUL, WRITES, names
 from .sql_calls import Call, calls, cte_names, index_names, is_name, main_verb
-from .sql_lexer import STRING, Tokens
+from .sql_lexer import PARAMETER, STRING, Tokens
 
 # Verbs of one word that leave nothing behind and evaluate nothing.
 _FREE = {
@@ -125,6 +125,8 @@ _EVALUATING_DDL = frozenset({"CREATE MATERIALIZED VIEW", "CREATE INDEX", "ALTER 
 
 _TRUE = frozenset({"'t'", "'tr'", "'tru'", "'true'", "'y'", "'ye'", "'yes'", "'on'", "'1'"})
 _TEMPORARY = frozenset({"temp", "temporary"})
+_PLAIN_NAME = re.compile(r"'[A-Za-z0-9_.]+'").fullmatch
+_PLAIN_STRING = re.compile(r"'[^'\\]*'").fullmatch
 _TEMP_SCHEMA = re.compile(r'"?pg_temp(?:_[0-9]+)?\Z')
 _NOT_READING = names("insert update delete merge into share")
 _READING = frozenset({"SELECT", "VALUES", "TABLE"})
@@ -258,14 +260,30 @@ def _set(tokens: Tokens, first: int, found: Finding) -> None:
     name = tokens.at(first + (2 if scope in ("local", "session") else 1))
     if name.lstrip('"').lower() == "seed":  # no transaction and no reset takes it back
         found.pin("UNRESETTABLE", "SET seed")
-    if found.verb == "SET LOCAL":
-        _find_temporary_schema(tokens.tokens[first:], found)
+    if found.verb == "SET LOCAL" and name in ("search_path", "schema"):
+        values = tokens.tokens[first + 3 :]
+        if any(value == PARAMETER or (value.startswith(STRING) and not _is_harmless_path(value)) for value in values):
+            found.pin("TEMP_TABLE", "SET LOCAL search_path")
 
 
-def _find_temporary_schema(values: list[str], found: Finding) -> None:
-    """A search_path that begins with pg_temp makes every new table a temporary one."""
-    if any(value.startswith("'") and "pg_temp" in value.lower() for value in values):
-        found.pin("TEMP_TABLE", "pg_temp")
+def _is_harmless_path(value: str) -> bool:
+    """Whether a value of search_path is a plain constant without pg_temp, which would make new tables temporary."""
+    return _PLAIN_STRING(value) is not None and "pg_temp" not in value.lower()
+
+
+def _set_config(tokens: Tokens, call: Call, found: Finding) -> None:
+    name, after = tokens.at(call.opening + 1), call.opening + 2
+    if tokens.at(after) == "::" and tokens.at(after + 1) == "text":
+        after += 2
+    is_known = _PLAIN_NAME(name) is not None and tokens.at(after) == ","
+    is_local = _is_local(tokens, call)
+    if not is_local or not is_known:
+        found.pin("SETTING", "set_config()")
+    if not is_known or name.lower() == "'seed'":  # no transaction and no reset takes it back
+        found.pin("UNRESETTABLE", "set_config('seed', …)" if is_known else "set_config() of a name that is no constant")
+    elif name.lower() == "'search_path'" and is_local:
+        if tokens.at(after + 2) != "," or not _is_harmless_path(tokens.at(after + 1)):
+            found.pin("TEMP_TABLE", "set_config('search_path', …)")
 
 
 def _declare(tokens: Tokens, first: int, found: Finding) -> None:
@@ -285,7 +303,7 @@ def _query(tokens: Tokens, first: int, word: str, found: Finding) -> None:
     reads = _search(tokens, first, found, named)
     words = tokens.words
     if "update" in words and ("pg_settings" in words or '"pg_settings' in words):
-        found.pin("UNRESETTABLE", "UPDATE pg_settings")  # a rule of the server's own makes it a SET, also of the seed
+        found.pin("SETTING", "UPDATE pg_settings")  # a rule of the server's own makes it a SET
     found.reads_only = found.verb in _READING and reads and not found.reads_sequence and _NOT_READING.isdisjoint(words)
     if (
         word == "execute"
@@ -360,14 +378,10 @@ def _search(tokens: Tokens, start: int, found: Finding, named: set[int]) -> bool
             found.moves_sequence = True
         elif reason := STATEFUL.get(name):
             reads = False
-            if name != "set_config" or not _is_local(tokens, call):
-                found.pin(reason, f"{name}()")
             if name == "set_config":
-                setting = tokens.at(call.opening + 1).lower()
-                if setting.startswith("'seed"):
-                    found.pin("UNRESETTABLE", "set_config('seed', …)")
-                elif setting == "'search_path'":
-                    _find_temporary_schema([tokens.at(call.opening + 3)], found)
+                _set_config(tokens, call, found)
+            else:
+                found.pin(reason, f"{name}()")
         elif name in WRITES:
             reads = False
             found.reads_sequence = found.reads_sequence or name in ("currval", "lastval")

@@ -119,6 +119,15 @@ class Stage:
             assert time.monotonic() < deadline, "it does not end"
             threading.Event().wait(0.001)
 
+    def end_backends(self) -> None:
+        """End the proxy's backends, and whoever else is left on the stage."""
+        others = self._admin.execute(
+            "select pid, pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
+        ).fetchall()
+        for pid, _ in others:
+            self.until_gone(pid)
+
     def close(self) -> None:
         self.proxy.close()
         self._admin.close()

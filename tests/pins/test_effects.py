@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -70,7 +71,8 @@ def test_each_pin_is_one_line_with_its_reason_and_the_statement(
         f'session pinned to database connection {pid}. Reason: SETTING (SET) Digest: "SET work_mem = ?"',
         f"session pinned to database connection {pid}. Reason: TEMP_TABLE (CREATE TEMP TABLE)"
         ' Digest: "create temp table t (a int); listen news"',
-        f'session pinned to database connection {pid}. Reason: LISTEN (LISTEN) Digest: "create temp table t (a int); listen news"',
+        f"session pinned to database connection {pid}. Reason: LISTEN (LISTEN)"
+        ' Digest: "create temp table t (a int); listen news"',
     ]
     assert all(record.levelno == logging.INFO for record in caplog.records if "pinned" in record.getMessage())
 
@@ -102,10 +104,8 @@ def test_literals_stay_out_of_log_and_pins(
     """What stands in quotes or comments of a pinning text is nowhere in the log, the pins or their repr."""
     caplog.set_level(logging.DEBUG)
     with open_proxy().connect(autocommit=True) as conn:
-        try:
+        with suppress(psycopg.Error):
             conn.execute(text)
-        except psycopg.Error:
-            pass
         told = "\n".join(map(repr, (conn.rdsproxy.pins, conn.rdsproxy)))
     if not text.startswith(SECRET):  # a word that begins a statement is not a literal
         assert SECRET not in told
@@ -299,8 +299,8 @@ STATES = {
     "temporary objects": "create temp table t (a int); create temp sequence s; create function pg_temp.f() returns int"
     " language sql as 'select 1'",
     "locks": "select pg_advisory_lock(1), pg_advisory_lock(1), pg_advisory_lock_shared(2, 3)",
-    "channels": "listen one; listen \"Two\"",
-    "prepared statements": "prepare p as select 1; prepare \"P q\" (int) as select $1",
+    "channels": 'listen one; listen "Two"',
+    "prepared statements": 'prepare p as select 1; prepare "P q" (int) as select $1',
     "cursors": "declare c cursor with hold for select 1",
     "a routine": "do $$ begin set app.tenant = '7'; perform pg_advisory_lock(1); create temp table t (a int); end $$",
 }
@@ -352,7 +352,9 @@ def test_the_drivers_prepared_statements_work_across_a_reset(open_proxy: Callabl
     assert proxy.stats().database_connections_setup_succeeded <= 2
 
 
-def test_notifications_of_a_session_that_ended_reach_nobody(open_proxy: Callable[..., Proxy], app_server: PostgresServer) -> None:
+def test_notifications_of_a_session_that_ended_reach_nobody(
+    open_proxy: Callable[..., Proxy], app_server: PostgresServer
+) -> None:
     """The next session on the backend does not hear what the one before it listened for."""
     proxy = open_proxy()
     with proxy.connect(autocommit=True) as conn:
@@ -366,11 +368,10 @@ def test_notifications_of_a_session_that_ended_reach_nobody(open_proxy: Callable
 
 
 @pytest.mark.parametrize(
-    "text", ["select setseed(0.5)", "load 'auto_explain'", "select pg_create_physical_replication_slot('s', true, true)"]
+    "text",
+    ["select setseed(0.5)", "load 'auto_explain'", "select pg_create_physical_replication_slot('s', true, true)"],
 )
-def test_a_backend_that_cannot_be_reset_is_closed(
-    open_proxy: Callable[..., Proxy], text: str
-) -> None:
+def test_a_backend_that_cannot_be_reset_is_closed(open_proxy: Callable[..., Proxy], text: str) -> None:
     """UNRESETTABLE state goes with its database connection; the next session gets a new one."""
     proxy = open_proxy(user=SUPERUSER)
     with proxy.connect(autocommit=True) as conn:
@@ -439,7 +440,9 @@ def test_unpin_in_a_transaction_waits_for_its_end(open_proxy: Callable[..., Prox
     assert pid_and_remains(proxy) == (conn.rdsproxy.backend_id, set())
 
 
-def test_a_session_can_pin_again_after_unpin(open_proxy: Callable[..., Proxy], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_session_can_pin_again_after_unpin(
+    open_proxy: Callable[..., Proxy], caplog: pytest.LogCaptureFixture
+) -> None:
     """Each time is a pin of its own, in the log and in the counters."""
     caplog.set_level(logging.INFO)
     proxy = open_proxy()
@@ -529,6 +532,7 @@ def test_moving_and_asking_in_one_text_always_works(open_proxy: Callable[..., Pr
     with proxy.connect(autocommit=autocommit) as one, proxy.connect(autocommit=autocommit) as two:
         for conn in (one, two, one, two):
             row = conn.execute("select nextval('s'), currval('s'), lastval()").fetchone()
+            assert row is not None
             assert len(set(row)) == 1
             conn.commit()
             cursor = conn.execute("select nextval('s'); select currval('s')")
@@ -604,10 +608,8 @@ def test_an_older_value_of_the_session_is_not_told_either(open_proxy: Callable[.
         assert one.rdsproxy.backend_id == earlier
         two.commit()
         for question in ("select currval('s')", "select lastval()"):
-            try:
+            with suppress(e.ObjectNotInPrerequisiteState):
                 assert value(one, question) == drawn
-            except e.ObjectNotInPrerequisiteState:
-                pass
 
 
 @pytest.mark.usefixtures("sequences")
