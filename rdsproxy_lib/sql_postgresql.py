@@ -281,9 +281,9 @@ def _set_config(tokens: Tokens, call: Call, found: Finding) -> None:
         found.pin("SETTING", "set_config()")
     if not is_known or name.lower() == "'seed'":  # no transaction and no reset takes it back
         found.pin("UNRESETTABLE", "set_config('seed', …)" if is_known else "set_config() of a name that is no constant")
-    elif name.lower() == "'search_path'" and is_local:
-        if tokens.at(after + 2) != "," or not _is_harmless_path(tokens.at(after + 1)):
-            found.pin("TEMP_TABLE", "set_config('search_path', …)")
+    is_whole = tokens.at(after + 2) == ","
+    if is_local and name.lower() == "'search_path'" and not (is_whole and _is_harmless_path(tokens.at(after + 1))):
+        found.pin("TEMP_TABLE", "set_config('search_path', …)")
 
 
 def _declare(tokens: Tokens, first: int, found: Finding) -> None:

@@ -91,7 +91,11 @@ ROWS: list[tuple[str, str, str]] = [
     ("SELECT set_config('a', 'b', 'fal' 'se')", "SELECT", "SETTING set_config()"),
     ("SELECT set_config('a', 'b', not true)", "SELECT", "SETTING set_config()"),
     ("SELECT set_config('a', 'b', E'true')", "SELECT", "SETTING set_config()"),
-    ("SELECT set_config(VARIADIC x)", "SELECT", "SETTING set_config(), UNRESETTABLE set_config() of a name that is no constant"),
+    (
+        "SELECT set_config(VARIADIC x)",
+        "SELECT",
+        "SETTING set_config(), UNRESETTABLE set_config() of a name that is no constant",
+    ),
     ("SELECT pg_catalog . \"set_config\" ('a', 'b', false)", "SELECT", "SETTING set_config()"),
     ("ALTER ROLE app SET work_mem = 1", "ALTER ROLE", FREE),
     ("ALTER DATABASE shop SET work_mem = 1", "ALTER DATABASE", FREE),
