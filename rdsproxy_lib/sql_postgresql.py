@@ -257,8 +257,8 @@ def _set(tokens: Tokens, first: int, found: Finding) -> None:
     else:
         found.verb = "SET"
         found.pin("SETTING", "SET")
-    name = tokens.at(first + (2 if scope in ("local", "session") else 1))
-    if name.lstrip('"').lower() == "seed":  # no transaction and no reset takes it back
+    name = tokens.at(first + (2 if scope in ("local", "session") else 1)).lstrip('"').lower()
+    if name == "seed":  # no transaction and no reset takes it back
         found.pin("UNRESETTABLE", "SET seed")
     if found.verb == "SET LOCAL" and name in ("search_path", "schema"):
         values = tokens.tokens[first + 3 :]
