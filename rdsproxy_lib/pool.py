@@ -52,11 +52,12 @@ class Waiter:
     up, so no backend can be lost between the two.
     """
 
-    __slots__ = ("__weakref__", "collected", "gate", "gift", "login", "may_dial", "since", "thread", "warned")
+    __slots__ = ("__weakref__", "collected", "gate", "gift", "login", "may_dial", "since", "thread", "until", "warned")
 
-    def __init__(self, login: object, since: float) -> None:
+    def __init__(self, login: object, since: float, until: float) -> None:
         self.login = login
         self.since = since
+        self.until = until
         self.thread = HERE.thread
         self.gate = threading.Lock()
         self.gate.acquire()
@@ -208,14 +209,14 @@ class Pool:
     def _wait(self, login: object, started: float, deadline: float) -> Backend:
         if self.reclaim is not None:
             self.reclaim()
-        waiter = Waiter(login, started)
+        waiter = Waiter(login, started, deadline)
         try:
             with self._lock:
                 self._check_open_locked()
                 if deadline <= started:
                     if len(self._all) or len(self._dialers):
                         raise self._timeout_locked(started, "connection_borrow_timeout is 0 and none is idle")
-                    deadline = started + DIAL_SECONDS  # without any, nothing could ever become idle
+                    waiter.until = started + DIAL_SECONDS  # without any, nothing could ever become idle
                 self._waiters.append(waiter)
                 closing = self._decide_locked()
                 is_stuck = self._is_deadlock_locked(started)
@@ -226,15 +227,15 @@ class Pool:
                 if waiter.gift is not None:
                     break
                 if waiter.may_dial:
-                    if (opened := self._dial(waiter, deadline)) is not None:
+                    if (opened := self._dial(waiter)) is not None:
                         waiter.gift = opened
                         break
                     continue
-                waiter.gate.acquire(timeout=max(0.0, self._next_look(waiter, deadline) - time.monotonic()))
+                waiter.gate.acquire(timeout=max(0.0, self._next_look(waiter) - time.monotonic()))
                 if waiter.gift is None and not waiter.may_dial:
                     if self.reclaim is not None:
                         self.reclaim()
-                    self._look_around(waiter, deadline)
+                    self._look_around(waiter)
         except BaseException:
             self._withdraw(waiter)
             raise
@@ -242,8 +243,8 @@ class Pool:
         self.latency.add(time.monotonic() - started)
         return backend
 
-    def _next_look(self, waiter: Waiter, deadline: float) -> float:
-        until = deadline
+    def _next_look(self, waiter: Waiter) -> float:
+        until = waiter.until
         if not waiter.collected:
             until = min(until, waiter.since + COLLECT_AFTER)
         elif not waiter.warned:
@@ -257,7 +258,7 @@ class Pool:
             until = min(until, now + RECLAIM_SECONDS)
         return until
 
-    def _look_around(self, waiter: Waiter, deadline: float) -> None:
+    def _look_around(self, waiter: Waiter) -> None:
         """What a waiter does when it wakes with nothing in hand: decide again, warn once, or give up."""
         now = time.monotonic()
         holders = ""
@@ -269,7 +270,7 @@ class Pool:
             self._check_open_locked()
             closing = self._decide_locked()
             if waiter.gift is None and not waiter.may_dial:
-                if now >= deadline:
+                if now >= waiter.until:
                     timeout = self._timeout_locked(waiter.since, "all are in use or none could be opened")
                 elif not waiter.warned and now >= waiter.since + WARN_AFTER:
                     waiter.warned = True
@@ -280,9 +281,9 @@ class Pool:
         if holders:
             logger.warning("waiting for a database connection for %.0f s: %s", now - waiter.since, holders)
 
-    def _dial(self, waiter: Waiter, deadline: float) -> Backend | None:
+    def _dial(self, waiter: Waiter) -> Backend | None:
         """Open a connection for this waiter; None puts it back at the head of the queue."""
-        remaining = deadline - time.monotonic()
+        remaining = waiter.until - time.monotonic()
         try:
             backend = self._opener.open(waiter.login, max(0.001, min(DIAL_SECONDS, remaining)))
         except OpenFailed as failed:
@@ -309,7 +310,7 @@ class Pool:
                 raise failed.error from failed.error.__cause__
             logger.info("could not open a database connection, trying again: %s", type(failed.error).__name__)
             if closing:
-                self._look_around(waiter, deadline)
+                self._look_around(waiter)
             return None
         backend.expires_at = time.monotonic() + self._lifetime * (1 - LIFETIME_JITTER * random.random())
         with self._lock:
@@ -425,6 +426,8 @@ class Pool:
         for waiter in tuple(self._waiters):
             waiter.gift = self._take_idle_locked(waiter.login, now, closing)
             if waiter.gift is None:
+                if now >= waiter.until:
+                    continue  # it is about to give up
                 if self._may_dial_locked(now) and self._make_room_locked(waiter, now, closing):
                     waiter.may_dial = True
                     self._dialers.add(waiter)

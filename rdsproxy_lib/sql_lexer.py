@@ -63,6 +63,8 @@ def _token_pattern(backslash: bool) -> re.Pattern[str]:
     return re.compile(source, re.VERBOSE | re.DOTALL)
 
 
+_FOLDED = str.maketrans({letter: letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"})
+
 _LEADING = re.compile(_SPACE)
 _BETWEEN = re.compile(r"[ \t\n\r\f\v;]*")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
@@ -213,7 +215,7 @@ def _statement(
             kind = token.lastindex
             value: str = token[kind]  # type: ignore[index]
             if kind == _WORD:
-                word = value.lower() if value.isascii() else value
+                word = value.lower() if value.isascii() else value.translate(_FOLDED)
                 if word in _BODY_WORDS:
                     if body:
                         if tokens[-1] not in ("as", "."):
