@@ -104,6 +104,9 @@ class Opener(Protocol):
     def abandon(self, backend: Any) -> None:
         """Let go of a socket that is another process's, without a byte. Never raises."""
 
+    def hang_up(self, backend: Any) -> None:
+        """Shut the socket down. Takes no lock and speaks no protocol: for finalisers and other threads."""
+
     def is_alive(self, backend: Any, idle_for: float) -> bool:
         """The look before the first byte, at a backend that was idle for so many seconds."""
 

@@ -284,7 +284,7 @@ class Client:
         """Make a backend fit for the next borrower, or close it. Never raises: the session's work is done."""
         counters = self.pool.counters
         backend.owner = None  # what the server has to say to this is nobody's
-        if backend.unresettable or not self._wait_for_cancel(backend):
+        if not self._wait_for_cancel(backend) or backend.unresettable:
             self.pool.discard(backend)
             return
         try:

@@ -6,6 +6,7 @@ A wrong value raises ConfigurationError with the option's name, the allowed rang
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -29,6 +30,9 @@ URL_PREFIX = "rdsproxy_"
 SESSION_KEYWORDS = frozenset({"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"})
 """Connect arguments of psycopg that shape the Python side: the client connection's, not part of the pool's key."""
 ENVIRONMENT_PREFIX = "RDSPROXY_"
+
+
+_PARAMETER = re.compile("[a-z_]+").fullmatch
 
 
 def _wrong(name: str, allowed: str, given: object) -> ConfigurationError:
@@ -190,7 +194,7 @@ class Target:
             raise ConfigurationError("engine='mysql' is not served by this version yet; PostgreSQL is")
         if len(self.hosts) > 1 or any("," in host for host in self.hosts):
             raise ConfigurationError(
-                f"several hosts ({', '.join(self.hosts)}) are not served by this version yet; give one endpoint"
+                "several hosts (a comma stands in the host) are not served by this version yet; give one endpoint"
             )
         for port in self.ports:
             check_port(port)
@@ -220,6 +224,11 @@ def parse_url(url: str) -> tuple[Target, dict[str, Any]]:
         if key.startswith(URL_PREFIX):
             name = key[len(URL_PREFIX) :]
             options[name] = option_from_text(name, value, f"{key} in the URL")
+        elif not _PARAMETER(key):
+            raise ConfigurationError(
+                "a query parameter of the URL has a name that none can have; a user name or password in a URL has to be"
+                " percent-encoded"
+            )
         else:
             driver[key] = value
     if "host" in driver and not any(hosts):

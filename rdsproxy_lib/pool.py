@@ -37,8 +37,9 @@ OVERTAKING_GRACE = 0.05
 """Seconds for which a waiter may be passed by a later one whose kind of connection came free."""
 RECLAIM_SECONDS = 1.0
 """How often a waiter looks for client connections that `idle_client_timeout` has ended."""
-COLLECT_AFTER = 0.5
-"""Seconds of waiting after which the garbage collector is run, once."""
+STUCK_AFTER = 0.5
+"""Seconds of waiting after which, once, garbage is collected and a deadlock is looked for: a session that moves from
+thread to thread looks like one for a moment."""
 WARN_AFTER = 5.0
 """Seconds of waiting after which the log names the longest holders."""
 LIFETIME_JITTER = 0.1
@@ -52,7 +53,7 @@ class Waiter:
     up, so no backend can be lost between the two.
     """
 
-    __slots__ = ("__weakref__", "collected", "gate", "gift", "login", "may_dial", "since", "thread", "until", "warned")
+    __slots__ = ("__weakref__", "gate", "gift", "login", "may_dial", "since", "stuck", "thread", "until", "warned")
 
     def __init__(self, login: object, since: float, until: float) -> None:
         self.login = login
@@ -63,7 +64,7 @@ class Waiter:
         self.gate.acquire()
         self.gift: Backend | None = None
         self.may_dial = False
-        self.collected = False
+        self.stuck = False
         self.warned = False
 
     def wake(self) -> None:
@@ -123,7 +124,8 @@ class Pool:
 
     def _forget(self) -> None:
         """Start with nothing: at construction, and in a forked child."""
-        self._lock = threading.Lock()
+        # Re-entrant for one case only: see _is_inside.
+        self._lock = threading.RLock()
         # Every live backend and dialling waiter. Weak: one that an interrupted thread dropped on the floor is
         # closed by its own end and stops counting, whatever line the interrupt hit.
         self._all: WeakSet[Backend] = WeakSet()
@@ -146,6 +148,8 @@ class Pool:
         `timeout` is in seconds; 0 takes an idle one or fails, without opening any. Raises BorrowTimeout (as the
         driver's class), ProxyClosed, or the driver's own error where the server refused for good.
         """
+        if self._is_inside():
+            raise self._opener.error(errors.BorrowTimeout, "a finaliser that runs amid a pool operation cannot borrow")
         now = started = time.monotonic()
         while True:
             closing: list[Backend] = []
@@ -219,10 +223,7 @@ class Pool:
                     waiter.until = started + DIAL_SECONDS  # without any, nothing could ever become idle
                 self._waiters.append(waiter)
                 closing = self._decide_locked()
-                is_stuck = self._is_deadlock_locked(started)
             self._close_all(closing)
-            if is_stuck:
-                self._break_deadlock(waiter)
             while True:
                 if waiter.gift is not None:
                     break
@@ -245,8 +246,8 @@ class Pool:
 
     def _next_look(self, waiter: Waiter) -> float:
         until = waiter.until
-        if not waiter.collected:
-            until = min(until, waiter.since + COLLECT_AFTER)
+        if not waiter.stuck:
+            until = min(until, waiter.since + STUCK_AFTER)
         elif not waiter.warned:
             until = min(until, waiter.since + WARN_AFTER)
         now = time.monotonic()
@@ -262,8 +263,9 @@ class Pool:
         """What a waiter does when it wakes with nothing in hand: decide again, warn once, or give up."""
         now = time.monotonic()
         holders = ""
-        if not waiter.collected and now >= waiter.since + COLLECT_AFTER:
-            waiter.collected = True
+        is_stuck = not waiter.stuck and now >= waiter.since + STUCK_AFTER
+        if is_stuck:
+            waiter.stuck = True
             gc.collect()  # connections dropped in reference cycles hold backends, and a program that waits frees none
         timeout = None
         with self._lock:
@@ -272,6 +274,13 @@ class Pool:
             if waiter.gift is None and not waiter.may_dial:
                 if now >= waiter.until:
                     timeout = self._timeout_locked(waiter.since, "all are in use or none could be opened")
+                elif is_stuck and self._is_deadlock_locked(now):
+                    timeout = self._timeout_locked(
+                        waiter.since,
+                        "every thread that holds a database connection waits for another one, so none can ever become"
+                        f" free ({self._holders_locked(now)}); end a transaction before starting one on another"
+                        " connection, or raise max_connections",
+                    )
                 elif not waiter.warned and now >= waiter.since + WARN_AFTER:
                     waiter.warned = True
                     holders = f"{self._occupancy_locked()}; {self._holders_locked(now)}"
@@ -348,8 +357,23 @@ class Pool:
 
     # -- giving back
 
+    def _is_inside(self) -> bool:
+        """Whether this very thread is inside a pool operation.
+
+        The collector runs the clean-up of dropped generators anywhere, and that may end a transaction. Nothing may be
+        moved then: the backend is left to the end of the operation that was cut in upon.
+        """
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
+    def _leave(self, backend: Backend) -> None:
+        self._opener.hang_up(backend)
+        self.drop(backend)
+
     def give_back(self, backend: Backend) -> None:
         """Take back a backend that is clean: to whoever waits for one, else idle."""
+        if self._is_inside():
+            self._leave(backend)
+            return
         closing: Iterable[Backend] = ()
         backend.owner = None
         backend.pinned = False
@@ -370,6 +394,9 @@ class Pool:
 
     def discard(self, backend: Backend) -> None:
         """Take back a backend that must not be lent again, and close it."""
+        if self._is_inside():
+            self._leave(backend)
+            return
         with self._lock:
             backend.owner = None
             self._all.discard(backend)
@@ -472,24 +499,6 @@ class Pool:
         waiting = {waiter.thread for waiter in self._waiters}
         holders = [backend for backend in self._all if backend.owner is not None]
         return len(holders) >= self.limit and all(backend.user in waiting for backend in holders)
-
-    def _break_deadlock(self, waiter: Waiter) -> None:
-        """Raise BorrowTimeout at once, unless what seems to hold the connections is garbage that nobody collected."""
-        gc.collect()
-        now = time.monotonic()
-        timeout = None
-        with self._lock:
-            closing = self._decide_locked()
-            if waiter.gift is None and not waiter.may_dial and self._is_deadlock_locked(now):
-                timeout = self._timeout_locked(
-                    now,
-                    "every thread that holds a database connection waits for another one, so none can ever become"
-                    f" free ({self._holders_locked(now)}); end a transaction before starting one on another connection,"
-                    " or raise max_connections",
-                )
-        self._close_all(closing)
-        if timeout is not None:
-            raise timeout
 
     def _timeout_locked(self, since: float, why: str) -> Exception:
         self.counters.borrow_timeouts += 1

@@ -82,8 +82,8 @@ class Proxy:
         if self.options.idle_client_timeout:
             self.pool.reclaim = self._expire_idle_clients
         self._lock = threading.Lock()
-        self._logins: dict[frozenset[tuple[str, Any]], Login] = {}
-        self._checks: dict[Login, threading.Lock] = {}
+        # Weak: a login whose last session and database connection are gone takes its ghost's descriptor along.
+        self._logins: weakref.WeakValueDictionary[frozenset[tuple[str, Any]], Login] = weakref.WeakValueDictionary()
         self._limit_known = self.options.max_connections_percent is None
         self._received = 0
         self._departed: deque[None] = deque()  # appended to by finalisers, which may take no lock
@@ -92,7 +92,7 @@ class Proxy:
 
     # -- for the application
 
-    def connect(self, user: str | None = None, dbname: str | None = None, **driver_kwargs: Any) -> Connection:
+    def connect(self, user: str | None = None, dbname: str | None = None, **driver_kwargs: Any) -> Connection[Any]:
         """A DB-API connection of the driver's class, multiplexed. Also SQLAlchemy's `creator=`.
 
         `user` and `dbname` default to the target's; `driver_kwargs` are the driver's own connect arguments. The first
@@ -104,8 +104,8 @@ class Proxy:
         return self._connect(Connection, user, dbname, driver_kwargs)
 
     def _connect(
-        self, face: type[Connection], user: str | None, dbname: str | None, driver_kwargs: dict[str, Any]
-    ) -> Connection:
+        self, face: type[Connection[Any]], user: str | None, dbname: str | None, driver_kwargs: dict[str, Any]
+    ) -> Connection[Any]:
         session = {name: value for name, value in self.options.driver_options.items() if name in SESSION_KEYWORDS}
         session.update({name: driver_kwargs.pop(name) for name in SESSION_KEYWORDS & driver_kwargs.keys()})
         if self.is_closed:
@@ -176,7 +176,7 @@ class Proxy:
     def close(self) -> None:
         """Close the database connections. Those in use are closed when their transaction ends; idempotent.
 
-        Whoever waits for a connection, and every later statement outside a transaction, gets ProxyClosed.
+        Whoever waits for a connection, and every later statement that needs one, gets ProxyClosed.
         """
         self.pool.close()
 
@@ -224,8 +224,7 @@ class Proxy:
         `timeout` is in seconds. A mere check is not repeated by those who waited for another thread's.
         """
         deadline = time.monotonic() + timeout
-        with self._lock:
-            turn = self._checks.setdefault(login, threading.Lock())
+        turn = login.check_lock
         if not turn.acquire(timeout=timeout):
             raise self.engine.error(
                 errors.BorrowTimeout,
@@ -277,7 +276,8 @@ class Proxy:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._checks = {}
+        for login in self._logins.values():
+            login.check_lock = threading.Lock()
         for backend in self.pool.after_fork():
             connection = backend.owner() if backend.owner is not None else None
             if connection is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg as _driver
 from psycopg import *  # noqa: F403
 from psycopg import adapters, conninfo, crdb, errors, pq, rows, sql, types
+from psycopg.rows import Row as _Row
 
 from .config import SESSION_KEYWORDS as _SESSION_KEYWORDS
 from .faces import psycopg as _face
@@ -20,7 +21,7 @@ __version__ = _driver.__version__
 __all__ = [*_driver.__all__, "adapters", "conninfo", "crdb", "errors", "pq", "rows", "sql", "types"]
 
 
-class Connection(_face.Connection):  # type: ignore[no-redef]
+class Connection(_face.Connection[_Row]):  # type: ignore[no-redef]
     """psycopg's Connection, with a database connection borrowed per transaction."""
 
     __module__ = "psycopg"
@@ -36,7 +37,7 @@ class Connection(_face.Connection):  # type: ignore[no-redef]
         return _connect_parameters(cls, "postgresql", {**parameters, **session}, rdsproxy or {})
 
 
-class AsyncConnection(_driver.AsyncConnection[Any]):  # type: ignore[no-redef]
+class AsyncConnection(_driver.AsyncConnection[_Row]):  # type: ignore[no-redef]
     """psycopg's AsyncConnection: one database connection each, not multiplexed."""
 
     __module__ = "psycopg"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import config, errors
@@ -33,7 +33,7 @@ def configure(**defaults: Any) -> None:
         _defaults.update(defaults)
 
 
-def connect(url: str | None = None, *, rdsproxy: Mapping[str, Any] | None = None, **keywords: Any) -> Connection:
+def connect(url: str | None = None, *, rdsproxy: Mapping[str, Any] | None = None, **keywords: Any) -> Connection[Any]:
     """A connection through the Proxy that this process shares for that target; made at its first use.
 
     `url` as for Proxy, or `engine=` with the driver's own connect keywords. `rdsproxy` holds options of the Proxy, also
@@ -55,8 +55,8 @@ def connect(url: str | None = None, *, rdsproxy: Mapping[str, Any] | None = None
 
 
 def connect_parameters(
-    face: type[Connection], engine: str, parameters: dict[str, Any], asked: Mapping[str, Any]
-) -> Connection:
+    face: type[Connection[Any]], engine: str, parameters: dict[str, Any], asked: Mapping[str, Any]
+) -> Connection[Any]:
     """Connect with the driver's parameters through the shared Proxy that the options `asked` for allow."""
     credentials, tls = asked.get("credentials"), asked.get("tls")
     asked = {name: value for name, value in asked.items() if name not in ("credentials", "tls")}
@@ -65,7 +65,8 @@ def connect_parameters(
     secured = frozenset((name, str(value)) for name, value in parameters.items() if name in TLS_PARAMETERS)
     environment = tuple(os.environ.get(name) for name in ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGSERVICE"))
     told = tuple((name, str(value)) for name, value in where.items())
-    key = (engine, told, environment, secured, id(credentials), tls)
+    identity = credentials if isinstance(credentials, Hashable) else id(credentials)
+    key = (engine, told, environment, secured, identity, tls)
     user = where.pop("user", None)
     with _lock:
         proxy = _proxies.get(key)
@@ -92,7 +93,9 @@ def connect_parameters(
 def _check_agreement(proxy: Proxy, asked: Mapping[str, Any]) -> None:
     for name, value in asked.items():
         used = getattr(proxy.options, name)
-        if name != "driver_options" and used != value:
+        if name == "driver_options":  # without what was put there above
+            used = {key: used[key] for key in used.keys() - ({"hostaddr", "port"} - value.keys())}
+        if used != value:
             raise errors.ConfigurationError(
                 f"{name}={value!r} contradicts {name}={used!r} of the Proxy that this process already shares for that"
                 " target; use one value everywhere, or a Proxy of your own"

@@ -81,6 +81,8 @@ class Part:
     """It may advance a sequence, and with it what currval() and lastval() say."""
     ends_transaction: bool
     """COMMIT, ROLLBACK, PREPARE TRANSACTION and their other names; not ROLLBACK TO."""
+    sets_local: bool
+    """It changes a setting until the transaction ends, and with it how texts are read and planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,9 @@ class Statement:
     reads_sequence: bool
     moves_sequence: bool
     ends_transaction: bool
+    sets_local: bool
     is_plain: bool
-    """It pins nothing and has nothing to do with sequences: all that most statements are."""
+    """It pins nothing, sets nothing and has nothing to do with sequences: all that most statements are."""
     digest: str
     """The parts' texts, joined."""
 
@@ -140,6 +143,7 @@ def _part(tokens: Tokens) -> Part:
         reads_sequence=found.reads_sequence,
         moves_sequence=found.moves_sequence,
         ends_transaction=found.ends_transaction,
+        sets_local=found.sets_local,
     )
 
 
@@ -149,6 +153,7 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
     causes = tuple(cause for part in parts for cause in part.causes)
     reads_sequence = any(part.reads_sequence for part in parts)
     moves_sequence = any(part.moves_sequence for part in parts)
+    sets_local = any(part.sets_local for part in parts)
     return Statement(
         parts=parts,
         causes=causes,
@@ -156,7 +161,8 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
         reads_sequence=reads_sequence,
         moves_sequence=moves_sequence,
         ends_transaction=any(part.ends_transaction for part in parts),
-        is_plain=not causes and not reads_sequence and not moves_sequence,
+        sets_local=sets_local,
+        is_plain=not causes and not sets_local and not reads_sequence and not moves_sequence,
         digest="; ".join(part.text for part in parts),
     )
 
@@ -169,5 +175,6 @@ _NOTHING = Part(
     reads_sequence=False,
     moves_sequence=False,
     ends_transaction=False,
+    sets_local=False,
 )
 _cached = lru_cache(CACHED_TEXTS)(classify_uncached)

@@ -143,6 +143,7 @@ class Finding:
     reads_sequence: bool = False
     moves_sequence: bool = False
     ends_transaction: bool = False
+    sets_local: bool = False
 
     def pin(self, reason: str, what: str) -> None:
         self.causes[reason, what] = None
@@ -260,7 +261,10 @@ def _set(tokens: Tokens, first: int, found: Finding) -> None:
     name = tokens.at(first + (2 if scope in ("local", "session") else 1)).lstrip('"').lower()
     if name == "seed":  # no transaction and no reset takes it back
         found.pin("UNRESETTABLE", "SET seed")
-    if found.verb == "SET LOCAL" and name in ("search_path", "schema"):
+    found.sets_local = found.verb == "SET LOCAL"
+    if found.sets_local and name == "standard_conforming_strings":  # from here on texts read otherwise
+        found.pin("SETTING", "SET LOCAL standard_conforming_strings")
+    if found.sets_local and name in ("search_path", "schema"):
         values = tokens.tokens[first + 3 :]
         if any(value == PARAMETER or (value.startswith(STRING) and not _is_harmless_path(value)) for value in values):
             found.pin("TEMP_TABLE", "SET LOCAL search_path")
@@ -276,8 +280,8 @@ def _set_config(tokens: Tokens, call: Call, found: Finding) -> None:
     if tokens.at(after) == "::" and tokens.at(after + 1) == "text":
         after += 2
     is_known = _PLAIN_NAME(name) is not None and tokens.at(after) == ","
-    is_local = _is_local(tokens, call)
-    if not is_local or not is_known:
+    is_local = found.sets_local = _is_local(tokens, call)
+    if not is_local or not is_known or name.lower() == "'standard_conforming_strings'":
         found.pin("SETTING", "set_config()")
     if not is_known or name.lower() == "'seed'":  # no transaction and no reset takes it back
         found.pin("UNRESETTABLE", "set_config('seed', …)" if is_known else "set_config() of a name that is no constant")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -16,13 +17,25 @@ class Login:
     Compared by identity; a Proxy keeps one per distinct set of parameters.
     """
 
-    __slots__ = ("dbname", "dialect", "ghost", "is_checked", "parameters", "reads_sequences", "user")
+    __slots__ = (
+        "__weakref__",
+        "check_lock",
+        "dbname",
+        "dialect",
+        "ghost",
+        "is_checked",
+        "parameters",
+        "reads_sequences",
+        "user",
+    )
 
     def __init__(self, user: str | None, dbname: str | None, parameters: Mapping[str, Any], dialect: Dialect) -> None:
         self.user = user
         self.dbname = dbname
         self.parameters = parameters
         self.dialect = dialect
+        self.check_lock = threading.Lock()
+        """One thread at a time makes the ghost."""
         self.is_checked = False
         """Whether the first connect() has asked the server, with or without an answer."""
         self.reads_sequences = False
@@ -68,9 +81,6 @@ class Engine(Opener, Protocol):
 
     def absorb_cancel(self, backend: Any) -> None:
         """After a cancel request: take in its effect, so that it cannot hit the statement of the next borrower."""
-
-    def hang_up(self, backend: Any) -> None:
-        """Shut the socket down. Takes no lock and speaks no protocol: for finalisers and other threads."""
 
     def is_fatal(self, error: BaseException) -> bool:
         """Whether the server ended the connection with this error."""

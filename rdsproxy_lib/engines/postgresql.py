@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import select
 import socket
 from collections.abc import Callable, Mapping
@@ -116,7 +117,7 @@ TWINS: dict[type[errors.Error], Callable[[str], psycopg.Error]] = {
 class PostgresBackend(Backend):
     """A slot with its libpq connection at hand."""
 
-    __slots__ = ("knobs", "look", "pgconn", "streamed")
+    __slots__ = ("knobs", "look", "pgconn", "piped", "streamed")
 
     login: Login
     raw: psycopg.Connection[Any]
@@ -126,7 +127,8 @@ class PostgresBackend(Backend):
         raw._pool = None  # the mark of a pooled connection: psycopg does not warn when it ends with the program
         self.pgconn = raw.pgconn
         self.identity = self.pgconn.backend_pid
-        self.knobs = DEFAULT_KNOBS  # what its statement cache is set to
+        self.knobs: tuple[int | None, int] | None = DEFAULT_KNOBS  # what its statement cache is set to; None: unused
+        self.piped = False  # it was in pipeline mode since it was last looked at
         self.streamed = False  # libpq was told to hand out single rows since the last plain exchange
         self.look = select.poll()
         self.look.register(self.pgconn.socket, select.POLLIN)
@@ -310,13 +312,15 @@ class PostgresEngine:
         return TX[backend.pgconn.transaction_status]
 
     def is_encrypted(self, backend: PostgresBackend) -> bool:
-        return bool(backend.pgconn.ssl_in_use)
+        return bool(backend.pgconn.status != _BAD and backend.pgconn.ssl_in_use)
 
     def rollback(self, backend: PostgresBackend) -> None:
         self._command(backend, b"ROLLBACK")
 
     def reset(self, backend: PostgresBackend) -> None:
         self._command(backend, b"DISCARD ALL")
+        # What DISCARD ALL leaves: the seed, which a routine may have set.
+        self._command(backend, f"SELECT pg_catalog.setseed({random.uniform(-1, 1)!r})".encode())
         backend.raw._prepared = PrepareManager()
         backend.knobs = DEFAULT_KNOBS
         backend.sequences_of = None

@@ -68,7 +68,7 @@ class Idle:
 NOBODY = Idle()
 
 
-def statement_of(connection: Connection, cursor: BaseCursor[Any, Any], names: dict[str, Any]) -> Statement | None:
+def statement_of(connection: Connection[Any], cursor: BaseCursor[Any, Any], names: dict[str, Any]) -> Statement | None:
     """What the statement of this exchange does to the session; None where it carries none of the user's."""
     query = names.get("query") or names.get("statement")
     dialect = connection._rdsproxy.login.dialect
@@ -92,7 +92,7 @@ def statement_of(connection: Connection, cursor: BaseCursor[Any, Any], names: di
 def commits(code: Any, who: Any, names: dict[str, Any], statement: Statement | None) -> bool:
     """Whether this exchange can have made a transaction's work permanent."""
     if code in COMMITTING:
-        return True
+        return names.get("action") != "ROLLBACK"
     if code is EXIT_GEN:
         return names.get("exc_val") is None and not who.force_rollback and bool(who._outer_transaction)
     return (

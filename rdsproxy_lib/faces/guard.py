@@ -44,7 +44,7 @@ class GuardedPGconn(wrapt.BaseObjectProxy):  # type: ignore[type-arg]  # not sub
     it (RAW_ACCESS), since what is done there cannot be seen. Still an instance of PGconn.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection[Any]) -> None:
         super().__init__(connection._rdsproxy_pgconn())
         self._self_connection = connection
 
@@ -53,3 +53,9 @@ class GuardedPGconn(wrapt.BaseObjectProxy):  # type: ignore[type-arg]  # not sub
         if name in ANSWERED or connection.closed:
             return getattr(connection._rdsproxy_pgconn(), name)
         return getattr(connection._rdsproxy_raw(f"pgconn.{name}"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_self_") or name == "__wrapped__":
+            super().__setattr__(name, value)
+        else:
+            setattr(self._self_connection._rdsproxy_raw(f"pgconn.{name}"), name, value)

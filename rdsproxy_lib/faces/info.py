@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg import pq
 from psycopg._connection_info import ConnectionInfo
@@ -18,9 +18,14 @@ class Info(ConnectionInfo):
 
     __module__ = "psycopg"
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection._rdsproxy_pgconn())
+    def __init__(self, connection: Connection[Any]) -> None:
         self._rdsproxy_connection = connection
+
+    @property
+    def pgconn(self) -> pq.abc.PGconn:  # type: ignore[override]
+        """Asked each time: what was in use once may be another session's by now."""
+        pgconn: pq.abc.PGconn = self._rdsproxy_connection._rdsproxy_pgconn()
+        return pgconn
 
     @property
     def transaction_status(self) -> pq.TransactionStatus:

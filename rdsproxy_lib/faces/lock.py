@@ -19,7 +19,7 @@ class Lock:
 
     __slots__ = ("mutex", "owner", "user")
 
-    def __init__(self, owner: ref[Connection]) -> None:
+    def __init__(self, owner: ref[Connection[Any]]) -> None:
         self.mutex = threading.Lock()
         self.owner = owner
         self.user: threading.Thread | None = None

@@ -25,6 +25,7 @@ from psycopg._cursor_base import BaseCursor
 from psycopg._pipeline_base import BasePipeline
 from psycopg._preparing import PrepareManager
 from psycopg.pq.misc import connection_summary
+from psycopg.rows import Row
 from psycopg.transaction import BaseTransaction
 from psycopg.waiting import wait
 
@@ -61,6 +62,8 @@ ACTIVE = int(pq.TransactionStatus.ACTIVE)
 INTRANS = int(pq.TransactionStatus.INTRANS)
 _PARKED, _SESSION_LOST = Hold.PARKED, Hold.SESSION_LOST
 
+DRIVER_MODULES = ("psycopg.", "psycopg_pool", "psycopg_binary", "psycopg_c")
+
 INTERRUPTED_SECONDS = 5.0
 """How long an interrupted statement may take to end, once cancelled, before its backend is closed."""
 
@@ -69,7 +72,7 @@ _CLOSED = pq.PGconn.connect_start(b"host=/nonexistent")
 _CLOSED.finish()
 
 
-class Connection(psycopg.Connection[Any]):
+class Connection(psycopg.Connection[Row]):
     """A client connection: psycopg's interface, with a database connection borrowed per transaction.
 
     Made by `Proxy.connect()`. `rdsproxy` is the one attribute it adds.
@@ -84,6 +87,8 @@ class Connection(psycopg.Connection[Any]):
     """What `pgconn` is while an exchange runs."""
     _rdsproxy_cursor: BaseCursor[Any, Any] | None = None
     """The cursor of this exchange: pointed back at the ghost when it ends."""
+    _rdsproxy_piped: tuple[BaseCursor[Any, Any], ...] = ()
+    """The other cursors of the present pipeline."""
     _rdsproxy_was_open = False
     """Whether a transaction was open when the present pipeline began."""
     _rdsproxy_streams = 0
@@ -147,6 +152,8 @@ class Connection(psycopg.Connection[Any]):
                 statement = statement_of(self, who, names)
         if backend is None:
             backend = client.need(statement)
+            if self._closed:  # by another thread, while this one waited
+                raise client.illegal(Hold.CLOSED)
             if backend.knobs is not self._rdsproxy_knobs:
                 self._rdsproxy_tune(backend)
         elif statement is None or not statement.is_plain or client.idle_timeout:
@@ -155,14 +162,20 @@ class Connection(psycopg.Connection[Any]):
             backend.statements += 1  # all that need() has to do
         self.lock.user = backend.user = HERE.thread
         pgconn = backend.pgconn
+        if statement is not None and not statement.is_plain and (statement.causes or statement.sets_local):
+            # Plans made by others, or under other settings, are not this session's: none is used or made from here on.
+            backend.raw._prepared.prepare_threshold = backend.knobs = None
         if is_cursor:
             who._pgconn = pgconn
+            if (last := self._rdsproxy_cursor) is not None and last is not who:  # of the same pipeline
+                self._rdsproxy_piped = (*self._rdsproxy_piped, last)
             self._rdsproxy_cursor = who
             if code is not EXECUTE_GEN:
                 self._rdsproxy_note(code, who, backend)
         else:
             if code is ENTER_PIPELINE_GEN:
                 self._rdsproxy_was_open = was_open
+                backend.piped = True
             gen = self._rdsproxy_bind(gen, code, who, names, backend)
         self._rdsproxy_live = pgconn
         try:
@@ -172,9 +185,14 @@ class Connection(psycopg.Connection[Any]):
         except BaseException as error:
             if not isinstance(error, Exception):
                 self._rdsproxy_interrupted(gen, pgconn)
-            if code is EXECUTE_GEN and not was_open and self._rdsproxy_met_stale_plan(error):
-                return self._rdsproxy_replan(backend, who, names)
+            is_first = code is EXECUTE_GEN and not was_open
+            if is_first and self._rdsproxy_drops_stale_plan(error, names, statement, backend):
+                return self.wait(
+                    who._execute_gen(names["query"], names["params"], prepare=False, binary=names["binary"])
+                )
             self._rdsproxy_failed(error, was_open, code, who, names, statement)
+            if code is ROLLBACK_GEN and client.backend is None and isinstance(error, Exception):
+                return None  # what was to be undone went with the backend
             raise
         else:
             if code is EXIT_GEN and backend.is_dead():
@@ -197,6 +215,10 @@ class Connection(psycopg.Connection[Any]):
             # A cursor that is kept must not show another session's status.
             cursor._pgconn = client.login.ghost
             self._rdsproxy_cursor = None
+            if self._rdsproxy_piped:
+                for cursor in self._rdsproxy_piped:
+                    cursor._pgconn = client.login.ghost
+                self._rdsproxy_piped = ()
         if (backend := client.backend) is None:
             return
         status = backend.pgconn.transaction_status
@@ -205,6 +227,11 @@ class Connection(psycopg.Connection[Any]):
         if self._rdsproxy_reached is not None:
             client.add_pin(Reason.RAW_ACCESS, self._rdsproxy_reached)
             self._rdsproxy_reached = None
+            backend.unresettable = True
+        if backend.piped:
+            backend.piped = False
+            # In a pipeline the driver notes that its statements have to be deallocated, and leaves it for later.
+            backend.needs_reset = backend.needs_reset or bool(backend.raw._prepared._to_flush)
         if self._closed:
             client.close()
         elif not self._rdsproxy_streams:
@@ -215,7 +242,8 @@ class Connection(psycopg.Connection[Any]):
         """For the driver, the libpq connection in use, or the ghost; for anybody else, a guard in front of it."""
         if (live := self._rdsproxy_live) is not None:
             return live
-        if sys._getframe(1).f_globals.get("__name__", "").startswith("psycopg"):
+        asker = sys._getframe(1).f_globals.get("__name__", "")
+        if asker == "psycopg" or asker.startswith(DRIVER_MODULES):
             client = self._rdsproxy
             if client.backend is None and client.session.hold is _PARKED:
                 return client.login.ghost or _CLOSED
@@ -297,8 +325,10 @@ class Connection(psycopg.Connection[Any]):
     def _rdsproxy_is_streaming(self) -> bool:
         """Whether a stream, copy or notification generator is open: it keeps the lock between its exchanges."""
         backend = self._rdsproxy.backend
-        return bool(self._rdsproxy_streams) or (
-            backend is not None and backend.pgconn.transaction_status == ACTIVE
+        return (
+            self._rdsproxy_live is not None  # interrupted in the middle of an exchange, by a signal handler
+            or bool(self._rdsproxy_streams)
+            or (backend is not None and backend.pgconn.transaction_status == ACTIVE)
         )
 
     def _rdsproxy_tune(self, backend: Any) -> None:
@@ -318,23 +348,34 @@ class Connection(psycopg.Connection[Any]):
         except BaseException:  # it goes on, or is in an unknown state
             pgconn.finish()
 
-    def _rdsproxy_met_stale_plan(self, error: BaseException) -> bool:
-        """Whether a statement met a plan made before its table changed, maybe by another session (0A000)."""
-        return (
-            isinstance(error, e.FeatureNotSupported)
-            and self._pipeline is None
-            and error.diag.source_function == "RevalidateCachedQuery"
-        )
+    def _rdsproxy_drops_stale_plan(
+        self, error: BaseException, names: dict[str, Any], statement: Statement | None, backend: Any
+    ) -> bool:
+        """Whether a statement met a plan that was made before its table changed, maybe by another session.
 
-    def _rdsproxy_replan(self, backend: Any, cursor: BaseCursor[Any, Any], names: dict[str, Any]) -> Any:
-        """Run the first statement since the borrow again, unprepared: planning refused it, so nothing ran."""
+        Planning refused it (0A000), so nothing of it ran and it may run once more, unprepared. Only what the driver
+        itself had prepared counts, and not the error of something that the statement called. The plan is dropped,
+        and the BEGIN of this exchange undone.
+        """
+        if (
+            not isinstance(error, e.FeatureNotSupported)
+            or error.diag.source_function != "RevalidateCachedQuery"
+            or error.diag.context is not None
+            or error.diag.internal_query is not None
+            or self._pipeline is not None
+            or statement is None
+            or statement.causes
+        ):
+            return False
         raw = backend.raw
-        if raw.pgconn.transaction_status != IDLE:  # the BEGIN of this exchange
+        query = names["self"]._convert_query(names["query"], names["params"])
+        name = raw._prepared._names.pop(PrepareManager.key(query), None)
+        if name is None:
+            return False
+        if raw.pgconn.transaction_status != IDLE:
             wait(raw._exec_command(b"ROLLBACK"), raw.pgconn.socket, interval=0.1)
-        raw._prepared.clear()  # and DEALLOCATE ALL, at the end of what follows
-        return self.wait(
-            cursor._execute_gen(names["query"], names["params"], prepare=False, binary=names["binary"])
-        )
+        wait(raw._exec_command(b"DEALLOCATE " + name), raw.pgconn.socket, interval=0.1)
+        return True
 
     # -- after a fault
 
@@ -350,15 +391,18 @@ class Connection(psycopg.Connection[Any]):
         """An exchange raised: raise ours instead where the backend was lost, else let it pass."""
         client = self._rdsproxy
         backend = client.backend
+        if backend is None:
+            return
         is_commit = commits(code, who, names, statement)
         is_many = self._pipeline is not None or code in MANY  # the error may be an earlier statement's
-        if self._pipeline is not None and not isinstance(self._pipeline._lock, Lock):
+        is_own_pipeline = self._pipeline is not None and not isinstance(self._pipeline._lock, Lock)
+        if is_own_pipeline:
             was_open = self._rdsproxy_was_open  # executemany()'s own pipeline looks like a transaction from inside
         ours = client.failed(
             error,
             tx_open=was_open or not self._autocommit or isinstance(who, BaseTransaction),
-            may_have_committed=is_commit or self._pipeline is not None,
-            is_over=is_commit,
+            may_have_committed=is_commit or (self._pipeline is not None and not is_own_pipeline),
+            is_over=is_commit or code is ROLLBACK_GEN,
             statement=None if is_many else statement,
         )
         self._rdsproxy_error_message = backend.pgconn.get_error_message()
@@ -416,16 +460,17 @@ class Connection(psycopg.Connection[Any]):
         """The real libpq connection, for somebody who reaches below the driver: the session is pinned to it."""
         client = self._rdsproxy
         while True:
-            if self.lock.mutex.acquire(blocking=False):
-                try:
+            if not self.lock.mutex.locked():
+                with self.lock:
+                    self.lock.user = HERE.thread
                     self._check_connection_ok()
                     if client.login.ghost is None:
                         client.haunt()
                     backend = client.need(None)
                     client.add_pin(Reason.RAW_ACCESS, what)
+                    # Whoever has it may keep it, and set what no command takes back.
+                    backend.unresettable = True
                     return backend.pgconn
-                finally:
-                    self.lock.mutex.release()
             if (backend := client.backend) is not None:  # amid a stream or a copy, maybe of this very thread
                 self._rdsproxy_reached = what
                 return backend.pgconn
@@ -461,7 +506,7 @@ class Connection(psycopg.Connection[Any]):
 
     def _rdsproxy_set_knobs(self, threshold: int | None, maximum: int) -> None:
         self._rdsproxy_knobs = (threshold, maximum)
-        if (backend := self._rdsproxy.backend) is not None:
+        if (backend := self._rdsproxy.backend) is not None and backend.knobs is not None:
             self._rdsproxy_tune(backend)
 
     @property
