@@ -124,7 +124,7 @@ class Pool:
 
     def _forget(self) -> None:
         """Start with nothing: at construction, and in a forked child."""
-        # Re-entrant for one case only: see _is_inside.
+        # Re-entrant for one case only: see is_inside.
         self._lock = threading.RLock()
         # Every live backend and dialling waiter. Weak: one that an interrupted thread dropped on the floor is
         # closed by its own end and stops counting, whatever line the interrupt hit.
@@ -148,7 +148,7 @@ class Pool:
         `timeout` is in seconds; 0 takes an idle one or fails, without opening any. Raises BorrowTimeout (as the
         driver's class), ProxyClosed, or the driver's own error where the server refused for good.
         """
-        if self._is_inside():
+        if self.is_inside():
             raise self._opener.error(errors.BorrowTimeout, "a finaliser that runs amid a pool operation cannot borrow")
         now = started = time.monotonic()
         while True:
@@ -357,7 +357,7 @@ class Pool:
 
     # -- giving back
 
-    def _is_inside(self) -> bool:
+    def is_inside(self) -> bool:
         """Whether this very thread is inside a pool operation.
 
         The collector runs the clean-up of dropped generators anywhere, and that may end a transaction. Nothing may be
@@ -371,7 +371,7 @@ class Pool:
 
     def give_back(self, backend: Backend) -> None:
         """Take back a backend that is clean: to whoever waits for one, else idle."""
-        if self._is_inside():
+        if self.is_inside():
             self._leave(backend)
             return
         closing: Iterable[Backend] = ()
@@ -394,7 +394,7 @@ class Pool:
 
     def discard(self, backend: Backend) -> None:
         """Take back a backend that must not be lent again, and close it."""
-        if self._is_inside():
+        if self.is_inside():
             self._leave(backend)
             return
         with self._lock:

@@ -102,6 +102,16 @@ def commits(code: Any, who: Any, names: dict[str, Any], statement: Statement | N
     )
 
 
+def is_plain_rollback(statement: Statement | None) -> bool:
+    """Whether the text is a ROLLBACK and nothing else."""
+    return (
+        statement is not None
+        and len(statement.parts) == 1
+        and statement.ends_transaction
+        and statement.parts[0].verb in ("ROLLBACK", "ABORT")
+    )
+
+
 def is_swallowed(transaction: BaseTransaction[Any], names: dict[str, Any]) -> bool:
     """Whether the exception that leaves a transaction block was a Rollback meant for it, which ends there."""
     error = names.get("exc_val")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -29,8 +30,8 @@ class Lock:
     def __enter__(self) -> Any:
         # The mutex's own, so that no interrupt can fall between taking it and the block that releases it.
         mutex = self.mutex
-        if mutex.locked() and self.user is HERE.thread:
-            self._reenter()
+        if mutex.locked():
+            self._consider()
         return mutex.__enter__
 
     def __exit__(self, *exc: object) -> None:
@@ -40,17 +41,23 @@ class Lock:
                 connection._rdsproxy_settle()
         finally:
             self.user = None
-            self.mutex.release()
+            with suppress(RuntimeError):  # released already, by clean-up that the collector ran in this very block
+                self.mutex.release()
         if connection is not None and connection._closed:
             connection._rdsproxy_finish_close()
 
-    def _reenter(self) -> None:
-        """This thread holds the lock already, and would wait for itself for ever.
+    def _consider(self) -> None:
+        """It is taken. Wait for it, unless that could be for ever.
 
-        Inside a stream, copy or notifies() of its own that is a mistake. Else an interrupt fell on the very
-        beginning of `__exit__`: what that left undone is done now.
+        Clean-up that the collector runs amid a pool operation may not wait for a thread that waits for the pool. A
+        thread that has it already is in a stream, copy or notifies() of its own, which is a mistake; else an
+        interrupt fell on the very beginning of `__exit__`, and what that left undone is done now.
         """
         connection = self.owner()
+        if connection is not None and connection._rdsproxy.pool.is_inside():
+            raise e.OperationalError("the connection is in use, and clean-up amid a pool operation cannot wait for it")
+        if self.user is not HERE.thread:
+            return
         if connection is not None and connection._rdsproxy_is_streaming():
             raise e.ProgrammingError(
                 "this thread is in the middle of a stream, copy or notifies() on this connection; end it first, or use"

@@ -49,6 +49,7 @@ from .exchange import (
     TPC_FINISH_GEN,
     WIRE_FUNCTIONS,
     commits,
+    is_plain_rollback,
     is_swallowed,
     rewired,
     statement_of,
@@ -190,9 +191,9 @@ class Connection(psycopg.Connection[Row]):
                 return self.wait(
                     who._execute_gen(names["query"], names["params"], prepare=False, binary=names["binary"])
                 )
-            self._rdsproxy_failed(error, was_open, code, who, names, statement)
-            if code is ROLLBACK_GEN and client.backend is None and isinstance(error, Exception):
-                return None  # what was to be undone went with the backend
+            if self._rdsproxy_failed(error, was_open, code, who, names, statement):
+                # What was to be undone went with the backend. The text of a ROLLBACK gets its answer from another one.
+                return None if code is ROLLBACK_GEN else self.wait(who._execute_gen(names["query"]))
             raise
         else:
             if code is EXIT_GEN and backend.is_dead():
@@ -387,12 +388,13 @@ class Connection(psycopg.Connection[Row]):
         who: Any,
         names: dict[str, Any],
         statement: Statement | None,
-    ) -> None:
-        """An exchange raised: raise ours instead where the backend was lost, else let it pass."""
+    ) -> bool:
+        """An exchange raised: raise ours instead where the backend was lost; True where nothing need be raised."""
         client = self._rdsproxy
         backend = client.backend
         if backend is None:
-            return
+            return False
+        is_rollback = code is ROLLBACK_GEN or (code is EXECUTE_GEN and is_plain_rollback(statement))
         is_commit = commits(code, who, names, statement)
         is_many = self._pipeline is not None or code in MANY  # the error may be an earlier statement's
         is_own_pipeline = self._pipeline is not None and not isinstance(self._pipeline._lock, Lock)
@@ -402,17 +404,21 @@ class Connection(psycopg.Connection[Row]):
             error,
             tx_open=was_open or not self._autocommit or isinstance(who, BaseTransaction),
             may_have_committed=is_commit or (self._pipeline is not None and not is_own_pipeline),
-            is_over=is_commit or code is ROLLBACK_GEN,
+            is_over=is_commit or is_rollback,
             statement=None if is_many else statement,
         )
         self._rdsproxy_error_message = backend.pgconn.get_error_message()
         if is_many:
             # The driver has noted statements as prepared that the server, skipping the rest, never prepared.
             backend.needs_reset = True
-        if client.backend is None:
-            self._tpc = None
-            if ours is not None and isinstance(error, Exception):
-                raise ours from error
+        if client.backend is not None or not isinstance(error, Exception):
+            return False
+        self._tpc = None
+        if is_rollback and client.session.hold is Hold.PARKED:
+            return True
+        if ours is not None:
+            raise ours from error
+        return False
 
     def _rdsproxy_in_lost_transaction(self, gen: Any, code: Any, who: Any, names: dict[str, Any]) -> Any:
         """Between the loss of an open transaction and its ROLLBACK: only that, and leaving its blocks, is possible."""
@@ -585,7 +591,7 @@ class Connection(psycopg.Connection[Row]):
         self._closed = True
         lock = self.lock
         if lock.user is HERE.thread and not self._rdsproxy_is_streaming():
-            lock.release()  # see Lock._reenter
+            lock.release()  # see Lock._consider
         elif not lock.mutex.locked():
             with lock:
                 lock.user = HERE.thread

@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from threading import get_ident
 from typing import Any
 
 import psycopg
@@ -19,22 +18,6 @@ from rdsproxy_lib.pool import Pool
 
 SECONDS = 20.0
 """How long a test waits for something that has to happen; never how long it takes."""
-
-
-class OwnedLock:
-    """A lock that knows who holds it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.owner: int | None = None
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        self.owner = get_ident()
-
-    def __exit__(self, *_: object) -> None:
-        self.owner = None
-        self._lock.release()
 
 
 class FakeServer:
@@ -65,7 +48,7 @@ class FakeServer:
         self.refusals += [OpenFailed(psycopg.OperationalError(message), refusal) for _ in range(times)]
 
     def _no_lock_is_held(self) -> None:
-        assert self.pool is None or getattr(self.pool._lock, "owner", None) != get_ident()
+        assert self.pool is None or not self.pool.is_inside()
 
     def open(self, login: Any, timeout: float) -> Backend:
         self._no_lock_is_held()
@@ -96,6 +79,9 @@ class FakeServer:
     def abandon(self, backend: Backend) -> None:
         self.abandoned.append(backend)
 
+    def hang_up(self, backend: Backend) -> None:
+        self.dead.add(backend)
+
     def is_alive(self, backend: Backend, idle_for: float) -> bool:
         self._no_lock_is_held()
         return backend not in self.dead
@@ -109,12 +95,11 @@ class WatchedPool(Pool):
 
     def _forget(self) -> None:
         super()._forget()
-        self._lock = OwnedLock()  # type: ignore[assignment]
         self.asleep = threading.Semaphore(0)
 
-    def _next_look(self, waiter: Any, deadline: float) -> float:
+    def _next_look(self, waiter: Any) -> float:
         self.asleep.release()
-        return super()._next_look(waiter, deadline)
+        return super()._next_look(waiter)
 
     def until_waiting(self, count: int) -> None:
         """Return when so many threads stand in the queue."""

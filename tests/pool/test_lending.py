@@ -371,9 +371,9 @@ def test_attempts_are_spaced_out(make_pool, fake_server, monkeypatch):
     pool._retry_delay = 0.001
     dial = pool._dial
 
-    def watch(waiter, deadline):
+    def watch(waiter):
         pauses.append(pool._retry_delay)
-        return dial(waiter, deadline)
+        return dial(waiter)
 
     monkeypatch.setattr(pool, "_dial", watch)
     fake_server.refuse(Refusal.TRANSIENT, times=4)

@@ -49,9 +49,9 @@ def test_a_gift_that_arrives_as_the_wait_times_out_is_taken(make_pool, fake_serv
     backend = pool.borrow(A, 1)
     look = pool._look_around
 
-    def give_back_first(waiter, deadline):
+    def give_back_first(waiter):
         pool.give_back(backend)
-        look(waiter, deadline)
+        look(waiter)
 
     monkeypatch.setattr(pool, "_look_around", give_back_first)
     assert Call(pool.borrow, A, 0.001).result() is backend
@@ -64,13 +64,13 @@ def test_a_gift_for_an_interrupted_waiter_goes_to_the_next(make_pool, fake_serve
     backend = pool.borrow(A, 1)
     next_look = pool._next_look
 
-    def interrupt(waiter, deadline):
+    def interrupt(waiter):
         if threading.current_thread() is first.thread:
             assert started.wait(SECONDS)
             pool.until_waiting(2)
             pool.give_back(backend)
             raise KeyboardInterrupt
-        return next_look(waiter, deadline)
+        return next_look(waiter)
 
     monkeypatch.setattr(pool, "_next_look", interrupt)
     started = threading.Event()
@@ -89,7 +89,7 @@ def test_a_gift_for_an_interrupted_waiter_is_not_kept_by_a_closed_pool(make_pool
     pool = make_pool(1)
     backend = pool.borrow(A, 1)
 
-    def interrupt(waiter, deadline):
+    def interrupt(waiter):
         pool.give_back(backend)
         pool.close()
         raise KeyboardInterrupt
@@ -312,7 +312,7 @@ def test_an_interrupt_at_any_point_of_a_pool_operation(story):
     def check(where: str) -> None:
         pool = worlds.pop()
         try:
-            assert not pool._lock.locked(), "the lock is held for ever"
+            assert not pool.is_inside(), "the lock is held for ever"
             serves_its_full_limit(pool)
         except BaseException as error:
             raise AssertionError(f"interrupted at {where}: {error}") from error
