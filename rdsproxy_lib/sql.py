@@ -3,7 +3,7 @@
 Read before the parameters go in, so that neither cache nor log ever holds a value. What is not known to be
 harmless pins. Not seen, because no text shows it: what triggers, views, rules, policies, column defaults,
 casts, operators, domains and index expressions call; a function called in attribute notation, ``row.f``,
-which looks like a column; a function of the user's that shadows a built-in one through ``search_path``; a
+which looks like a column; a function of the user's that shadows or overloads a built-in one; a
 table made in the temporary schema because ``search_path`` begins with it; what the script of CREATE
 EXTENSION does.
 """

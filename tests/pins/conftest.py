@@ -119,6 +119,23 @@ class Stage:
             assert time.monotonic() < deadline, "it does not end"
             threading.Event().wait(0.001)
 
+    def until_free(self, text: str) -> None:
+        """Return when no ending process holds what the text takes for its process: the replication origin 'o'."""
+        if "pg_replication_origin_session_setup" not in text:
+            return
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                self._admin.execute("select pg_replication_origin_session_setup('o')")
+            except psycopg.errors.ObjectInUse:
+                assert time.monotonic() < deadline, "it is never let go of"
+                threading.Event().wait(0.001)
+            except psycopg.errors.UndefinedObject:
+                return  # the row makes it
+            else:
+                self._admin.execute("select pg_replication_origin_session_reset()")
+                return
+
     def end_backends(self) -> None:
         """End the proxy's backends, and whoever else is left on the stage."""
         others = self._admin.execute(

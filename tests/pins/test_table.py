@@ -136,6 +136,7 @@ def _on_a_private_connection(stage: Stage, row: Row, autocommit: bool) -> tuple[
         before = found_on(conn, SUPERUSER)[1] if row.before else set()
         if conn.info.transaction_status == IDLE:
             conn.autocommit = autocommit
+        stage.until_free(row.text)
         sqlstate = run(conn, row.text)
         status = conn.info.transaction_status
         end_transaction(conn)
@@ -165,6 +166,7 @@ def _through_a_proxy(stage: Stage, row: Row, autocommit: bool, status: Transacti
             conn.execute(text)
         if conn.info.transaction_status == IDLE:
             conn.autocommit = autocommit
+        stage.until_free(row.text)
         assert run(conn, row.text) == sqlstate
         assert conn.info.transaction_status == status
         assert {reason.name for reason in conn.rdsproxy.pin_reasons} == pins
