@@ -96,7 +96,8 @@ class Statement:
     reads_sequence: bool
     moves_sequence: bool
     ends_transaction: bool
-    sets_local: bool
+    changes_plans: bool
+    """It pins or sets something: plans made before it, or by other sessions, are not to be used after it."""
     is_plain: bool
     """It pins nothing, sets nothing and has nothing to do with sequences: all that most statements are."""
     digest: str
@@ -161,7 +162,7 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
         reads_sequence=reads_sequence,
         moves_sequence=moves_sequence,
         ends_transaction=any(part.ends_transaction for part in parts),
-        sets_local=sets_local,
+        changes_plans=bool(causes) or sets_local,
         is_plain=not causes and not sets_local and not reads_sequence and not moves_sequence,
         digest="; ".join(part.text for part in parts),
     )

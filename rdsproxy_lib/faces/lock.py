@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -13,6 +13,9 @@ from ..backend import HERE
 
 if TYPE_CHECKING:
     from .psycopg import Connection
+
+
+logger = logging.getLogger(__name__)
 
 
 class Lock:
@@ -41,8 +44,10 @@ class Lock:
                 connection._rdsproxy_settle()
         finally:
             self.user = None
-            with suppress(RuntimeError):  # released already, by clean-up that the collector ran in this very block
+            try:
                 self.mutex.release()
+            except RuntimeError:  # released already, by clean-up that the collector ran in this very block
+                logger.debug("the lock of a connection was released by clean-up amid its own exchange")
         if connection is not None and connection._closed:
             connection._rdsproxy_finish_close()
 

@@ -151,19 +151,20 @@ class Connection(psycopg.Connection[Row]):
                 statement = classify(query, client.login.dialect)
             else:
                 statement = statement_of(self, who, names)
+        is_plain = statement is not None and statement.is_plain
         if backend is None:
             backend = client.need(statement)
             if self._closed:  # by another thread, while this one waited
                 raise client.illegal(Hold.CLOSED)
             if backend.knobs is not self._rdsproxy_knobs:
                 self._rdsproxy_tune(backend)
-        elif statement is None or not statement.is_plain or client.idle_timeout:
-            client.need(statement)
-        else:
+        elif is_plain and not client.idle_timeout:
             backend.statements += 1  # all that need() has to do
+        else:
+            client.need(statement)
         self.lock.user = backend.user = HERE.thread
         pgconn = backend.pgconn
-        if statement is not None and not statement.is_plain and (statement.causes or statement.sets_local):
+        if not is_plain and statement is not None and statement.changes_plans:
             # Plans made by others, or under other settings, are not this session's: none is used or made from here on.
             backend.raw._prepared.prepare_threshold = backend.knobs = None
         if is_cursor:
