@@ -463,17 +463,22 @@ class Connection(psycopg.Connection[Row]):
             return _CLOSED
         return self._rdsproxy.login.ghost or _CLOSED
 
+    def _rdsproxy_hold(self) -> Any:
+        """A backend for something that is no exchange of the driver's. The lock is held."""
+        client = self._rdsproxy
+        self.lock.user = HERE.thread
+        self._check_connection_ok()
+        if client.login.ghost is None:
+            client.haunt()
+        return client.need(None)
+
     def _rdsproxy_raw(self, what: str) -> Any:
         """The real libpq connection, for somebody who reaches below the driver: the session is pinned to it."""
         client = self._rdsproxy
         while True:
             if not self.lock.mutex.locked():
                 with self.lock:
-                    self.lock.user = HERE.thread
-                    self._check_connection_ok()
-                    if client.login.ghost is None:
-                        client.haunt()
-                    backend = client.need(None)
+                    backend = self._rdsproxy_hold()
                     client.add_pin(Reason.RAW_ACCESS, what)
                     # Whoever has it may keep it, and set what no command takes back.
                     backend.unresettable = True
@@ -568,13 +573,8 @@ class Connection(psycopg.Connection[Row]):
 
     def notifies(self, *, timeout: float | None = None, stop_after: int | None = None) -> Generator[psycopg.Notify]:
         """Yield notifications as they arrive; the backend is held until the generator ends."""
-        client = self._rdsproxy
         with self.lock:
-            self.lock.user = HERE.thread
-            self._check_connection_ok()
-            if client.login.ghost is None:
-                client.haunt()
-            client.need(None)
+            self._rdsproxy_hold()
             self._rdsproxy_streams += 1
         try:
             yield from super().notifies(timeout=timeout, stop_after=stop_after)
