@@ -10,13 +10,16 @@ EXTENSION does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import ClassVar
 
-from . import sql_postgresql
-from .sql_lexer import Tokens, statements
+from . import sql_mysql, sql_mysql_lexer, sql_postgresql
+from .sql_finding import Finding
+from .sql_lexer import statements
+from .sql_mysql_lexer import shape_of
 
 CACHED_TEXTS = 2000
 CACHED_LENGTH = 4096
@@ -56,11 +59,21 @@ class Reason(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Routine:
+    """A routine as a text names it; `schema` is ``""`` where the text gives none."""
+
+    schema: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cause:
     """One reason to pin, and `what` in the text gave it: ``pg_advisory_lock()``, ``CREATE TEMP TABLE``."""
 
     reason: Reason
     what: str
+    routine: Routine | None = None
+    """For UNKNOWN_ROUTINE: which one, where the catalogue of the server can be asked about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,12 @@ class Part:
     """COMMIT, ROLLBACK, PREPARE TRANSACTION and their other names; not ROLLBACK TO."""
     sets_local: bool
     """It changes a setting until the transaction ends, and with it how texts are read and planned."""
+    reads_diagnostics: bool = False
+    """MySQL: its answer is about the statement before: LAST_INSERT_ID(), ROW_COUNT(), SHOW WARNINGS, …"""
+    lingers: bool = False
+    """MySQL: it opens something that only COMMIT or ROLLBACK ends and no status bit shows: SAVEPOINT, XA."""
+    commits: bool = False
+    """MySQL: it may make earlier work permanent: COMMIT, DDL and all that commits implicitly, and what is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +118,10 @@ class Statement:
     changes_plans: bool
     """It pins or sets something: plans made before it, or by other sessions, are not to be used after it."""
     is_plain: bool
-    """It pins nothing, sets nothing and has nothing to do with sequences: all that most statements are."""
+    """It pins nothing, sets nothing, asks for nothing that was before: all that most statements are."""
+    reads_diagnostics: bool
+    lingers: bool
+    commits: bool
     digest: str
     """The parts' texts, joined."""
 
@@ -111,14 +133,29 @@ class Dialect:
     engine: str
     backslash: bool
     """Whether a backslash escapes in plain string constants."""
+    ansi_quotes: bool = False
+    """MySQL: whether ``"`` quotes an identifier."""
 
     POSTGRESQL: ClassVar[Dialect]
     POSTGRESQL_BACKSLASH: ClassVar[Dialect]
     """A server with ``standard_conforming_strings`` off."""
+    MYSQL: ClassVar[Dialect]
+
+    @staticmethod
+    def mysql(sql_mode: str) -> Dialect:
+        """The dialect of a MySQL or MariaDB session with this value of ``@@sql_mode``."""
+        modes = sql_mode.upper().split(",")
+        return _MYSQL["NO_BACKSLASH_ESCAPES" not in modes, "ANSI_QUOTES" in modes]
 
 
 Dialect.POSTGRESQL = Dialect("postgresql", backslash=False)
 Dialect.POSTGRESQL_BACKSLASH = Dialect("postgresql", backslash=True)
+_MYSQL = {
+    (backslash, ansi): Dialect("mysql", backslash=backslash, ansi_quotes=ansi)
+    for backslash in (True, False)
+    for ansi in (True, False)
+}
+Dialect.MYSQL = _MYSQL[True, False]
 
 
 def classify(text: str, dialect: Dialect = Dialect.POSTGRESQL) -> Statement:
@@ -133,28 +170,59 @@ def classify(text: str, dialect: Dialect = Dialect.POSTGRESQL) -> Statement:
     return _cached(text, dialect)
 
 
-def _part(tokens: Tokens) -> Part:
-    found = sql_postgresql.judge(tokens)
+def classify_filled(text: str, dialect: Dialect = Dialect.MYSQL) -> Statement:
+    """The same for MySQL, whose driver puts the parameters in before anybody sees the text.
+
+    The literals are taken out first, and what is left is looked up: no value ever gets into the cache.
+    """
+    shape = shape_of(text, dialect.backslash, dialect.ansi_quotes)
+    if len(shape) > CACHED_LENGTH:
+        return classify_uncached(shape, dialect)
+    return _cached(shape, dialect)
+
+
+def _part(found: Finding, text: str) -> Part:
     return Part(
         verb=found.verb,
-        # Tokens that cannot be believed may have quotes the wrong way round.
-        text=f"{found.verb} …" if tokens.odd else tokens.digest,
-        causes=tuple(Cause(Reason(reason), what) for reason, what in found.causes),
+        text=text,
+        causes=tuple(
+            Cause(Reason(reason), what, Routine(*found.routines[what]) if what in found.routines else None)
+            for reason, what in found.causes
+        ),
         reads_only=found.reads_only,
         reads_sequence=found.reads_sequence,
         moves_sequence=found.moves_sequence,
         ends_transaction=found.ends_transaction,
         sets_local=found.sets_local,
+        reads_diagnostics=found.reads_diagnostics,
+        lingers=found.lingers,
+        commits=found.commits,
     )
 
 
+def _postgresql_parts(text: str, dialect: Dialect) -> Iterator[Part]:
+    for tokens in statements(text, backslash=dialect.backslash):
+        found = sql_postgresql.judge(tokens)
+        # Tokens that cannot be believed may have quotes the wrong way round.
+        yield _part(found, f"{found.verb} …" if tokens.odd else tokens.digest)
+
+
+def _mysql_parts(shape: str, dialect: Dialect) -> Iterator[Part]:
+    for tokens in sql_mysql_lexer.statements(shape):
+        yield _part(sql_mysql.judge(tokens), tokens.digest)
+
+
 def classify_uncached(text: str, dialect: Dialect) -> Statement:
-    """The same for a text that may hold values, and so must not stay in memory."""
-    parts = tuple(_part(tokens) for tokens in statements(text, backslash=dialect.backslash)) or (_NOTHING,)
+    """The same for a text that may hold values, and so must not stay in memory; of MySQL its shape."""
+    split = _mysql_parts if dialect.engine == "mysql" else _postgresql_parts
+    parts = tuple(split(text, dialect)) or (_NOTHING,)
     causes = tuple(cause for part in parts for cause in part.causes)
     reads_sequence = any(part.reads_sequence for part in parts)
     moves_sequence = any(part.moves_sequence for part in parts)
     sets_local = any(part.sets_local for part in parts)
+    reads_diagnostics = any(part.reads_diagnostics for part in parts)
+    lingers = any(part.lingers for part in parts)
+    is_special = sets_local or reads_sequence or moves_sequence or reads_diagnostics or lingers
     return Statement(
         parts=parts,
         causes=causes,
@@ -163,7 +231,10 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
         moves_sequence=moves_sequence,
         ends_transaction=any(part.ends_transaction for part in parts),
         changes_plans=bool(causes) or sets_local,
-        is_plain=not causes and not sets_local and not reads_sequence and not moves_sequence,
+        is_plain=not causes and not is_special,
+        reads_diagnostics=reads_diagnostics,
+        lingers=lingers,
+        commits=any(part.commits for part in parts),
         digest="; ".join(part.text for part in parts),
     )
 

@@ -6,10 +6,9 @@ Data first, then the few verbs that need a look. Every verb is listed. One that 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-
 from .sql_builtins import STATEFUL, WRITES, names
 from .sql_calls import Call, calls, cte_names, index_names, is_name, main_verb
+from .sql_finding import Finding
 from .sql_lexer import PARAMETER, STRING, Tokens
 
 # Verbs of one word that leave nothing behind and evaluate nothing.
@@ -131,22 +130,6 @@ _TEMP_SCHEMA = re.compile(r'"?pg_temp(?:_[0-9]+)?\Z')
 _NOT_READING = names("insert update delete merge into share")
 _READING = frozenset({"SELECT", "VALUES", "TABLE"})
 _ENDING = frozenset({"COMMIT", "END", "ROLLBACK", "ABORT"})
-
-
-@dataclass(slots=True)
-class Finding:
-    """What the rules found in one statement; reasons by name."""
-
-    verb: str = ""
-    causes: dict[tuple[str, str], None] = field(default_factory=dict)  # an ordered set
-    reads_only: bool = False
-    reads_sequence: bool = False
-    moves_sequence: bool = False
-    ends_transaction: bool = False
-    sets_local: bool = False
-
-    def pin(self, reason: str, what: str) -> None:
-        self.causes[reason, what] = None
 
 
 def judge(tokens: Tokens) -> Finding:

@@ -31,7 +31,8 @@ MODULES = {
 
 FLOORS: dict[str, int] = {
     "errors": 10,
-    "sql_builtins": 10, "sql_lexer": 11, "sql_calls": 12, "sql_postgresql": 13, "sql_catalog": 13, "sql": 14,
+    "sql_builtins": 10, "sql_finding": 10, "sql_lexer": 11, "sql_calls": 12, "sql_postgresql": 13,
+    "sql_mysql_builtins": 10, "sql_mysql_lexer": 11, "sql_mysql": 13, "sql": 14,
     "stats": 10,
     "config": 20, "session": 20, "credentials": 20, "explanation": 20,
     "backend": 21, "pool": 22,
