@@ -66,7 +66,7 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     value: Any
-    if name == "psycopg":  # a drop-in module
+    if name in ("psycopg", "pymysql"):  # a drop-in module
         value = importlib.import_module(f".{name}", __name__)
     elif name in _LAZY:
         value = getattr(importlib.import_module(_LAZY[name], __name__), name)

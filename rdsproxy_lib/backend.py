@@ -46,6 +46,7 @@ class Backend:
         "serial",
         "statements",
         "unresettable",
+        "used_by",
         "user",
     )
 
@@ -62,6 +63,8 @@ class Backend:
         self.pinned = False
         self.sequences_of: object | None = None
         """Whose sequence values currval() and lastval() tell here: None, one session, or MIXED."""
+        self.used_by: object | None = None
+        """The session whose statement was the last here; None after one of our own that changes the diagnostics."""
         self.needs_reset = False
         self.unresettable = False
         self.cancel_lock = threading.Lock()  # held while a cancel request is under way

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
-from .backend import HERE, MIXED, Backend
+from .backend import HERE, Backend
 from .pool import Pool
 from .session import ENDED_BY_UNPIN, KEPT_AFTER_ERROR, Event, Hold, IllegalMove, Pin, Session, Tx
 from .sql import Cause, Reason, Statement
@@ -39,6 +39,7 @@ class Home(Protocol):
     engine: Engine
 
     def haunt(self, login: Login, timeout: float) -> None: ...
+    def say_hello(self) -> None: ...
     def say_goodbye(self) -> None: ...
 
 
@@ -54,31 +55,36 @@ class Client:
         "_epoch",
         "_expired",
         "_home",
+        "_last_serial",
         "_last_used",
         "_lock",
-        "_moved_on",
-        "_owner",
-        "_timeout",
+                "_timeout",
         "backend",
         "backend_id",
         "engine",
         "idle_timeout",
+        "insert_id",
         "login",
+        "moved_on",
+        "owner",
         "pool",
         "session",
     )
 
     def __init__(self, home: Home, login: Login, owner: Callable[[], Any], lock: Any) -> None:
         self._home = home
-        self._owner = owner
+        self.owner = owner
         self._lock = lock
         self.idle_timeout = home.options.idle_client_timeout
         self._last_used = time.monotonic() if self.idle_timeout else 0.0
         self._timeout = home.options.connection_borrow_timeout
         self._expired = False
         self._added: tuple[Reason, ...] = ()
-        self._moved_on = 0
+        self.moved_on = 0
         """The serial number of the backend where this session moved a sequence last."""
+        self.insert_id: Any = None
+        """MySQL: what is known of this session's LAST_INSERT_ID()."""
+        self._last_serial = 0
         self.pool = home.pool
         self._epoch = self.pool.epoch
         self.engine = home.engine
@@ -123,8 +129,7 @@ class Client:
         Borrows one if none is held. Raises PinRefused where `max_pinned_percent` is reached.
         """
         with self._lock:
-            self._lock.user = HERE.thread
-            self.need(None)
+            self.owner()._rdsproxy_hold()
             self.add_pin(Reason.MANUAL, reason or "conn.rdsproxy.pin()")
 
     def unpin(self) -> None:
@@ -158,7 +163,7 @@ class Client:
         if statement is not None:
             backend.statements += 1
             if statement.reads_sequence or statement.moves_sequence:
-                self._mind_sequences(statement, backend)
+                self.engine.mind_sequences(self, statement, backend)
             if statement.causes:
                 self._pin_for(statement, backend)
         return backend
@@ -178,44 +183,47 @@ class Client:
         pool = self.pool
         try:
             backend = None
-            if statement is not None and statement.reads_sequence and self._moved_on:
-                backend = pool.borrow_that(self.login, self._moved_on, self._owner)
+            if statement is not None:
+                if statement.reads_sequence and self.moved_on:
+                    backend = pool.borrow_that(self.login, self.moved_on, self.owner)
+                elif statement.reads_diagnostics:
+                    backend = self._borrow_for_diagnostics()
             if backend is None:
-                backend = pool.borrow(self.login, self._timeout, self._owner)
+                backend = pool.borrow(self.login, self._timeout, self.owner)
         except BaseException:
             session.step(_ENDED)
             raise
         self.backend = backend
         self.backend_id = backend.identity
+        self._last_serial = backend.serial
+        backend.used_by = self.owner
         return backend
 
-    def _mind_sequences(self, statement: Statement, backend: Any) -> None:
-        """See to it that currval() and lastval() never tell another session's value.
+    def _borrow_for_diagnostics(self) -> Any:
+        """A backend that can answer a question about this session's last statement for certain.
 
-        Certain are only the values of a backend where this session, and since its last cleaning nobody else, moved
-        sequences, and where it moved one last. Sessions of a login that asks such questions move theirs on cleaned
-        backends only; the first question of all may come too late for that, and is refused.
+        The one it ran on if nobody has used it since; a clean one where there was no statement yet.
         """
-        if statement.reads_sequence:
-            self.login.reads_sequences = True
-        is_own = backend.sequences_of is None or (
-            backend.sequences_of is self._owner and backend.serial == self._moved_on
+        pool = self.pool
+        if not self._last_serial:
+            backend = pool.borrow(self.login, self._timeout, self.owner)
+            try:
+                self.engine.reset(backend)
+            except BaseException:
+                pool.discard(backend)
+                raise
+            return backend
+        last = pool.borrow_that(self.login, self._last_serial, self.owner)
+        if last is not None:
+            if last.used_by is self.owner:
+                return last
+            pool.give_back(last)
+        raise self.engine.error(
+            errors.DiagnosticsLost,
+            "a question about the last statement (ROW_COUNT(), FOUND_ROWS(), …) cannot be answered for certain: its"
+            " database connection is in use or was used by another session since. Nothing was sent. Ask inside the"
+            " transaction, or take cursor.rowcount",
         )
-        if statement.moves_sequence or not self._moved_on:
-            if not is_own and self.login.reads_sequences:
-                is_own = self.engine.forget_sequences(backend)
-            if statement.moves_sequence:
-                backend.sequences_of = self._owner if is_own else MIXED
-                self._moved_on = backend.serial
-        elif backend.serial != self._moved_on:
-            is_own = False
-        if statement.reads_sequence and not is_own:
-            raise self.engine.error(
-                errors.DiagnosticsLost,
-                "currval() and lastval() cannot be answered for certain: other sessions moved sequences on this"
-                " database connection. Nothing was sent. Run the transaction again (from now on they are kept apart),"
-                " or better, use INSERT … RETURNING",
-            )
 
     def _pin_for(self, statement: Statement, backend: Backend) -> None:
         """Pin before the statement runs, so that a refusal loses nothing."""
@@ -224,6 +232,13 @@ class Client:
             if self._add_pin(cause, statement.digest, backend):
                 added += (cause.reason,)
         self._added = added
+
+    def pin_afterwards(self, reason: Reason, what: str, statement: Statement | None) -> None:
+        """Pin for what a statement turned out to have done. It cannot be refused any more."""
+        backend = self.backend
+        if not backend.pinned:
+            self.pool.pin(backend, anyway=True)
+        self._add_pin(Cause(reason, what), statement.digest if statement is not None else "", backend)
 
     def add_pin(self, reason: Reason, what: str) -> None:
         """Pin the backend that is held, for something that is not a statement."""
@@ -415,6 +430,17 @@ class Client:
         if self.idle_timeout and now - self._last_used >= self.idle_timeout and self.session.hold < Hold.SESSION_LOST:
             self._expired = True
             self.close()
+
+    def is_orphan(self) -> bool:
+        """Whether this is a forked child, and the session the parent's."""
+        return self._epoch != self.pool.epoch
+
+    def successor(self) -> Client:
+        """A new session for the same connection object, whose own has ended."""
+        if self._home.pool.is_closed:
+            raise self.engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
+        self._home.say_hello()
+        return Client(self._home, self.login, self.owner, self._lock)
 
     def orphan(self) -> None:
         """In a forked child: the session is the parent's, and nothing of it may be touched from here."""

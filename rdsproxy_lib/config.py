@@ -27,8 +27,6 @@ TLS_MODES = ("disabled", "preferred", "required", "verify-ca", "verify-identity"
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 PINNING_FILTERS = ("EXCLUDE_VARIABLE_SETS",)
 URL_PREFIX = "rdsproxy_"
-SESSION_KEYWORDS = frozenset({"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"})
-"""Connect arguments of psycopg that shape the Python side: the client connection's, not part of the pool's key."""
 ENVIRONMENT_PREFIX = "RDSPROXY_"
 
 
@@ -190,8 +188,6 @@ class Target:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise _wrong("engine", "'postgresql' or 'mysql'", self.engine)
-        if self.engine == "mysql":
-            raise ConfigurationError("engine='mysql' is not served by this version yet; PostgreSQL is")
         if len(self.hosts) > 1 or any("," in host for host in self.hosts):
             raise ConfigurationError(
                 "several hosts (a comma stands in the host) are not served by this version yet; give one endpoint"

@@ -28,6 +28,7 @@ _ADVICE = {
     Reason.TABLE_LOCK: "lock rows with SELECT … FOR UPDATE inside a transaction",
     Reason.LISTEN: "listen on one connection of its own, outside the pool",
     Reason.USER_VARIABLE: "keep the value in the application",
+    Reason.FOUND_ROWS: "ask SELECT COUNT(*) with the same conditions in a statement of its own",
     Reason.UNKNOWN_ROUTINE: (
         "it may leave anything on the session; if you know it leaves nothing, call conn.rdsproxy.unpin() afterwards"
     ),

@@ -418,11 +418,11 @@ class Pool:
         with suppress(IndexError):
             self._waiters[0].wake()
 
-    def pin(self, backend: Backend) -> bool:
+    def pin(self, backend: Backend, *, anyway: bool = False) -> bool:
         """Mark a lent backend as pinned; False where `max_pinned_percent` is reached (never below one)."""
         with self._lock:
             pinned = sum(1 for other in self._all if other.pinned and other is not backend)
-            if pinned + 1 > max(1, self.limit * self._pinned_percent // 100):
+            if not anyway and pinned + 1 > max(1, self.limit * self._pinned_percent // 100):
                 return False
             backend.pinned = True
             return True

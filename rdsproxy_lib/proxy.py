@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import config, errors
 from .client import Client
-from .config import SESSION_KEYWORDS, TLS, Options, Target
+from .config import TLS, Options, Target
 from .pool import Pool
 from .session import Tx
 from .stats import Stats
 
 if TYPE_CHECKING:
     from .engines.base import Engine, Login
-    from .faces.psycopg import Connection
 
 FIRST_CHECK_SECONDS = 5.0
 """How long the first `connect()` of a login waits for the server to accept it."""
@@ -92,22 +91,21 @@ class Proxy:
 
     # -- for the application
 
-    def connect(self, user: str | None = None, dbname: str | None = None, **driver_kwargs: Any) -> Connection[Any]:
+    def connect(self, user: str | None = None, dbname: str | None = None, **driver_kwargs: Any) -> Any:
         """A DB-API connection of the driver's class, multiplexed. Also SQLAlchemy's `creator=`.
 
         `user` and `dbname` default to the target's; `driver_kwargs` are the driver's own connect arguments. The first
         call for each login checks it against the server and raises what the server refuses for good; a server
         that cannot be reached is left to the first statement. Later calls do no I/O.
         """
-        from .faces.psycopg import Connection
-
-        return self._connect(Connection, user, dbname, driver_kwargs)
+        return self._connect(face_of(self.engine.name), user, dbname, driver_kwargs)
 
     def _connect(
-        self, face: type[Connection[Any]], user: str | None, dbname: str | None, driver_kwargs: dict[str, Any]
-    ) -> Connection[Any]:
-        session = {name: value for name, value in self.options.driver_options.items() if name in SESSION_KEYWORDS}
-        session.update({name: driver_kwargs.pop(name) for name in SESSION_KEYWORDS & driver_kwargs.keys()})
+        self, face: Callable[..., Any], user: str | None, dbname: str | None, driver_kwargs: dict[str, Any]
+    ) -> Any:
+        engine = self.engine
+        session = dict(engine.session_defaults)
+        session.update({name: driver_kwargs.pop(name) for name in engine.session_keywords & driver_kwargs.keys()})
         if self.is_closed:
             raise self.engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
         login = self._login(user, dbname, driver_kwargs)
@@ -118,9 +116,7 @@ class Proxy:
             return Client(self, login, owner, lock)
 
         connection = face(make_client, **session)
-        with self._lock:
-            self._received += 1
-            self._count_departed_locked()
+        self.say_hello()
         return connection
 
     def targets(self) -> tuple[TargetHealth, ...]:
@@ -204,7 +200,7 @@ class Proxy:
 
     def _login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> Login:
         login = self.engine.login(user, dbname, keywords)
-        key = frozenset(login.parameters.items())
+        key = login.key
         known = self._logins.get(key)
         if known is not None:
             return known
@@ -239,10 +235,15 @@ class Proxy:
             try:
                 if not self._limit_known:
                     self._learn_limit(backend)
-                self.engine.haunt(backend)
-            finally:
+                gave_its_wire = self.engine.haunt(backend)
+            except BaseException:
+                self.pool.discard(backend)
+                raise
+            if gave_its_wire:
                 self.pool.forget(backend)
-            if self.options.connection_borrow_timeout == 0:
+            else:
+                self.pool.give_back(backend)
+            if gave_its_wire and self.options.connection_borrow_timeout == 0:
                 # With 0 a borrow takes what is idle and opens nothing, so there has to be one.
                 self.pool.give_back(self.pool.borrow(login, max(0.001, deadline - time.monotonic())))
         finally:
@@ -256,6 +257,12 @@ class Proxy:
         self._limit_known = True
 
     # -- the rest
+
+    def say_hello(self) -> None:
+        """One client connection more."""
+        with self._lock:
+            self._received += 1
+            self._count_departed_locked()
 
     def say_goodbye(self) -> None:
         """One client connection less. Takes no lock: finalisers call it."""
@@ -282,6 +289,17 @@ class Proxy:
             connection = backend.owner() if backend.owner is not None else None
             if connection is not None:
                 connection._rdsproxy.orphan()
+
+
+def face_of(engine: str) -> Any:
+    """The class of an engine's client connections. Loads its driver."""
+    if engine == "mysql":
+        from .faces.pymysql import Connection as MySQLConnection
+
+        return MySQLConnection
+    from .faces.psycopg import Connection
+
+    return Connection
 
 
 def _target(
@@ -327,10 +345,15 @@ def _target(
 
 def _engine(target: Target, options: Options, credentials: Any, tls: TLS | None) -> Engine:
     from .credentials import pick
-    from .engines.postgresql import PostgresEngine
 
     for source in credentials.values() if isinstance(credentials, Mapping) else (credentials,):
         pick(source, None)  # a wrong kind is said now
+    if target.engine == "mysql":
+        from .engines.mysql import MySQLEngine
+
+        return MySQLEngine(target, options, credentials, tls)
+    from .engines.postgresql import PostgresEngine
+
     return PostgresEngine(target, options, credentials, tls)
 
 

@@ -13,7 +13,7 @@ from psycopg import *  # noqa: F403
 from psycopg import adapters, conninfo, crdb, errors, pq, rows, sql, types
 from psycopg.rows import Row as _Row
 
-from .config import SESSION_KEYWORDS as _SESSION_KEYWORDS
+from .engines.postgresql import SESSION_KEYWORDS as _SESSION_KEYWORDS
 from .faces import psycopg as _face
 from .registry import connect_parameters as _connect_parameters
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
 from . import config, errors
 from .config import Target
-from .proxy import Proxy
-
-if TYPE_CHECKING:
-    from .faces.psycopg import Connection
+from .proxy import Proxy, face_of
 
 _lock = threading.Lock()
 _proxies: dict[Any, Proxy] = {}
 _defaults: dict[str, Any] = {}
 
-TLS_PARAMETERS = frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "ssl_min_protocol_version"})
-WHERE = ("host", "hostaddr", "port", "user", "password")
+WHERE = {
+    "postgresql": ("host", "hostaddr", "port", "user", "password"),
+    "mysql": ("host", "unix_socket", "port", "user", "password", "passwd", "read_default_file", "read_default_group"),
+}
+"""The driver's parameters that say which server it is, and as whom."""
+ENVIRONMENT = {"postgresql": ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGSERVICE"), "mysql": ()}
 
 
 def configure(**defaults: Any) -> None:
@@ -33,15 +34,13 @@ def configure(**defaults: Any) -> None:
         _defaults.update(defaults)
 
 
-def connect(url: str | None = None, *, rdsproxy: Mapping[str, Any] | None = None, **keywords: Any) -> Connection[Any]:
+def connect(url: str | None = None, *, rdsproxy: Mapping[str, Any] | None = None, **keywords: Any) -> Any:
     """A connection through the Proxy that this process shares for that target; made at its first use.
 
     `url` as for Proxy, or `engine=` with the driver's own connect keywords. `rdsproxy` holds options of the Proxy, also
     `credentials` and `tls`. Proxies are shared by engine, host, port, credentials and TLS; raises ConfigurationError
     where options contradict those the shared one was made with.
     """
-    from .faces.psycopg import Connection
-
     engine = keywords.pop("engine", None)
     options: dict[str, Any] = {}
     parameters = dict(keywords)
@@ -51,19 +50,24 @@ def connect(url: str | None = None, *, rdsproxy: Mapping[str, Any] | None = None
         parameters = {**_parameters(target), **keywords}
     elif engine is None:
         raise errors.ConfigurationError("give a URL, or engine= with the driver's connect keywords")
-    return connect_parameters(Connection, engine, parameters, {**options, **(rdsproxy or {})})
+    if engine not in WHERE:
+        raise errors.ConfigurationError(f"engine must be 'postgresql' or 'mysql', not {engine!r}")
+    return connect_parameters(face_of(engine), engine, parameters, {**options, **(rdsproxy or {})})
 
 
 def connect_parameters(
-    face: type[Connection[Any]], engine: str, parameters: dict[str, Any], asked: Mapping[str, Any]
-) -> Connection[Any]:
-    """Connect with the driver's parameters through the shared Proxy that the options `asked` for allow."""
+    face: Callable[..., Any], engine: str, parameters: dict[str, Any], asked: Mapping[str, Any]
+) -> Any:
+    """Connect with the driver's parameters through the shared Proxy that the options `asked` for allow.
+
+    `face` makes the connection from what makes its client, and the keywords that are the session's.
+    """
     credentials, tls = asked.get("credentials"), asked.get("tls")
     asked = {name: value for name, value in asked.items() if name not in ("credentials", "tls")}
     config.build_options(asked)
-    where = {name: parameters.pop(name) for name in WHERE if parameters.get(name) is not None}
-    secured = frozenset((name, str(value)) for name, value in parameters.items() if name in TLS_PARAMETERS)
-    environment = tuple(os.environ.get(name) for name in ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGSERVICE"))
+    where = {name: parameters.pop(name) for name in WHERE[engine] if parameters.get(name) is not None}
+    secured = frozenset((name, str(value)) for name, value in parameters.items() if name.startswith("ssl"))
+    environment = tuple(os.environ.get(name) for name in ENVIRONMENT[engine])
     told = tuple((name, str(value)) for name, value in where.items())
     identity = credentials if isinstance(credentials, Hashable) else id(credentials)
     key = (engine, told, environment, secured, identity, tls)
@@ -74,7 +78,7 @@ def connect_parameters(
             options = {**_defaults, **config.options_from_environment(os.environ), **asked}
             driver = dict(options.pop("driver_options", {}))
             # As the driver gets them, so that it refuses a wrong one in its own words.
-            driver.update((name, where[name]) for name in ("hostaddr", "port") if name in where)
+            driver.update((name, where[name]) for name in where.keys() - {"host", "password"})
             proxy = _proxies[key] = Proxy(
                 engine=engine,
                 host=where.get("host"),
@@ -94,7 +98,8 @@ def _check_agreement(proxy: Proxy, asked: Mapping[str, Any]) -> None:
     for name, value in asked.items():
         used = getattr(proxy.options, name)
         if name == "driver_options":  # without what was put there above
-            used = {key: used[key] for key in used.keys() - ({"hostaddr", "port"} - value.keys())}
+            added = set(WHERE[proxy.engine.name]) - value.keys()
+            used = {key: used[key] for key in used.keys() - added}
         if used != value:
             raise errors.ConfigurationError(
                 f"{name}={value!r} contradicts {name}={used!r} of the Proxy that this process already shares for that"

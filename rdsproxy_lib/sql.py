@@ -46,6 +46,8 @@ class Reason(Enum):
     """The session waits for notifications."""
     USER_VARIABLE = "USER_VARIABLE"
     """A MySQL user variable holds a value that cannot be known."""
+    FOUND_ROWS = "FOUND_ROWS"
+    """MySQL's SELECT SQL_CALC_FOUND_ROWS: the next statement may ask FOUND_ROWS()."""
     UNKNOWN_ROUTINE = "UNKNOWN_ROUTINE"
     """A function, a procedure or a code block that may set anything."""
     UNKNOWN_STATEMENT = "UNKNOWN_STATEMENT"
@@ -135,6 +137,8 @@ class Dialect:
     """Whether a backslash escapes in plain string constants."""
     ansi_quotes: bool = False
     """MySQL: whether ``"`` quotes an identifier."""
+    server: str = ""
+    """``"mysql"`` or ``"mariadb"`` when it is known: then the functions that it alone has count as built in."""
 
     POSTGRESQL: ClassVar[Dialect]
     POSTGRESQL_BACKSLASH: ClassVar[Dialect]
@@ -142,20 +146,21 @@ class Dialect:
     MYSQL: ClassVar[Dialect]
 
     @staticmethod
-    def mysql(sql_mode: str) -> Dialect:
-        """The dialect of a MySQL or MariaDB session with this value of ``@@sql_mode``."""
+    def mysql(sql_mode: str, server: str = "") -> Dialect:
+        """The dialect of a session with this value of ``@@sql_mode``; `server` is as in the field."""
         modes = sql_mode.upper().split(",")
-        return _MYSQL["NO_BACKSLASH_ESCAPES" not in modes, "ANSI_QUOTES" in modes]
+        return _MYSQL["NO_BACKSLASH_ESCAPES" not in modes, "ANSI_QUOTES" in modes, server]
 
 
 Dialect.POSTGRESQL = Dialect("postgresql", backslash=False)
 Dialect.POSTGRESQL_BACKSLASH = Dialect("postgresql", backslash=True)
 _MYSQL = {
-    (backslash, ansi): Dialect("mysql", backslash=backslash, ansi_quotes=ansi)
+    (backslash, ansi, server): Dialect("mysql", backslash=backslash, ansi_quotes=ansi, server=server)
     for backslash in (True, False)
     for ansi in (True, False)
+    for server in ("", "mysql", "mariadb")
 }
-Dialect.MYSQL = _MYSQL[True, False]
+Dialect.MYSQL = _MYSQL[True, False, ""]
 
 
 def classify(text: str, dialect: Dialect = Dialect.POSTGRESQL) -> Statement:
@@ -209,7 +214,7 @@ def _postgresql_parts(text: str, dialect: Dialect) -> Iterator[Part]:
 
 def _mysql_parts(shape: str, dialect: Dialect) -> Iterator[Part]:
     for tokens in sql_mysql_lexer.statements(shape):
-        yield _part(sql_mysql.judge(tokens), tokens.digest)
+        yield _part(sql_mysql.judge(tokens, dialect.server), tokens.digest)
 
 
 def classify_uncached(text: str, dialect: Dialect) -> Statement:

@@ -7,6 +7,7 @@ word that introduces a relation or a type, and in the few constructions listed b
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from .sql_builtins import BUILTINS, KEYWORD_FUNCTIONS, KEYWORDS, RESERVED, STATEFUL, names
@@ -38,6 +39,7 @@ _LEADS = names(
     "range ref rows tablesample value version zone"
 )
 _CLAUSES = names("select from where having order window limit offset union on set values returning")
+_SURE_NAME = re.compile(r"[\w$ .-]{1,63}", re.ASCII).fullmatch
 _GROUPING_REACH = 200  # tokens looked back at; a longer list pins
 _OPERATOR_CHARACTERS = frozenset("+-/<>=~!@#%^&|`?")
 _KNOWN = BUILTINS | STATEFUL.keys()
@@ -51,6 +53,7 @@ class Call:
     name: str  # as a person reads it: lower, public.f, "F"
     builtin: str  # the name in pg_catalog or in the grammar, "" when it is not known there
     opening: int  # where its "(" stands
+    routine: tuple[str, str] | None = None  # schema ("" for none) and name, where the catalogue can be asked for it
 
 
 def cte_names(tokens: Tokens) -> set[int]:
@@ -149,8 +152,21 @@ def calls(tokens: Tokens, start: int, named: set[int], verb: str) -> list[Call]:
             and (opening - 1 in named or not _may_be_call(tokens, first, opening, verb, grouped))
         ):
             continue
-        found.append(Call(_shown(parts), builtin, opening))
+        routine = None if words[first - 1] == "." else as_stored(parts)
+        found.append(Call(_shown(parts), builtin, opening, routine))
     return found
+
+
+def as_stored(parts: list[str]) -> tuple[str, str] | None:
+    """Schema and name as the catalogue spells them; None where that cannot be told from these tokens.
+
+    The server folds letters beyond ASCII by its locale and cuts names after 63 bytes; a ``%`` may be doubled for
+    the driver; a quoted name with a doubled quote in it has lost its spelling.
+    """
+    stored = [part[1:] if part[0] == '"' else part for part in parts]
+    if len(stored) > 2 or not all(map(_SURE_NAME, stored)):
+        return None
+    return (stored[0] if len(stored) == 2 else "", stored[-1])
 
 
 def _shown(parts: list[str]) -> str:

@@ -1,20 +1,733 @@
-"""The rules of MySQL and MariaDB: what one statement does to its session. Pure. (Being written.)"""
+"""The rules of MySQL and MariaDB: what one statement does to its session. Pure.
+
+Data first, then the few verbs that need a look. Every verb of MySQL 9.7 and MariaDB 10.11 is listed. One that is not
+is unknown, and pins. What an executable comment holds counts as run and as not run. Facts are measured on those two
+servers; "reset" is COM_RESET_CONNECTION.
+"""
 
 from __future__ import annotations
 
+from .sql_builtins import names
 from .sql_finding import Finding
-from .sql_mysql_lexer import Tokens
+from .sql_mysql_builtins import (
+    DIAGNOSTICS,
+    FUNCTIONS,
+    GRAMMAR,
+    KEYWORDS,
+    LOCKS,
+    MARIADB_FUNCTIONS,
+    MYSQL_FUNCTIONS,
+    NEED_NO_SPACE,
+    WRITES,
+)
+from .sql_mysql_lexer import LITERAL, QUOTED, SYSTEM_VARIABLE, VARIABLE, Tokens
+
+# Verbs that leave nothing behind but what the expressions in them do.
+_FREE = {
+    "analyze": "ANALYZE TABLE",
+    "cache": "CACHE INDEX",
+    "change": "CHANGE",
+    "check": "CHECK TABLE",
+    "checksum": "CHECKSUM TABLE",
+    "clone": "CLONE",
+    "deallocate": "DEALLOCATE PREPARE",
+    "delete": "DELETE",
+    "do": "DO",
+    "grant": "GRANT",
+    "help": "HELP",
+    "import": "IMPORT TABLE",
+    "insert": "INSERT",
+    "install": "INSTALL",
+    "kill": "KILL",
+    "optimize": "OPTIMIZE TABLE",
+    "purge": "PURGE BINARY LOGS",
+    "release": "RELEASE SAVEPOINT",
+    "rename": "RENAME",
+    "repair": "REPAIR TABLE",
+    "replace": "REPLACE",
+    "reset": "RESET",
+    "resignal": "RESIGNAL",
+    "restart": "RESTART",
+    "revoke": "REVOKE",
+    "savepoint": "SAVEPOINT",
+    "select": "SELECT",
+    "show": "SHOW",
+    "shutdown": "SHUTDOWN",
+    "signal": "SIGNAL",
+    "stop": "STOP",
+    "table": "TABLE",
+    "truncate": "TRUNCATE TABLE",
+    "uninstall": "UNINSTALL",
+    "unlock": "UNLOCK",
+    "update": "UPDATE",
+    "values": "VALUES",
+}
+# What certainly makes nothing permanent that was done before. All else may: DDL and its kind commit first.
+_NOT_COMMITTING = frozenset(
+    (
+        "DELETE",
+        "DO",
+        "EXPLAIN",
+        "GET DIAGNOSTICS",
+        "HANDLER",
+        "HELP",
+        "INSERT",
+        "KILL",
+        "LOAD DATA",
+        "RELEASE SAVEPOINT",
+        "REPLACE",
+        "RESIGNAL",
+        "ROLLBACK",
+        "ROLLBACK TO",
+        "SAVEPOINT",
+        "SELECT",
+        "SET",
+        "SET TRANSACTION",
+        "SHOW",
+        "SIGNAL",
+        "TABLE",
+        "UPDATE",
+        "USE",
+        "VALUES",
+        "XA ROLLBACK",
+    )
+)
+_EVALUATING = frozenset(
+    ("delete", "do", "insert", "kill", "purge", "replace", "select", "show", "table", "update", "values")
+)
+_READING = frozenset(("SELECT", "SHOW", "VALUES", "TABLE"))
+_NOT_READING = frozenset(("insert", "update", "delete", "replace", "into", "share", "procedure", "next", "nextval"))
+_BEGINS_QUERY = frozenset(("select", "with", "values", "table", "("))
+_EXPLAINED = frozenset(("select", "insert", "update", "delete", "replace", "with", "values", "table", "("))
+
+_OBJECTS = (
+    "aggregate function",
+    "database",
+    "event",
+    "function",
+    "index",
+    "instance",
+    "json duality view",
+    "json relational duality view",
+    "library",
+    "logfile group",
+    "masking policy",
+    "procedure",
+    "resource group",
+    "role",
+    "schema",
+    "sequence",
+    "server",
+    "spatial reference system",
+    "table",
+    "tablespace",
+    "tables",
+    "trigger",
+    "undo tablespace",
+    "user",
+    "view",
+    "prepare",
+)
+_OBJECT_WORDS = [(tuple(name.split()), name.upper()) for name in _OBJECTS]
+# Between CREATE and the kind of the object; `definer = …` and `algorithm = …` apart.
+_QUALIFIERS = names(
+    "or replace temporary unique fulltext spatial online offline ignore sql security definer invoker algorithm external"
+)
+_STORED = frozenset(("FUNCTION", "AGGREGATE FUNCTION", "PROCEDURE", "TRIGGER", "VIEW", "LIBRARY"))
+_START = frozenset(("transaction", "slave", "replica", "group_replication", "all"))
+_SESSION_SCOPES = frozenset(("session", "local"))
+_GLOBAL_SCOPES = frozenset(("global", "persist", "persist_only"))
+_DIAGNOSTIC_VARIABLES = frozenset(("error_count", "identity", "last_gtid", "last_insert_id", "warning_count"))
+# Not taken back by reset: SHOW PROFILES of MariaDB still shows the statements of the session before.
+_UNRESETTABLE_SETTINGS = frozenset(("profiling",))
+_SET_SHOWN = {"names": "SET NAMES", "character": "SET CHARACTER SET", "charset": "SET CHARACTER SET"}
+_KNOWN = {
+    "": FUNCTIONS,
+    "mysql": FUNCTIONS | MYSQL_FUNCTIONS,
+    "mariadb": FUNCTIONS | MARIADB_FUNCTIONS,
+}
 
 
-def judge(tokens: Tokens) -> Finding:
-    found = Finding()
-    word = tokens.digest.split(maxsplit=1)[0].upper() if tokens.digest.split() else ""
-    found.verb = word
-    found.reads_only = word == "SELECT"
-    found.ends_transaction = word in ("COMMIT", "ROLLBACK") and " TO " not in tokens.digest.upper()
-    found.commits = word not in ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "ROLLBACK", "SHOW")
-    found.lingers = word in ("SAVEPOINT", "XA")
-    if word in ("SET", "USE"):
-        found.pin("SETTING", word)
-    found.reads_diagnostics = "LAST_INSERT_ID()" in tokens.digest.upper()
+def judge(tokens: Tokens, server: str = "") -> Finding:
+    """What `tokens`, one statement, does to its session.
+
+    `server` is ``"mysql"``, ``"mariadb"``, or empty when it is not known: then a function counts as built in only where
+    both have it.
+    """
+    found = _judge(tokens, server)
+    if tokens.without is not None:
+        other = _judge(tokens.without, server)
+        found.causes.update(other.causes)
+        found.routines.update(other.routines)
+        is_empty = not tokens.without.tokens
+        if (other.verb != found.verb and not is_empty) or other.ends_transaction != found.ends_transaction:
+            found.pin("UNKNOWN_STATEMENT", "an executable comment")
+        found.reads_only = found.reads_only and (other.reads_only or is_empty)
+        found.reads_diagnostics = found.reads_diagnostics or other.reads_diagnostics
+        found.lingers = found.lingers or other.lingers
+        found.commits = found.commits or other.commits
+    if tokens.odd:
+        found.pin("UNKNOWN_STATEMENT", tokens.odd)
+        found.commits = True
+    if found.causes:
+        found.reads_only = False
     return found
+
+
+def _judge(tokens: Tokens, server: str) -> Finding:
+    found = Finding()
+    if not tokens.tokens:
+        return found
+    start, explained = _past_explain(tokens)
+    if explained and "into" in tokens.tokens[:start]:
+        found.pin("USER_VARIABLE", "INTO @")
+    if explained and (tokens.at(start) not in _EXPLAINED):
+        found.verb = "EXPLAIN"
+        found.reads_only = True  # DESCRIBE t, EXPLAIN FOR CONNECTION 7
+        _search(tokens, start, found, server)
+        found.reads_only = found.reads_only and "into" not in tokens.words
+    else:
+        _head(tokens, start, found, server)
+        if explained:
+            found.verb = "EXPLAIN"
+            found.ends_transaction = False
+    if found.verb not in _NOT_COMMITTING:
+        found.commits = True
+    return found
+
+
+def _past_explain(tokens: Tokens) -> tuple[int, bool]:
+    """Where the statement proper begins, and whether EXPLAIN, DESCRIBE or MariaDB's ANALYZE stands before it."""
+    word, index = tokens.at(0), 1
+    if word == "analyze":
+        if tokens.at(1) == "format" or tokens.at(1) in _EXPLAINED - {"table"}:
+            index = 4 if tokens.at(1) == "format" else 1
+            return index, True
+        return 0, False
+    if word not in ("explain", "describe", "desc"):
+        return 0, False
+    while (option := tokens.at(index)) in ("analyze", "extended", "partitions", "format", "into", "for", "all"):
+        if option == "for" and tokens.at(index + 1) == "connection":
+            break
+        index += {"format": 3, "into": 2}.get(option, 1)
+        if option == "for":
+            index += 1 + (tokens.at(index) in ("schema", "database"))
+    return index, True
+
+
+def _head(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    start = first
+    while tokens.at(first) == "(":
+        first += 1
+    word = tokens.at(first)
+    if first != start and word not in _BEGINS_QUERY:
+        found.verb = "("
+        found.pin("UNKNOWN_STATEMENT", "(")
+    elif special := _SPECIAL.get(word):
+        special(tokens, first, found, server)
+    elif word in _FREE:
+        found.verb = _FREE[word]
+        found.lingers = word == "savepoint"
+        if word in _EVALUATING:
+            _query(tokens, first, found, server)
+    else:
+        found.verb = _shown(word).upper()
+        found.pin("UNKNOWN_STATEMENT", found.verb)
+
+
+def _shown(word: str) -> str:
+    """A word that begins no statement we know, fit for a message: it may be anything."""
+    if not word or not (word[0].isalpha() or word[0] == "_") or not word.isprintable():
+        return "?"
+    return word[:30]
+
+
+# Queries ----------------------------------------------------------------------------------------------------------
+
+
+def _query(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    """SELECT and all other statements made of expressions."""
+    words = tokens.words
+    found.reads_only = found.verb == "SHOW" or (found.verb in _READING and _NOT_READING.isdisjoint(words))
+    if found.verb == "SHOW":
+        found.reads_diagnostics = tokens.at(first + 1) in ("warnings", "errors", "count")
+    if "sql_calc_found_rows" in words:
+        found.pin("FOUND_ROWS", "SQL_CALC_FOUND_ROWS")
+    _search(tokens, first, found, server)
+    if found.reads_diagnostics:
+        found.reads_only = False
+
+
+def _with(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    """WITH … SELECT, UPDATE or DELETE: the verb is the first word outside all parentheses that is one."""
+    found.verb = "SELECT"
+    index = first + 1
+    while word := tokens.at(index):
+        if word == "(":
+            index = tokens.closing(index)
+        elif word in ("select", "update", "delete", "insert", "replace", "values", "table"):
+            found.verb = _FREE[word]
+            break
+        index += 1
+    _query(tokens, first, found, server)
+
+
+def _search(tokens: Tokens, start: int, found: Finding, server: str) -> None:
+    """Judge every call, every assignment to a user variable and every question about the session after `start`."""
+    words = tokens.words
+    for opening in tokens.opens:
+        if opening > start:
+            _call(tokens, start, opening, found, server)
+    for index in range(start, len(tokens.tokens)):
+        token = tokens.tokens[index]
+        if token == ":=":
+            before = tokens.at(index - 1)
+            if before[:1] == VARIABLE and before != SYSTEM_VARIABLE:
+                found.pin("USER_VARIABLE", ":=")
+        elif token == "into":
+            _into(tokens, index, found)
+        elif token == SYSTEM_VARIABLE:
+            _read_variable(tokens, index, found)
+    if not words.isdisjoint(("next", "previous")) and "value" in words:
+        found.reads_only = False
+        found.reads_diagnostics = found.reads_diagnostics or "previous" in words
+    if not words.isdisjoint(("nextval", "lastval", "currval")):
+        found.reads_only = False
+        found.reads_diagnostics = found.reads_diagnostics or not words.isdisjoint(("lastval", "currval"))
+
+
+def _into(tokens: Tokens, index: int, found: Finding) -> None:
+    """SELECT … INTO @a, @b."""
+    index += 1
+    while token := tokens.at(index):
+        if token[0] == VARIABLE:
+            found.pin("USER_VARIABLE", "INTO @")
+            return
+        if tokens.at(index + 1) != ",":
+            return
+        index += 2
+
+
+def _read_variable(tokens: Tokens, index: int, found: Finding) -> None:
+    name = tokens.at(index + 1)
+    if tokens.at(index + 2) == ".":
+        name = tokens.at(index + 3)
+    if name.lstrip(QUOTED).lower() in _DIAGNOSTIC_VARIABLES:
+        found.reads_diagnostics = True
+        found.reads_only = False
+
+
+# Calls ------------------------------------------------------------------------------------------------------------
+
+
+def _is_name(token: str) -> bool:
+    return bool(token) and (token[0] in '"_$' or token[0].isalnum() or token[0] >= "\x80")
+
+
+def _call(tokens: Tokens, start: int, opening: int, found: Finding, server: str) -> None:
+    """Judge the call whose "(" is at `opening`, if it is one; what may be one is."""
+    words = tokens.tokens
+    last = opening - 1
+    word = words[last]
+    if last < start or (last == start and words[start] in _FREE):
+        return
+    if word == LITERAL:
+        found.reads_only = False
+        found.pin("UNKNOWN_STATEMENT", "?(")
+        return
+    if word[:1] == VARIABLE or not _is_name(word):
+        return
+    first = last
+    while words[first - 1] == "." and first - 2 > start and (_is_name(words[first - 2]) or words[first - 2] == LITERAL):
+        first -= 2
+    if first == last and words[last - 1] != "." and word[0] != QUOTED:
+        if _is_known(tokens, opening, found, server):
+            return
+        if word in LOCKS:
+            found.reads_only = False
+            found.pin("NAMED_LOCK", f"{word}()")
+            return
+    if not _may_be_call(tokens, start, first, opening):
+        return
+    found.reads_only = False
+    parts = words[first:opening:2]
+    name = ".".join(part.lstrip(QUOTED) for part in parts[-2:])
+    what = f"{''.join(char if char.isprintable() else '�' for char in name[:130])}()"
+    found.pin("UNKNOWN_ROUTINE", what)
+    if word in LOCKS or word.lstrip(QUOTED).lower() in LOCKS:
+        found.pin("NAMED_LOCK", what)
+    before = words[first - 1]
+    if len(parts) <= 2 and LITERAL not in parts and before not in (LITERAL, ".", VARIABLE, SYSTEM_VARIABLE):
+        schema = parts[0].lstrip(QUOTED) if len(parts) == 2 else ""
+        found.routines[what] = (schema, parts[-1][1:] if parts[-1][0] == QUOTED else parts[-1])
+
+
+def _is_known(tokens: Tokens, opening: int, found: Finding, server: str) -> bool:
+    """Whether the unquoted word before `opening` is a built-in function or grammar; notes what the function does."""
+    word = tokens.tokens[opening - 1]
+    if word in GRAMMAR:
+        return True
+    if word not in _KNOWN[server]:
+        return False
+    if word in NEED_NO_SPACE and tokens.spaced[opening - 1]:
+        return False
+    if word in WRITES:
+        found.reads_only = False
+    if word in DIAGNOSTICS or (word == "last_insert_id" and tokens.at(opening + 1) == ")"):
+        found.reads_diagnostics = True
+        found.reads_only = False
+    return True
+
+
+def _may_be_call(tokens: Tokens, start: int, first: int, opening: int) -> bool:
+    """Whether an expression may stand where the name that begins at `first` does."""
+    words = tokens.tokens
+    before = words[first - 1]
+    if before in ("as", "into", "table", "with", "recursive", "join", "window"):
+        return False
+    if before == "," and _is_cte(tokens, first, opening):
+        return False
+    earlier = tokens.at(first - 2)
+    if earlier == "{" or (before == LITERAL and earlier == "."):
+        return True  # {fn f(1)}; a name that begins like a number: t.1e5f(1)
+    if before in (")", LITERAL) or before[0] in (QUOTED, VARIABLE):
+        return before == SYSTEM_VARIABLE
+    word = words[opening - 1]
+    if word == "of" and before == "member":
+        return False
+    if word == "lateral" and tokens.at(opening + 1) in _BEGINS_QUERY:
+        return False
+    if words[start] in ("insert", "replace") and _is_target(tokens, start, first):
+        return False
+    return not _is_name(before) or before in KEYWORDS
+
+
+def _is_cte(tokens: Tokens, first: int, opening: int) -> bool:
+    """Whether this is the name of a second query of WITH and its columns: `, b (x, y) AS (SELECT …)`."""
+    after = tokens.closing(opening) + 1
+    return (
+        "with" in tokens.words
+        and tokens.at(first - 2) == ")"
+        and tokens.at(after) == "as"
+        and tokens.at(after + 1) == "("
+        and tokens.at(after + 2) in _BEGINS_QUERY
+    )
+
+
+def _is_target(tokens: Tokens, start: int, first: int) -> bool:
+    """Whether the table of INSERT or REPLACE stands at `first`."""
+    index = start + 1
+    while tokens.at(index) in ("low_priority", "delayed", "high_priority", "ignore", "into"):
+        index += 1
+    return index == first
+
+
+# Settings ---------------------------------------------------------------------------------------------------------
+
+
+def _set(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "SET"
+    words = [tokens.at(first + number) for number in (1, 2, 3)]
+    if words[0] == "statement" and words[1] not in ("=", ":="):
+        _set_statement(tokens, first, found, server)
+        return
+    _search(tokens, first, found, server)
+    scoped = words[0] in _SESSION_SCOPES | _GLOBAL_SCOPES
+    if words[scoped] == "transaction" and words[scoped + 1] in ("isolation", "read"):
+        if words[0] in _SESSION_SCOPES:
+            found.pin("SETTING", "SET SESSION TRANSACTION")
+        found.verb = "SET" if scoped else "SET TRANSACTION"
+    elif words[0] == "password" or (words[0] == "default" and words[1] == "role"):
+        found.commits = True  # an account's, not the session's
+    elif words[0] == "role" and words[1] not in ("=", ":="):
+        found.pin("SETTING", "SET ROLE")
+        found.pin("UNRESETTABLE", "SET ROLE")  # roles outlive a reset on both servers
+    elif words[0] == "resource" and words[1] == "group":
+        if "for" not in tokens.words:
+            found.pin("UNRESETTABLE", "SET RESOURCE GROUP")  # the thread's group outlives a reset
+    elif words[0] == "session" and words[1] == "authorization":
+        found.pin("SETTING", "SET SESSION AUTHORIZATION")
+        found.pin("UNRESETTABLE", "SET SESSION AUTHORIZATION")  # MariaDB 11 and later
+    else:
+        for start, end in _assignments(tokens, first + 1):
+            _assignment(tokens, start, end, found)
+
+
+def _assignments(tokens: Tokens, index: int) -> list[tuple[int, int]]:
+    """Where each assignment of a SET begins and ends."""
+    found: list[tuple[int, int]] = []
+    start = index
+    while index < len(tokens.tokens):
+        word = tokens.tokens[index]
+        if word == "(":
+            index = tokens.closing(index)
+        elif word == ",":
+            found.append((start, index))
+            start = index + 1
+        index += 1
+    return [*found, (start, len(tokens.tokens))]
+
+
+def _assignment(tokens: Tokens, start: int, end: int, found: Finding) -> None:
+    token = tokens.at(start)
+    if token[:1] == VARIABLE and token != SYSTEM_VARIABLE:
+        found.pin("USER_VARIABLE", "SET @")
+        return
+    scope = ""
+    is_system = token == SYSTEM_VARIABLE
+    index = start + is_system
+    if (is_system and tokens.at(index + 1) == ".") or not is_system:
+        word = tokens.at(index).lstrip(QUOTED) if is_system else tokens.at(index)
+        if word in _SESSION_SCOPES | _GLOBAL_SCOPES and tokens.at(index + 1) not in ("=", ":="):
+            scope = word
+            index += 2 if is_system else 1
+    if scope in _GLOBAL_SCOPES:
+        return
+    name = tokens.at(index).lstrip(QUOTED).lower()
+    if name == "autocommit" and tokens.at(index + 1) in ("=", ":=") and index < end:
+        found.commits = True  # followed through the status word
+        return
+    found.pin("SETTING", _SET_SHOWN.get(name, "SET"))
+    if name in _UNRESETTABLE_SETTINGS:
+        found.pin("UNRESETTABLE", f"SET {name}")
+
+
+def _set_statement(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    """MariaDB's SET STATEMENT a = 1 FOR …, which takes its settings back, also after an error."""
+    index = first + 2
+    while tokens.at(index) not in ("for", ""):
+        index = tokens.closing(index) + 1 if tokens.at(index) == "(" else index + 1
+    _search(tokens, first, found, server)
+    causes = dict(found.causes)
+    diagnostics = found.reads_diagnostics
+    _head(tokens, index + 1, found, server)
+    found.causes = {**causes, **found.causes}
+    found.reads_diagnostics = found.reads_diagnostics or diagnostics
+    found.reads_only = False
+    if not tokens.words.isdisjoint(("rand_seed1", "rand_seed2")):
+        found.pin("SETTING", "SET STATEMENT")
+
+
+def _use(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "USE"
+    found.pin("SETTING", "USE")
+
+
+# Transactions -----------------------------------------------------------------------------------------------------
+
+
+def _begin(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "BEGIN"
+    if tokens.at(first + 1) not in ("", "work") or tokens.at(first + 2):
+        found.pin("UNKNOWN_ROUTINE", "BEGIN …")  # MariaDB's BEGIN NOT ATOMIC, or a block of its Oracle mode
+
+
+def _end(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = tokens.at(first).upper()
+    index = first + 1
+    if tokens.at(index) == "work":
+        index += 1
+    if tokens.at(index) == "to":
+        found.verb = "ROLLBACK TO"
+        return
+    found.ends_transaction = True
+    if "release" in tokens.words and tokens.at(len(tokens.tokens) - 2) != "no":
+        found.pin("UNRESETTABLE", f"{found.verb} RELEASE")  # the server closes the connection
+    rest = tokens.tokens[index:]
+    if not {"and", "no", "chain", "release"}.issuperset(rest):
+        found.pin("UNKNOWN_STATEMENT", found.verb)
+
+
+def _start(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    word = tokens.at(first + 1)
+    found.verb = f"START {_shown(word).upper()}"
+    if word not in _START:
+        found.pin("UNKNOWN_STATEMENT", found.verb)
+
+
+def _xa(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    word = tokens.at(first + 1)
+    found.verb = f"XA {_shown(word).upper()}"
+    if word in ("commit", "rollback"):
+        found.ends_transaction = True
+    elif word in ("start", "begin", "end", "prepare"):
+        found.lingers = True
+        if word == "prepare":  # a reset of MariaDB leaves the session in it
+            found.pin("UNRESETTABLE", "XA PREPARE")
+    elif word != "recover":
+        found.pin("UNKNOWN_STATEMENT", found.verb)
+
+
+# What pins always -------------------------------------------------------------------------------------------------
+
+
+def _call_procedure(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "CALL"
+    parts = [tokens.at(first + 1)]
+    if tokens.at(first + 2) == ".":
+        parts.append(tokens.at(first + 3))
+    after = first + 2 * len(parts)
+    what = f"CALL {'.'.join(_shown(part.lstrip(QUOTED)) for part in parts)}"
+    found.pin("UNKNOWN_ROUTINE", what)
+    if all(_is_name(part) for part in parts) and tokens.at(after) in ("", "("):
+        schema = parts[0].lstrip(QUOTED) if len(parts) == 2 else ""
+        found.routines[what] = (schema, parts[-1].lstrip(QUOTED))
+    if any(token[:1] == VARIABLE and token != SYSTEM_VARIABLE for token in tokens.tokens):
+        found.pin("USER_VARIABLE", "CALL …(@)")
+    _search(tokens, after, found, server)
+
+
+def _prepared(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = tokens.at(first).upper()
+    if tokens.at(first + 1) == "immediate":
+        found.verb = "EXECUTE IMMEDIATE"
+        found.pin("UNKNOWN_ROUTINE", found.verb)
+    found.pin("PREPARED_STATEMENT", found.verb)
+    _search(tokens, first, found, server)
+
+
+def _lock(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = f"LOCK {_shown(tokens.at(first + 1)).upper()}"
+    found.pin("TABLE_LOCK", found.verb)
+
+
+def _flush(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "FLUSH"
+    if not tokens.words.isdisjoint(("lock", "export")):
+        found.pin("TABLE_LOCK", "FLUSH TABLES WITH READ LOCK" if "lock" in tokens.words else "FLUSH TABLES FOR EXPORT")
+
+
+def _backup(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = f"BACKUP {_shown(tokens.at(first + 1)).upper()}"
+    if tokens.at(first + 1) not in ("stage", "lock", "unlock"):
+        found.pin("UNKNOWN_STATEMENT", found.verb)
+    elif found.verb != "BACKUP UNLOCK" and tokens.at(first + 2) != "end":
+        found.pin("TABLE_LOCK", found.verb)
+
+
+def _handler(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "HANDLER"
+    found.pin("HOLD_CURSOR", "HANDLER")
+    _search(tokens, first, found, server)
+
+
+def _binlog(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "BINLOG"
+    found.pin("UNKNOWN_STATEMENT", "BINLOG")  # events of any kind, settings among them
+
+
+def _get(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "GET DIAGNOSTICS"
+    found.reads_diagnostics = True
+    if "diagnostics" not in tokens.words:
+        found.verb = "GET"
+        found.pin("UNKNOWN_STATEMENT", "GET")
+    if any(token[:1] == VARIABLE for token in tokens.tokens):
+        found.pin("USER_VARIABLE", "GET DIAGNOSTICS @")
+
+
+def _load(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    word = tokens.at(first + 1)
+    if word == "index":
+        found.verb = "LOAD INDEX"
+        return
+    found.verb = "LOAD DATA"
+    if word not in ("data", "xml"):
+        found.verb = f"LOAD {_shown(word).upper()}"
+        found.pin("UNKNOWN_STATEMENT", found.verb)
+    if any(token[:1] == VARIABLE and token != SYSTEM_VARIABLE for token in tokens.tokens):
+        found.pin("USER_VARIABLE", "LOAD DATA … (@)")
+    start = first
+    for index, token in enumerate(tokens.tokens):
+        if token == "set" and tokens.at(index - 1) not in ("character", "char"):
+            start = index
+            break
+    if start != first:
+        _search(tokens, start, found, server)
+
+
+# Definitions ------------------------------------------------------------------------------------------------------
+
+
+def _object(tokens: Tokens, index: int) -> str:
+    for words, name in _OBJECT_WORDS:
+        if tokens.at(index) == words[0] and all(tokens.at(index + n) == word for n, word in enumerate(words)):
+            return name
+    return ""
+
+
+def _ddl(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    word = tokens.at(first)
+    index = first + 1
+    temporary = False
+    while not (name := _object(tokens, index)) and (option := tokens.at(index)) in _QUALIFIERS:
+        temporary = temporary or option == "temporary"
+        index += 1
+        if tokens.at(index) == "=":
+            index += 2
+            if tokens.at(index) == "(":  # current_user()
+                index = tokens.closing(index) + 1
+            elif tokens.at(index)[:1] == VARIABLE:  # root@localhost
+                index += 1
+    if not name:
+        found.verb = word.upper()
+        found.pin("UNKNOWN_STATEMENT", f"{found.verb} {_shown(tokens.at(index)).upper()}")
+        return
+    found.verb = f"{word.upper()} {'TABLE' if name == 'TABLES' else name}"
+    if found.verb == "DROP PREPARE":
+        found.verb = "DEALLOCATE PREPARE"
+    if word == "create" and temporary:
+        found.pin("TEMP_TABLE", f"CREATE TEMPORARY {name}")
+    if word == "drop" or name in _STORED:
+        return
+    if name == "EVENT":
+        _event(tokens, index, found, server)
+    elif word == "create" and name == "TABLE":
+        _create_table(tokens, index, found, server)
+    elif ":=" in tokens.words:
+        found.pin("USER_VARIABLE", ":=")  # in a default, which MariaDB fills the rows there are with
+
+
+def _event(tokens: Tokens, index: int, found: Finding, server: str) -> None:
+    """The schedule is evaluated, also what a stored body would not be."""
+    schedule = tokens.tokens.index("schedule") if "schedule" in tokens.words else len(tokens.tokens)
+    end = tokens.tokens.index("do") if "do" in tokens.words else len(tokens.tokens)
+    if schedule < end:
+        part = Tokens(list(zip(tokens.tokens[:end], tokens.spaced[:end], strict=True)), "", "")
+        _search(part, schedule, found, server)
+
+
+def _create_table(tokens: Tokens, index: int, found: Finding, server: str) -> None:
+    """Search the query of CREATE TABLE … SELECT; defaults and checks are only stored."""
+    if ":=" in tokens.words:
+        found.pin("USER_VARIABLE", ":=")
+    while word := tokens.at(index):
+        if word == "select" or (word == "values" and tokens.at(index + 1) in ("(", "row")):
+            _search(tokens, index - 1, found, server)
+            return
+        index += 1
+
+
+_SPECIAL = {
+    "alter": _ddl,
+    "backup": _backup,
+    "begin": _begin,
+    "binlog": _binlog,
+    "call": _call_procedure,
+    "commit": _end,
+    "create": _ddl,
+    "drop": _ddl,
+    "execute": _prepared,
+    "flush": _flush,
+    "get": _get,
+    "handler": _handler,
+    "load": _load,
+    "lock": _lock,
+    "prepare": _prepared,
+    "rollback": _end,
+    "set": _set,
+    "start": _start,
+    "use": _use,
+    "with": _with,
+    "xa": _xa,
+}

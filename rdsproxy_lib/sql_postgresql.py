@@ -6,10 +6,11 @@ Data first, then the few verbs that need a look. Every verb is listed. One that 
 from __future__ import annotations
 
 import re
+
 from .sql_builtins import STATEFUL, WRITES, names
-from .sql_calls import Call, calls, cte_names, index_names, is_name, main_verb
+from .sql_calls import Call, as_stored, calls, cte_names, index_names, is_name, main_verb
 from .sql_finding import Finding
-from .sql_lexer import PARAMETER, STRING, Tokens
+from .sql_lexer import NUMBER, PARAMETER, STRING, Tokens, statements
 
 # Verbs of one word that leave nothing behind and evaluate nothing.
 _FREE = {
@@ -119,6 +120,12 @@ _OBJECT_WORDS = [(tuple(name.split()), name.upper()) for name in _OBJECTS]
 _QUALIFIERS = names(
     "or replace global local temp temporary unlogged unique trusted procedural constraint default recursive"
 )
+# DDL after which the name of a routine may stand for another one.
+ROUTINE_DDL = frozenset(
+    f"{verb} {name}"
+    for verb in ("CREATE", "ALTER", "DROP")
+    for name in ("AGGREGATE", "EXTENSION", "FUNCTION", "PROCEDURE", "ROUTINE")
+) | {"ALTER SCHEMA"}
 # DDL that evaluates the expressions in it. All other DDL only stores them.
 _EVALUATING_DDL = frozenset({"CREATE MATERIALIZED VIEW", "CREATE INDEX", "ALTER TABLE", "ALTER DOMAIN"})
 
@@ -127,6 +134,8 @@ _TEMPORARY = frozenset({"temp", "temporary"})
 _PLAIN_NAME = re.compile(r"'[A-Za-z0-9_.]+'").fullmatch
 _PLAIN_STRING = re.compile(r"'[^'\\]*'").fullmatch
 _TEMP_SCHEMA = re.compile(r'"?pg_temp(?:_[0-9]+)?\Z')
+# What psycopg may put a parameter in the place of. `%` and a space is no such place.
+_PLACEHOLDER = re.compile(r"%(?:[sbt]|\()").search
 _NOT_READING = names("insert update delete merge into share")
 _READING = frozenset({"SELECT", "VALUES", "TABLE"})
 _ENDING = frozenset({"COMMIT", "END", "ROLLBACK", "ABORT"})
@@ -225,8 +234,48 @@ def _pinning(tokens: Tokens, first: int, word: str, found: Finding) -> None:
     elif word == "call":
         found.moves_sequence = True
         _search(tokens, first, found, set())
+        _name_called(tokens, first + 1, found)
     elif word == "do":
         found.moves_sequence = True
+        _do(tokens, first, found)
+
+
+def _name_called(tokens: Tokens, start: int, found: Finding) -> None:
+    """For CALL: which routine it is, also where it has the name of a built-in function."""
+    end = start
+    while tokens.at(end + 1) == ".":
+        end += 2
+    parts = tokens.tokens[start : end + 1 : 2]
+    if tokens.at(end + 1) == "(" and all(map(is_name, parts)) and (routine := as_stored(parts)):
+        found.routines["CALL"] = routine
+
+
+def _do(tokens: Tokens, first: int, found: Finding) -> None:
+    """Judge a code block from its body, where that is one plain constant and nothing will be put into it."""
+    words = tokens.tokens[first + 1 :]
+    if "language" in words:
+        at = words.index("language")
+        if words[at + 1 : at + 2] not in (["plpgsql"], ['"plpgsql'], ["'plpgsql'"]):
+            return
+        del words[at : at + 2]
+    body = _body(words[0]) if len(words) == 1 else None
+    if body is None or _PLACEHOLDER(body):
+        return
+    inner = judge_body("plpgsql", body)
+    if leaves_nothing(inner):
+        del found.causes["UNKNOWN_ROUTINE", "DO"]
+        found.causes.update(inner.causes)
+        found.routines.update(inner.routines)
+
+
+def _body(token: str) -> str | None:
+    """The text of a string constant that has no escapes, None where it has, or where the lexer did not keep it."""
+    if not token.startswith(STRING) or len(token) < 3:
+        return None
+    if token[1] == "$" and token[-1] == "$":
+        tag = token[1 : token.index("$", 2) + 1]
+        return token[1 + len(tag) : -len(tag)] if token.endswith(tag) and len(token) > 2 * len(tag) else None
+    return token[1:-1] if token[-1] == STRING and token != "''" else None
 
 
 def _set(tokens: Tokens, first: int, found: Finding) -> None:
@@ -314,6 +363,7 @@ def _ddl(tokens: Tokens, first: int, word: str, found: Finding) -> None:
         found.pin("UNKNOWN_STATEMENT", f"{found.verb} {_shown(tokens.at(index)).upper()}")
         return
     found.verb = f"{word.upper()} {object_name}"
+    found.sets_local = found.verb in ROUTINE_DDL  # what a name stands for changes, and with the transaction
     if found.verb in ("CREATE TABLE", "CREATE FOREIGN TABLE"):
         _create_table(tokens, index, temporary, found)
     elif word == "create" and temporary:
@@ -361,7 +411,10 @@ def _search(tokens: Tokens, start: int, found: Finding, named: set[int]) -> bool
         name = call.builtin
         if not name:
             reads = False
-            found.pin("UNKNOWN_ROUTINE", f"{call.name}()")
+            what = f"{call.name}()"
+            found.pin("UNKNOWN_ROUTINE", what)
+            if call.routine:
+                found.routines[what] = call.routine
             found.moves_sequence = True
         elif reason := STATEFUL.get(name):
             reads = False
@@ -398,3 +451,209 @@ def _is_local(tokens: Tokens, call: Call) -> bool:
         return False
     value, *cast = tokens.tokens[argument:closing]
     return cast in ([], ["::", "bool"], ["::", "boolean"]) and (value == "true" or value.lower() in _TRUE)
+
+
+# -- bodies
+
+
+def judge_body(language: str, body: str) -> Finding:
+    """What the body of a routine in ``sql`` or ``plpgsql`` does to the session; what it calls are causes too."""
+    found = Finding()
+    text = body.replace("%", "^")  # no driver puts parameters in here: to the server it is one operator or another
+    for backslash in (False, True) if "\\" in body else (False,):
+        block = _Block(found)
+        for number, tokens in enumerate(statements(text, backslash=backslash)):
+            if tokens.odd:
+                found.pin("UNKNOWN_STATEMENT", tokens.odd)
+            if language == "plpgsql":
+                block.read(tokens, is_first=not number)
+            else:
+                _take(found, judge(tokens))
+    return found
+
+
+def leaves_nothing(body: Finding) -> bool:
+    """Whether a body is harmless if all routines are that it calls.
+
+    What it sets for the transaction changes how later texts are read, and currval() in it asks for this session's
+    backend: neither shows in the text of the statement that calls it.
+    """
+    return not (body.sets_local or body.reads_sequence) and all(
+        reason == "UNKNOWN_ROUTINE" and what in body.routines for reason, what in body.causes
+    )
+
+
+def _take(found: Finding, inner: Finding) -> None:
+    """Add what a statement of a body does to what the body does."""
+    for reason, what in inner.causes:
+        routine = inner.routines.get(what)
+        if routine and what == "CALL":  # there may be several in a body
+            what = f"CALL {'.'.join(filter(None, routine))}"
+        found.pin(reason, what)
+        if routine:
+            found.routines[what] = routine
+    found.sets_local = found.sets_local or inner.sets_local
+    found.reads_sequence = found.reads_sequence or inner.reads_sequence
+
+
+def _piece(tokens: Tokens, first: int, last: int, head: str) -> Tokens:
+    """The tokens from `first` to before `last` as a statement of its own, behind the word `head`."""
+    piece = Tokens()
+    piece.tokens = [head, *tokens.tokens[first:last]] if head else tokens.tokens[first:last]
+    piece.words = frozenset(piece.tokens)
+    stack: list[int] = []
+    for index, token in enumerate(piece.tokens):
+        if token == "(":
+            stack.append(index)
+            piece.opens.append(index)
+        elif token == ")" and stack:
+            opening = stack.pop()
+            piece.match[opening], piece.match[index] = index, opening
+    return piece
+
+
+def _find(tokens: Tokens, first: int, *wanted: str) -> int:
+    """Where the first of these words stands that is in no parentheses; past the end where none does."""
+    index, depth, end = first, 0, len(tokens.tokens)
+    while index < end:
+        word = tokens.tokens[index]
+        if word == "(":
+            index = tokens.closing(index)
+        elif word in ("[", "]"):
+            depth += 1 if word == "[" else -1
+        elif word in wanted and depth <= 0:
+            return index
+        index += 1
+    return end
+
+
+class _Block:
+    """Reads PL/pgSQL as the server's ``pl_gram.y`` does: a statement by its first word, an expression to its end word.
+
+    Those words are reserved, and ``;`` stands only behind a statement, so that each piece between two ``;`` is read
+    by itself. What is no statement of PL/pgSQL is one of SQL.
+    """
+
+    def __init__(self, found: Finding) -> None:
+        self._found = found
+        self._is_declaring = False
+
+    def read(self, tokens: Tokens, *, is_first: bool) -> None:
+        """Judge the statements up to the next ``;``."""
+        at, end = 0, len(tokens.tokens)
+        while is_first and tokens.at(at) == "#":  # #variable_conflict use_column
+            at += 3
+        while at < end:
+            at = self._declaration(tokens, at, end) if self._is_declaring else self._statement(tokens, at, end)
+
+    def _declaration(self, tokens: Tokens, at: int, end: int) -> int:
+        word = tokens.at(at)
+        if word in ("begin", "declare"):
+            self._is_declaring = word == "declare"
+            return at + 1
+        if "cursor" in tokens.tokens[at + 1 : at + 4]:
+            self._query(tokens, _find(tokens, at + 1, "for", "is") + 1, end)
+        else:
+            self._expression(tokens, _find(tokens, at + 1, "default", "=") + 1, end)
+        return end
+
+    def _statement(self, tokens: Tokens, at: int, end: int) -> int:
+        """Judge what begins at `at`; where to go on is returned: after THEN, LOOP and BEGIN comes a statement."""
+        word = tokens.at(at)
+        if word == "<" and tokens.tokens[at + 3 : at + 5] == [">", ">"]:
+            return at + 5
+        if self._is_assignment(tokens, at):
+            self._expression(tokens, at, end)
+            return end
+        if word in ("begin", "else", "loop", "exception"):
+            return at + 1
+        if word == "declare":
+            self._is_declaring = True
+            return at + 1
+        if word in _UNTIL:
+            return self._up_to(tokens, at, end)
+        if word == "end":
+            return end
+        if word == "return" and tokens.at(at + 1) == "query" and at + 2 < end:
+            self._query(tokens, at + 2, end)
+        elif word == "open":
+            query = _find(tokens, at + 1, "for")
+            self._expression(tokens, at + 1, query)
+            self._query(tokens, query + 1, end)
+        elif word in _PLAIN_STATEMENTS:
+            self._expression(tokens, at + (2 if tokens.at(at + 1) == "next" else 1), end)
+        else:
+            self._sql(tokens, at, end)
+        return end
+
+    def _up_to(self, tokens: Tokens, at: int, end: int) -> int:
+        """A condition, or what is looped over, and the word that ends it."""
+        word = tokens.at(at)
+        if word == "case" and tokens.at(at + 1) == "when":
+            return at + 1
+        start = at + 1
+        if word == "for":
+            start = _find(tokens, at, "in") + 1
+        stop = _find(tokens, start, _UNTIL[word])
+        if stop == end:
+            self._found.pin("UNKNOWN_STATEMENT", word.upper())
+            return end
+        if word == "for":
+            self._query(tokens, start + (tokens.at(start) == "reverse"), stop)
+        else:
+            self._expression(tokens, start, stop)
+        return stop if word == "case" else stop + 1
+
+    @staticmethod
+    def _is_assignment(tokens: Tokens, at: int) -> bool:
+        if not is_name(tokens.at(at)) and tokens.at(at) != PARAMETER:
+            return False
+        after = at + 1
+        while (word := tokens.at(after)) in (".", "["):
+            if word == ".":
+                after += 2
+            else:
+                depth = 1
+                while depth and (word := tokens.at(after + 1)):
+                    depth += (word == "[") - (word == "]")
+                    after += 1
+                after += 1
+        return word == "=" or (word == ":" and tokens.at(after + 1) == "=")
+
+    def _query(self, tokens: Tokens, first: int, last: int) -> None:
+        """What FOR … IN, RETURN QUERY and OPEN … FOR take: a statement, or a range, or the name of a cursor."""
+        word = tokens.at(first)
+        if word in _QUERIES or word in _PINS or word in _STATEMENTS_WITH_ANSWER:
+            self._sql(tokens, first, last)
+            return
+        for index in range(first, last):  # the two dots of a range; a number has taken one of them
+            if tokens.at(index) == "." and tokens.at(index - 1) in (".", NUMBER):
+                self._expression(tokens, first, index - (tokens.at(index - 1) == "."))
+                first = index + 1
+        self._expression(tokens, first, last)
+
+    def _expression(self, tokens: Tokens, first: int, last: int) -> None:
+        """The server runs an expression as a SELECT."""
+        if first < last:
+            _take(self._found, judge(_piece(tokens, first, last, "select")))
+
+    def _sql(self, tokens: Tokens, first: int, last: int) -> None:
+        if (word := tokens.at(first)) in ("execute", "do"):
+            self._found.pin("UNKNOWN_ROUTINE", word.upper())
+        else:
+            _take(self._found, judge(_piece(tokens, first, last, "")))
+
+
+# What begins with these goes up to that word, and another statement follows.
+_UNTIL = {
+    "case": "when",
+    "elseif": "then",
+    "elsif": "then",
+    "for": "loop",
+    "foreach": "loop",
+    "if": "then",
+    "when": "then",
+    "while": "loop",
+}
+_PLAIN_STATEMENTS = names("assert close commit continue exit fetch get move null perform raise return rollback")
+_STATEMENTS_WITH_ANSWER = names("alter create declare drop explain set with")

@@ -7,12 +7,15 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
+import pymysql
 import pytest
 
-from tests.servers import APP_USER, PostgresServer, TcpRelay
+from tests.mysql_servers import MySQLServer, installation
+from tests.servers import APP_USER, PostgresServer, ServerMissing, TcpRelay
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -21,8 +24,12 @@ SERVERS: dict[str, Callable[[], PostgresServer]] = {
     "postgresql-15": lambda: PostgresServer("15", tls=True),
     "postgresql-18": lambda: PostgresServer("18"),
 }
-# These fixtures are parametrised over SERVERS; a test that reaches one of them needs a server.
-SERVER_FIXTURES = ("server", "private_server")
+MYSQL_SERVERS: dict[str, Callable[[], MySQLServer]] = {
+    "mariadb-10.11": lambda: MySQLServer("mariadb-10.11", tls=True),
+    "mysql-9.7": lambda: MySQLServer("mysql-9.7"),
+}
+# These fixtures are parametrised over SERVERS or MYSQL_SERVERS; a test that reaches one of them needs a server.
+SERVER_FIXTURES = ("server", "private_server", "mysql_server", "private_mysql_server")
 
 hypothesis.settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=5_000)
@@ -88,6 +95,68 @@ def relay(server: PostgresServer) -> Iterator[TcpRelay]:
         yield relay
 
 
+# Servers that speak MySQL -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def _running_mysql_servers() -> Iterator[dict[str, MySQLServer]]:
+    running: dict[str, MySQLServer] = {}
+    yield running
+    for server in running.values():
+        server.close()
+
+
+@pytest.fixture(scope="session", params=list(MYSQL_SERVERS))
+def mysql_server(request: pytest.FixtureRequest, _running_mysql_servers: dict[str, MySQLServer]) -> MySQLServer:
+    """Each server in turn, started when first asked for and shared by all tests: leave it as it is."""
+    if request.param not in _running_mysql_servers:
+        _running_mysql_servers[request.param] = MYSQL_SERVERS[request.param]().start()
+    return _running_mysql_servers[request.param]
+
+
+@pytest.fixture(params=list(MYSQL_SERVERS))
+def private_mysql_server(request: pytest.FixtureRequest) -> Iterator[MySQLServer]:
+    """Each server in turn, for this test alone: to stop, kill, freeze and reconfigure."""
+    with MYSQL_SERVERS[request.param]() as server:
+        yield server
+
+
+@pytest.fixture
+def mysql_database(mysql_server: MySQLServer) -> Iterator[str]:
+    """The name of an empty database on `mysql_server`, where the user `app` may do everything, for this test alone."""
+    name = f"test_{next(_database_numbers)}"
+    with mysql_server.admin() as admin, admin.cursor() as cursor:
+        cursor.execute(f"create database {name}")
+    yield name
+    with mysql_server.admin() as admin, admin.cursor() as cursor:
+        # Who is still in it may hold locks that the drop would wait for.
+        cursor.execute("select id from information_schema.processlist where db = %s", (name,))
+        for (number,) in cursor.fetchall():
+            with suppress(pymysql.OperationalError):  # it left just now
+                cursor.execute(f"kill {number}")
+        cursor.execute("set lock_wait_timeout = 10")
+        cursor.execute(f"drop database if exists {name}")
+
+
+@pytest.fixture
+def mysql_parameters(mysql_server: MySQLServer, mysql_database: str) -> dict[str, Any]:
+    """Keyword arguments of pymysql.connect for the user `app` on this test's database."""
+    return mysql_server.parameters(database=mysql_database)
+
+
+@pytest.fixture
+def mysql_url(mysql_server: MySQLServer, mysql_database: str) -> str:
+    """A URL for the user `app` on this test's database."""
+    return mysql_server.url(database=mysql_database)
+
+
+@pytest.fixture
+def mysql_relay(mysql_server: MySQLServer) -> Iterator[TcpRelay]:
+    """A relay in front of `mysql_server`; connect with `**{**mysql_parameters, "port": relay.port}`."""
+    with TcpRelay(mysql_server.host, mysql_server.port) as relay:
+        yield relay
+
+
 # Checks that hold for every test ----------------------------------------------------------------------------
 
 
@@ -112,8 +181,18 @@ def pytest_configure() -> None:
             del os.environ[name]
 
 
+def _absent() -> dict[str, str]:
+    """The servers a run may do without, when they are not there, and why not."""
+    try:
+        installation("mysql-9.7")
+    except ServerMissing as error:
+        return {"mysql-9.7": str(error)}
+    return {}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs on a server with its name, and note the name for the summary."""
+    """Mark what runs on a server with its name, note the name for the summary, skip what has no server."""
+    absent = _absent()
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         for fixture in SERVER_FIXTURES:
@@ -121,16 +200,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.server(parameters[fixture]))
         names = {name for marker in item.iter_markers("server") for name in marker.args}
         item.user_properties.extend(("server", name) for name in sorted(names))
+        for name in sorted(names & absent.keys()):
+            item.add_marker(pytest.mark.skip(reason=f"{name} absent: {absent[name]}"))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> Iterator[None]:
-    """Say last how many tests ran on each server."""
+    """Say last how many tests ran on each server, and which server was not there."""
     yield
     ran: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", None) == "call" and report.outcome != "skipped":
                 ran.update([value for name, value in report.user_properties if name == "server"] or ["none"])
-    counts = [f"{name} {ran[name]} tests" for name in SERVERS]
+    counts = [f"{name} {ran[name]} tests" for name in (*SERVERS, *MYSQL_SERVERS)]
     terminalreporter.write_line(f"servers: {', '.join(counts)}, without a server {ran['none']} tests")
+    for name, reason in _absent().items():
+        terminalreporter.write_line(f"{name} absent: {reason}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Protocol
 
 from ..backend import Backend, Opener
 from ..session import Tx
-from ..sql import Dialect
+from ..sql import Dialect, Statement
 
 
 class Login:
@@ -43,8 +43,21 @@ class Login:
         self.ghost: Any = None
         """What answers the driver's questions while no backend is held; made by the first connect()."""
 
+    @property
+    def key(self) -> frozenset[tuple[str, Any]]:
+        """Equal for logins whose backends are interchangeable."""
+        return frozenset((name, _hashable(value)) for name, value in self.parameters.items())
+
     def __repr__(self) -> str:
         return f"<Login user={self.user!r} dbname={self.dbname!r}>"
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return frozenset((key, _hashable(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_hashable, value))
+    return value if isinstance(value, Hashable) else id(value)
 
 
 class Engine(Opener, Protocol):
@@ -54,15 +67,19 @@ class Engine(Opener, Protocol):
     """
 
     name: str
+    session_keywords: frozenset[str]
+    """Connect arguments that shape the Python side: the client connection's, not part of what a login is."""
+    session_defaults: dict[str, Any]
+    """Those of them that the options of the proxy give."""
 
     def login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> Login:
         """The pool's key for these connect arguments. Raises what the driver raises for arguments it does not know."""
 
-    def check(self, login: Login) -> None:
+    def check(self, login: Any) -> None:
         """Raise the driver's own error for option values it would refuse before looking for the server. No I/O."""
 
-    def haunt(self, backend: Any) -> None:
-        """Make this backend the ghost of its login: it keeps its answers and loses its wire."""
+    def haunt(self, backend: Any) -> bool:
+        """Make the ghost of this backend's login: it keeps the answers. True where the backend gave its wire for it."""
 
     def tx(self, backend: Any) -> Tx:
         """The state of the transaction, as the protocol has it. No I/O."""
@@ -76,8 +93,11 @@ class Engine(Opener, Protocol):
     def reset(self, backend: Any) -> None:
         """Bring the session on the server back to what it was after login, by asking for it and checking the answer."""
 
-    def forget_sequences(self, backend: Any) -> bool:
-        """Make currval() and lastval() undefined again; False where this is not possible just now."""
+    def mind_sequences(self, client: Any, statement: Statement, backend: Any) -> None:
+        """Before a statement that moves a sequence or asks for its last value: no session ever hears another's.
+
+        `client` has `login owner moved_on insert_id`. Raises DiagnosticsLost where the answer would not be certain.
+        """
 
     def absorb_cancel(self, backend: Any) -> None:
         """After a cancel request: take in its effect, so that it cannot hit the statement of the next borrower."""

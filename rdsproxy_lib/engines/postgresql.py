@@ -21,13 +21,16 @@ from psycopg._preparing import PrepareManager
 from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
 
 from .. import credentials, errors
-from ..backend import Backend, OpenFailed, Refusal
-from ..config import SESSION_KEYWORDS, TLS, Options, Target
+from ..backend import MIXED, Backend, OpenFailed, Refusal
+from ..config import TLS, Options, Target
 from ..session import Tx
-from ..sql import Dialect
+from ..sql import Dialect, Statement
 from .base import Login
 
 logger = logging.getLogger(__name__)
+
+SESSION_KEYWORDS = frozenset({"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"})
+"""Connect arguments of psycopg that shape the Python side: the client connection's, not part of the pool's key."""
 
 ASK_AFTER_IDLE = 30.0
 """Seconds after which an idle backend answers a question before it is lent: a silent peer shows no readable socket."""
@@ -151,11 +154,14 @@ class PostgresEngine:
     """What is only true of PostgreSQL and psycopg. See engines/base.py for the contract."""
 
     name = "postgresql"
+    session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
         self._options = options
         self._credentials = source
         self._base = self._base_parameters(target, options, tls)
+        given = options.driver_options
+        self.session_defaults = {name: given[name] for name in SESSION_KEYWORDS & given.keys()}
 
     @staticmethod
     def _base_parameters(target: Target, options: Options, tls: TLS | None) -> dict[str, Any]:
@@ -273,7 +279,7 @@ class PostgresEngine:
             with backend.raw.cursor() as cursor:
                 cursor.execute(self._options.init_query, prepare=False)
 
-    def haunt(self, backend: PostgresBackend) -> None:
+    def haunt(self, backend: PostgresBackend) -> bool:
         pgconn = backend.pgconn
         descriptor = pgconn.socket
         if not pgconn.ssl_in_use:
@@ -282,6 +288,7 @@ class PostgresEngine:
                 os.write(descriptor, b"X\x00\x00\x00\x04")
         _point_at_nothing(descriptor)
         backend.login.ghost = pgconn
+        return True
 
     # -- the life of a backend
 
@@ -328,7 +335,37 @@ class PostgresEngine:
             pass
         self._run_init_query(backend)
 
-    def forget_sequences(self, backend: PostgresBackend) -> bool:
+    def mind_sequences(self, client: Any, statement: Statement, backend: PostgresBackend) -> None:
+        """See to it that currval() and lastval() never tell another session's value.
+
+        Certain are only the values of a backend where this session, and since its last cleaning nobody else, moved
+        sequences, and where it moved one last. Sessions of a login that asks such questions move theirs on cleaned
+        backends only; the first question of all may come too late for that, and is refused.
+        """
+        login: Login = client.login
+        if statement.reads_sequence:
+            login.reads_sequences = True
+        is_own = backend.sequences_of is None or (
+            backend.sequences_of is client.owner and backend.serial == client.moved_on
+        )
+        if statement.moves_sequence or not client.moved_on:
+            if not is_own and login.reads_sequences:
+                is_own = self._forget_sequences(backend)
+            if statement.moves_sequence:
+                backend.sequences_of = client.owner if is_own else MIXED
+                client.moved_on = backend.serial
+        elif backend.serial != client.moved_on:
+            is_own = False
+        if statement.reads_sequence and not is_own:
+            raise self.error(
+                errors.DiagnosticsLost,
+                "currval() and lastval() cannot be answered for certain: other sessions moved sequences on this"
+                " database connection. Nothing was sent. Run the transaction again (from now on they are kept apart),"
+                " or better, use INSERT … RETURNING",
+            )
+
+    def _forget_sequences(self, backend: PostgresBackend) -> bool:
+        """Make currval() and lastval() undefined again; False where this is not possible just now."""
         if backend.pgconn.pipeline_status or self.tx(backend) not in (Tx.NONE, Tx.OPEN):
             return False
         self._command(backend, b"DISCARD SEQUENCES")

@@ -208,6 +208,24 @@ class Connection(psycopg.Connection[Row]):
                 # Its exit looks here first, and must come to us even if the backend died meanwhile.
                 who.pgconn = client.login.ghost
 
+    def _rdsproxy_lock_is_taken(self) -> None:
+        """Wait for the lock, unless that could be for ever.
+
+        Clean-up that the collector runs amid a pool operation may not wait for a thread that waits for the pool. A
+        thread that has it already is in a stream, copy or notifies() of its own, which is a mistake; else an
+        interrupt fell on the very beginning of `__exit__`, and what that left undone is done now.
+        """
+        if self._rdsproxy.pool.is_inside():
+            raise e.OperationalError("the connection is in use, and clean-up amid a pool operation cannot wait for it")
+        if self.lock.user is not HERE.thread:
+            return
+        if self._rdsproxy_is_streaming():
+            raise e.ProgrammingError(
+                "this thread is in the middle of a stream, copy or notifies() on this connection; end it first, or use"
+                " another connection"
+            )
+        self.lock.__exit__()
+
     def _rdsproxy_settle(self) -> None:
         """The end of `lock`: an exchange, or a stream, is over."""
         client = self._rdsproxy
@@ -592,7 +610,7 @@ class Connection(psycopg.Connection[Row]):
         self._closed = True
         lock = self.lock
         if lock.user is HERE.thread and not self._rdsproxy_is_streaming():
-            lock.release()  # see Lock._consider
+            lock.release()  # see _rdsproxy_lock_is_taken
         elif not lock.mutex.locked():
             with lock:
                 lock.user = HERE.thread

@@ -34,14 +34,14 @@ FLOORS: dict[str, int] = {
     "sql_builtins": 10, "sql_finding": 10, "sql_lexer": 11, "sql_calls": 12, "sql_postgresql": 13,
     "sql_mysql_builtins": 10, "sql_mysql_lexer": 11, "sql_mysql": 13, "sql": 14,
     "stats": 10,
-    "config": 20, "session": 20, "credentials": 20, "explanation": 20,
+    "config": 20, "session": 20, "credentials": 20, "explanation": 20, "routines": 20,
     "backend": 21, "pool": 22,
     "engines": 30, "engines/base": 31,
     "client": 35,
-    "engines/postgresql": 40,
-    "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/info": 41, "faces/exchange": 41, "faces/psycopg": 43,
+    "engines/mysql_tracking": 40, "engines/mysql_wire": 41, "engines/mysql": 42, "engines/postgresql": 40,
+    "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/info": 41, "faces/exchange": 41, "faces/psycopg": 43, "faces/pymysql": 43,
     "proxy": 50, "registry": 51,
-    "psycopg": 60, "__init__": 70,
+    "psycopg": 60, "pymysql": 60, "__init__": 70,
 }  # fmt: skip
 """A module imports from lower floors only. Command line and integrations stand on the roof."""
 ROOF = 80

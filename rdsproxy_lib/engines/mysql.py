@@ -1,0 +1,562 @@
+"""MySQL and MariaDB through PyMySQL: login, trackers, reset, and what an error means."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import pymysql
+from pymysql import err
+from pymysql.connections import Connection as Driver
+from pymysql.constants import COMMAND, CR, ER
+
+from .. import credentials, errors
+from ..backend import MIXED, Backend, OpenFailed, Refusal
+from ..config import TLS, Options, Target
+from ..session import Tx
+from ..sql import Dialect, Statement
+from .base import Login
+from .mysql_tracking import IN_TRANSACTION, Tracked
+from .mysql_wire import LISTENING, Columns, Wire
+
+logger = logging.getLogger(__name__)
+
+ASK_AFTER_IDLE = 30.0
+"""Seconds after which an idle backend answers a ping before it is lent: a silent peer shows no readable socket."""
+COMMAND_SECONDS = 5.0
+"""How long a command of our own (ROLLBACK, reset, probe) may take before the backend is closed instead."""
+
+UNSET = -1.0
+"""As the time limit that a socket is said to have: whatever is wanted is set."""
+
+COM_SET_OPTION, COM_RESET_CONNECTION = 0x1B, 0x1F
+MULTI_STATEMENTS = {True: b"\0\0", False: b"\1\0"}
+"""The arguments of COM_SET_OPTION."""
+TRACKERS = (
+    "session_track_system_variables='*', session_track_schema=1, session_track_state_change=1,"
+    " session_track_transaction_info='CHARACTERISTICS'"
+)
+EXEMPT_FROM_INIT_CONNECT = ("SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN")
+
+FULL = {ER.CON_COUNT_ERROR, ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED}
+FATAL = {
+    ER.SERVER_SHUTDOWN,
+    ER.FORCING_CLOSE,
+    ER.ABORTING_CONNECTION,
+    1927,  # MariaDB: connection was killed
+    3169,  # MySQL: session was killed
+    4031,  # MySQL: disconnected because of inactivity
+}
+"""The server has ended the connection with this error, though its end may still be unread."""
+PERMANENT_CLIENT_ERRORS = {CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR.CR_AUTH_PLUGIN_ERR}
+
+_NO_TX, _OPEN, _UNKNOWN = Tx.NONE, Tx.OPEN, Tx.UNKNOWN
+
+SESSION_KEYWORDS = frozenset(
+    {
+        "autocommit",
+        "conv",
+        "cursorclass",
+        "defer_connect",
+        "max_allowed_packet",
+        "read_timeout",
+        "use_unicode",
+        "write_timeout",
+    }
+)
+"""Connect arguments of PyMySQL that shape the Python side: the client connection's, not part of the pool's key."""
+_NUMBERS = {"client_flag", "connect_timeout", "max_allowed_packet", "port", "read_timeout", "write_timeout"}
+_TRUTHS = {"autocommit", "local_infile", "ssl_disabled", "ssl_verify_cert", "ssl_verify_identity", "use_unicode"}
+_TLS_ARGUMENTS = {
+    "ssl",
+    "ssl_ca",
+    "ssl_cert",
+    "ssl_disabled",
+    "ssl_key",
+    "ssl_key_password",
+    "ssl_verify_cert",
+    "ssl_verify_identity",
+}
+
+
+# -- our errors as PyMySQL's: the code decides what frameworks make of one, as it does for an error of the server
+
+
+class BorrowTimeout(errors.BorrowTimeout, err.OperationalError):
+    """Code 9501, RDS Proxy's own."""
+
+
+class NoWriterAvailable(errors.NoWriterAvailable, err.OperationalError):
+    """Code 9501."""
+
+
+class TransactionLost(errors.TransactionLost, err.OperationalError):
+    """Code 1213, a deadlock's: every retry loop knows it."""
+
+
+class OutcomeUnknown(errors.OutcomeUnknown, err.OperationalError):
+    """Code 2013."""
+
+
+class SessionLost(errors.SessionLost, err.OperationalError):
+    """Code 2013."""
+
+
+class DiagnosticsLost(errors.DiagnosticsLost, err.OperationalError):
+    """Code 1105, the server's for an error that has no code."""
+
+
+class CredentialsError(errors.CredentialsError, err.OperationalError):
+    """Code 1045, access denied: no server was asked."""
+
+
+class TlsRequired(errors.TlsRequired, err.OperationalError):
+    """Code 3159, the server's for require_secure_transport."""
+
+
+class PinRefused(errors.PinRefused, err.OperationalError):
+    """Code 1105: the refusal is ours."""
+
+
+class ProxyClosed(errors.ProxyClosed, err.OperationalError):
+    """Code 2006: there is nothing to talk to any more."""
+
+
+TWINS: dict[type[errors.Error], tuple[Callable[[int, str], err.Error], int]] = {
+    errors.BorrowTimeout: (BorrowTimeout, 9501),
+    errors.NoWriterAvailable: (NoWriterAvailable, 9501),
+    errors.TransactionLost: (TransactionLost, ER.LOCK_DEADLOCK),
+    errors.OutcomeUnknown: (OutcomeUnknown, CR.CR_SERVER_LOST),
+    errors.SessionLost: (SessionLost, CR.CR_SERVER_LOST),
+    errors.DiagnosticsLost: (DiagnosticsLost, ER.UNKNOWN_ERROR),
+    errors.CredentialsError: (CredentialsError, ER.ACCESS_DENIED_ERROR),
+    errors.TlsRequired: (TlsRequired, 3159),
+    errors.PinRefused: (PinRefused, ER.UNKNOWN_ERROR),
+    errors.ProxyClosed: (ProxyClosed, CR.CR_SERVER_GONE_ERROR),
+}
+
+
+class MySQLLogin(Login):
+    """A login, with what the driver makes of its arguments, and what the server does to each of its sessions."""
+
+    __slots__ = ("columns", "init_connect", "prototype")
+
+    def __init__(self, user: str | None, dbname: str | None, parameters: Mapping[str, Any]) -> None:
+        super().__init__(user, dbname, parameters, Dialect.MYSQL)
+        self.prototype: Any = None
+        """A connection of the driver that never connects."""
+        self.columns = Columns()
+        """What results look like, for all sessions of this login."""
+        self.init_connect: str | None = None
+        """What the server runs at each login of this user; None until it was asked."""
+
+
+class MySQLBackend(Backend):
+    """A slot with its wire and what its trackers say."""
+
+    __slots__ = ("is_streaming", "lingers", "look", "tracked")
+
+    login: MySQLLogin
+    raw: Wire
+
+    def __init__(self, login: MySQLLogin, raw: Wire) -> None:
+        super().__init__(login, raw)
+        self.tracked = raw._rdsproxy_tracked
+        self.identity = raw.thread_id()
+        self.lingers = False
+        """A SAVEPOINT was set with autocommit off, which no status bit shows (MySQL bug 107875)."""
+        self.is_streaming = False
+        """Rows, or further results, are still to come."""
+        self.look = select.poll()
+        self.look.register(raw._sock.fileno(), select.POLLIN)
+
+    def is_dead(self) -> bool:
+        return self.raw._sock is None
+
+
+class InsertId:
+    """What LAST_INSERT_ID() is for one session."""
+
+    __slots__ = ("is_doubtful", "value")
+
+    def __init__(self) -> None:
+        self.value: int | None = 0
+        """None where only the backend can tell that this session inserted on last."""
+        self.is_doubtful = False
+        """It was set to 0 for not being known, and then something was inserted: another 0 proves nothing."""
+
+
+class MySQLEngine:
+    """What is only true of MySQL, MariaDB and PyMySQL. See engines/base.py for the contract."""
+
+    name = "mysql"
+    session_keywords = SESSION_KEYWORDS
+
+    def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
+        self._options = options
+        self._credentials = source
+        given = {**from_text(target.driver), **options.driver_options}
+        self.session_defaults = {name: given.pop(name) for name in SESSION_KEYWORDS & given.keys()}
+        self._base = self._base_parameters(given, target, options, tls)
+
+    @staticmethod
+    def _base_parameters(
+        given: Mapping[str, Any], target: Target, options: Options, tls: TLS | None
+    ) -> dict[str, Any]:
+        base = dict(given)
+        if target.hosts:
+            is_socket = target.hosts[0].startswith("/")
+            base["unix_socket" if is_socket else "host"] = target.hosts[0]
+        if target.ports:
+            base["port"] = int(target.ports[0])
+        for name, value in (("user", target.user), ("database", target.dbname), ("password", target.password)):
+            if value is not None:
+                base[name] = value
+        if tls is not None:
+            if doubled := sorted(_TLS_ARGUMENTS & base.keys()):
+                raise errors.ConfigurationError(f"give either {doubled[0]} or tls=, not both")
+            if tls.mode == "disabled":
+                base["ssl_disabled"] = True
+            elif tls.mode != "preferred":
+                base["ssl"] = _context(tls)
+        if options.require_tls and base.get("ssl_disabled"):
+            raise errors.ConfigurationError("require_tls=True contradicts a disabled TLS")
+        return base
+
+    # -- logging in
+
+    def login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> MySQLLogin:
+        parameters = {**self._base, **keywords}
+        if user is not None:
+            parameters["user"] = user
+        elif isinstance(self._credentials, credentials.Static):
+            parameters["user"] = self._credentials.user
+        if dbname is not None:
+            parameters.pop("db", None)
+            parameters["database"] = dbname
+        where = parameters.get("database") or parameters.get("db")
+        return MySQLLogin(parameters.get("user"), where, parameters)
+
+    def check(self, login: MySQLLogin) -> None:
+        # The driver's own constructor judges its arguments. A context for TLS takes it 20 ms to make: only if asked.
+        arguments = dict(login.parameters)
+        if not _TLS_ARGUMENTS & arguments.keys():
+            arguments["ssl_disabled"] = True
+        login.prototype = Driver(defer_connect=True, **arguments)
+
+    def open(self, login: MySQLLogin, timeout: float) -> MySQLBackend:
+        wire = self._connect(login, timeout)
+        try:
+            backend = MySQLBackend(login, wire)
+            if self._options.require_tls and not self.is_encrypted(backend):
+                why = "require_tls is set and this connection is not encrypted (unix sockets never are)"
+                raise self.error(errors.TlsRequired, why)
+            if wire.server_capabilities & LISTENING != LISTENING:
+                raise err.NotSupportedError(
+                    f"{wire.server_version} has no session trackers; MySQL 5.7.5 or MariaDB 10.2 is needed"
+                )
+            self._set_up(backend, is_new=True)
+        except err.Error as error:
+            wire._force_close()
+            raise OpenFailed(error, self._refusal(error)) from None
+        except BaseException:
+            wire._force_close()
+            raise
+        return backend
+
+    def _connect(self, login: MySQLLogin, timeout: float) -> Wire:
+        parameters = dict(login.parameters)
+        for name in ("init_command", "sql_mode"):  # _set_up does that, then and after each reset
+            parameters.pop(name, None)
+        parameters["connect_timeout"] = min(timeout, parameters.get("connect_timeout") or timeout)
+        parameters["read_timeout"] = parameters["write_timeout"] = timeout
+        parameters["client_flag"] = parameters.get("client_flag", 0) | LISTENING
+        try:
+            source = credentials.pick(self._credentials, login.user)
+            if source is not None:
+                parameters["user"], parameters["password"] = credentials.fetch(source)
+        except errors.CredentialsError as error:
+            twin = self.error(errors.CredentialsError, str(error))
+            twin.__cause__ = error.__cause__
+            raise OpenFailed(twin, Refusal.PERMANENT) from None
+        try:
+            # Looked up now, so that tracing which replaces it sees our connects.
+            raw = pymysql.connect(autocommit=None, **parameters)
+        except Exception as error:
+            raise OpenFailed(error, self._refusal(error)) from None
+        return _listening(getattr(raw, "__wrapped__", raw))
+
+    @staticmethod
+    def _refusal(error: Exception) -> Refusal:
+        """What a failed login means, by its code."""
+        if not isinstance(error, err.Error) or isinstance(error, errors.TlsRequired | err.NotSupportedError):
+            return Refusal.PERMANENT  # of the driver: an argument, or a package that is missing
+        code = code_of(error)
+        if code in FULL:
+            return Refusal.FULL
+        if code == ER.SERVER_SHUTDOWN:
+            return Refusal.TRANSIENT
+        if isinstance(getattr(error, "original_exception", None), ssl.SSLCertVerificationError):
+            return Refusal.PERMANENT
+        is_clients = CR.CR_ERROR_FIRST <= code <= CR.CR_ERROR_LAST and code not in PERMANENT_CLIENT_ERRORS
+        return Refusal.TRANSIENT if is_clients else Refusal.PERMANENT
+
+    def _set_up(self, backend: MySQLBackend, *, is_new: bool) -> None:
+        """What every session of this login begins with; after a reset, all that the server or the driver did once."""
+        wire, login = backend.raw, backend.login
+        parameters = login.parameters
+        settings = TRACKERS
+        if not is_new:
+            if login.dbname:
+                wire._execute_command(COMMAND.COM_INIT_DB, login.dbname)
+                wire._read_ok_packet()
+            elif backend.tracked.has_moved:
+                raise err.OperationalError(ER.NO_DB_ERROR, "a session without a database chose one, which stays")
+            if login.init_connect:
+                self._run(wire, login.init_connect)
+            collation = f" COLLATE {wire.collation}" if wire.collation else ""
+            settings = f"NAMES {wire.charset}{collation}, {settings}"
+        sql_mode = parameters.get("sql_mode")
+        if sql_mode is not None:
+            settings += f", sql_mode={wire.escape(sql_mode)}"
+        self._run(wire, f"SET {settings}")
+        for text in (parameters.get("init_command"), self._options.init_query):
+            if text:
+                self._run(wire, text)
+        ((sql_mode, init_connect),) = self._run(wire, "SELECT @@sql_mode, @@init_connect")
+        if wire.server_status & IN_TRANSACTION:
+            self._run(wire, "COMMIT")
+        if login.init_connect is None:
+            login.init_connect = self._init_connect(wire, init_connect)
+        login.dialect = Dialect.mysql(sql_mode)
+        backend.tracked.begin(login.dialect)
+
+    def _init_connect(self, wire: Wire, text: str | None) -> str:
+        if not text:
+            return ""
+        privileges = self._run(
+            wire,
+            "SELECT privilege_type FROM information_schema.user_privileges"
+            " WHERE grantee = concat('\\'', replace(current_user(), '@', '\\'@\\''), '\\'')"
+            if not wire.server_status & 0x200
+            else "SELECT privilege_type FROM information_schema.user_privileges"
+            " WHERE grantee = concat('''', replace(current_user(), '@', '''@'''), '''')",
+        )
+        is_exempt = any(privilege in EXEMPT_FROM_INIT_CONNECT for (privilege,) in privileges)
+        return "" if is_exempt else text
+
+    @staticmethod
+    def _run(wire: Wire, text: str) -> Any:
+        """Run a text of ours or of the options, to the end of its last result; the rows of the first."""
+        wire._current_timeout = UNSET  # a face may have had the socket
+        is_several = ";" in text
+        if is_several:
+            wire._execute_command(COM_SET_OPTION, MULTI_STATEMENTS[True])
+            wire._read_packet()
+        wire._execute_command(COMMAND.COM_QUERY, text)
+        wire._read_query_result()
+        rows = wire._result.rows
+        while wire._result.has_next:
+            wire._read_query_result()
+        if is_several and not wire.client_flag & pymysql.constants.CLIENT.MULTI_STATEMENTS:
+            wire._execute_command(COM_SET_OPTION, MULTI_STATEMENTS[False])
+            wire._read_packet()
+        return rows
+
+    def haunt(self, backend: MySQLBackend) -> bool:
+        login = backend.login
+        ghost = Wire.__new__(Wire)
+        own = {name: value for name, value in vars(backend.raw).items() if name not in ("_sock", "_rfile")}
+        # What the user gave is the prototype's; what the server said is the wire's.
+        kept = {name: value for name, value in vars(login.prototype).items() if name in _THE_USERS}
+        ghost.__dict__.update({**vars(login.prototype), **own, **kept})
+        login.ghost = ghost
+        return False
+
+    # -- the life of a backend
+
+    def close(self, backend: MySQLBackend) -> None:
+        with suppress(err.Error):
+            backend.raw.close()
+
+    def abandon(self, backend: MySQLBackend) -> None:
+        backend.raw._force_close()
+
+    def hang_up(self, backend: MySQLBackend) -> None:
+        wire = backend.raw
+        with suppress(OSError, AttributeError, ValueError):  # closed by now
+            descriptor = os.dup(wire._sock.fileno())
+            with socket.socket(fileno=descriptor) as twin:
+                twin.shutdown(socket.SHUT_RDWR)
+
+    def is_alive(self, backend: MySQLBackend, idle_for: float) -> bool:
+        if backend.look.poll(0):
+            return False  # a server that was not asked says nothing but farewell
+        if idle_for < ASK_AFTER_IDLE:
+            return True
+        backend.used_by = None  # a ping changes what ROW_COUNT() says
+        try:
+            backend.raw.ping()
+        except err.Error:
+            return False
+        return self.tx(backend) is Tx.NONE
+
+    def tx(self, backend: MySQLBackend) -> Tx:
+        wire = backend.raw
+        if wire._sock is None or backend.is_streaming:
+            return _UNKNOWN
+        if wire.server_status & IN_TRANSACTION or backend.lingers or backend.tracked.characteristics:
+            return _OPEN
+        return _NO_TX
+
+    def is_encrypted(self, backend: MySQLBackend) -> bool:
+        return isinstance(backend.raw._sock, ssl.SSLSocket)
+
+    def rollback(self, backend: MySQLBackend) -> None:
+        self._run(backend.raw, "ROLLBACK")
+        backend.lingers = False
+
+    def reset(self, backend: MySQLBackend) -> None:
+        wire = backend.raw
+        wire._execute_command(COM_RESET_CONNECTION, b"")
+        wire._read_ok_packet()
+        self._set_up(backend, is_new=False)
+        backend.lingers = False
+        backend.sequences_of = backend.used_by = None
+
+    def mind_sequences(self, client: Any, statement: Statement, backend: MySQLBackend) -> None:
+        """See to it that LAST_INSERT_ID() is the session's own. The server keeps one per database connection.
+
+        As soon as any session of a login asks for it, all of them carry theirs along: it is set on a backend
+        that another session used, and asked for before a backend is given back. The first question of all may
+        come too late for that, and is then refused. The insert id of an OK packet would not do: it is not what
+        LAST_INSERT_ID() says after an explicit id or an INSERT IGNORE.
+        """
+        login = client.login
+        if statement.reads_sequence:
+            login.reads_sequences = True
+        known: InsertId | None = client.insert_id
+        if known is None:
+            known = client.insert_id = InsertId()
+        if backend.sequences_of is not client.owner:
+            if known.value is None and statement.reads_sequence:
+                raise self._insert_id_is_lost()
+            if login.reads_sequences:
+                self._run(backend.raw, f"DO LAST_INSERT_ID({known.value or 0})")
+                backend.sequences_of = client.owner
+                known.is_doubtful = known.value is None
+            else:
+                says_the_same = known.value == 0 and backend.sequences_of is None
+                backend.sequences_of = client.owner if says_the_same else MIXED
+        if statement.reads_sequence and known.is_doubtful and not self._ask_insert_id(backend):
+            raise self._insert_id_is_lost()
+        if statement.moves_sequence:
+            known.value = None
+            client.moved_on = backend.serial if backend.sequences_of is client.owner else 0
+
+    def keep_insert_id(self, client: Any, backend: MySQLBackend) -> None:
+        """Before a backend is given back: what LAST_INSERT_ID() says to this session, if it may have changed."""
+        known: InsertId | None = client.insert_id
+        if known is None or known.value is not None or not client.login.reads_sequences:
+            return
+        if backend.sequences_of is client.owner:
+            value = self._ask_insert_id(backend)
+            if value or not known.is_doubtful:
+                known.value, known.is_doubtful = value, False
+                client.moved_on = 0
+
+    def forget_warnings(self, backend: MySQLBackend) -> None:
+        """Empty the list of warnings, which outlives a transaction."""
+        self._run(backend.raw, "SELECT 1 FROM (SELECT 1) AS nothing")
+
+    def _ask_insert_id(self, backend: MySQLBackend) -> int:
+        backend.used_by = None  # ROW_COUNT() has changed
+        ((value,),) = self._run(backend.raw, "SELECT LAST_INSERT_ID()")
+        return int(value)
+
+    def _insert_id_is_lost(self) -> err.Error:
+        return self.error(
+            errors.DiagnosticsLost,
+            "LAST_INSERT_ID() cannot be answered for certain: this session inserted on several database connections."
+            " Nothing was sent. Run the transaction again (from now on it is carried along), or better, take"
+            " cursor.lastrowid",
+        )
+
+    def absorb_cancel(self, backend: MySQLBackend) -> None:
+        with suppress(err.OperationalError):  # 1317: the server takes in a KILL QUERY with the next command
+            self._run(backend.raw, "DO 0")
+        backend.raw.ping()
+
+    def max_connections(self, backend: MySQLBackend) -> int:
+        ((limit, users),) = self._run(backend.raw, "SELECT @@max_connections, @@max_user_connections")
+        return min(int(limit), int(users) or int(limit))
+
+    # -- errors
+
+    def is_fatal(self, error: BaseException) -> bool:
+        return code_of(error) in FATAL
+
+    def never_ran(self, error: BaseException) -> bool:
+        """False: no error of MySQL tells whether a function in the statement had run already."""
+        return False
+
+    def error(self, kind: type[errors.Error], message: str) -> err.Error:
+        twin, code = TWINS[kind]
+        return twin(code, message)
+
+    def closed_error(self, message: str) -> err.Error:
+        return err.InterfaceError(0, "")  # the driver's, by which frameworks know that a connection is closed
+
+
+_THE_USERS = {"client_flag", "password", "init_command", "sql_mode", "connect_timeout", "encoders", "decoders"}
+
+
+def code_of(error: BaseException | None) -> int:
+    """The number of an error of the driver or the server; 0 where it has none."""
+    if isinstance(error, err.MySQLError) and error.args and isinstance(error.args[0], int):
+        return error.args[0]
+    return 0
+
+
+def from_text(parameters: Mapping[str, str]) -> dict[str, Any]:
+    """The driver's arguments from the text they have in a URL. Raises ConfigurationError, naming the one."""
+    values: dict[str, Any] = dict(parameters)
+    for name, text in parameters.items():
+        if name in _NUMBERS:
+            if not text.isascii() or not text.isdigit():
+                raise errors.ConfigurationError(f"{name} in the URL must be a whole number, not {text!r}")
+            values[name] = int(text)
+        elif name in _TRUTHS:
+            if text.lower() not in ("true", "false", "1", "0"):
+                raise errors.ConfigurationError(f"{name} in the URL must be true or false, not {text!r}")
+            values[name] = text.lower() in ("true", "1")
+    return values
+
+
+def _listening(raw: Driver) -> Wire:
+    """The same connection with its ears open; the one it was has no socket any more."""
+    wire = Wire.__new__(Wire)
+    wire.__dict__.update(vars(raw))
+    wire._rdsproxy_tracked = Tracked(Dialect.MYSQL)
+    wire._rdsproxy_columns = Columns()
+    wire._rdsproxy_decoders = raw.decoders
+    wire._read_timeout = wire._write_timeout = COMMAND_SECONDS  # only commands of our own run on it as it is
+    raw._sock = raw._rfile = None
+    return wire
+
+
+def _context(tls: TLS) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the certificates that servers make for themselves fail it
+    context.check_hostname = tls.mode == "verify-identity"
+    context.verify_mode = ssl.CERT_REQUIRED if tls.mode.startswith("verify") else ssl.CERT_NONE
+    context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[tls.min_version]
+    if tls.cert is not None:
+        context.load_cert_chain(tls.cert, tls.key)
+    return context

@@ -1,0 +1,271 @@
+"""A connection of PyMySQL that listens: the status word of every answer, and the server's session trackers.
+
+The driver keeps neither for a SELECT. With CLIENT.DEPRECATE_EOF a result ends in an OK packet instead of an EOF
+packet, which carries both, and is one packet less to read. Results are read here too, into the driver's own class:
+in fewer steps, and with the descriptions of a table's columns taken apart once.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from pymysql import err
+from pymysql.connections import MAX_PACKET_LEN, Connection, MySQLResult
+from pymysql.constants import CLIENT, CR
+from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
+
+from .mysql_tracking import MORE_RESULTS, Malformed, Tracked, read_length, read_ok
+
+LISTENING = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
+"""Capabilities that are asked for: MySQL has both since 5.7.5, MariaDB since 10.2."""
+KNOWN_COLUMNS = 500
+"""How many results' descriptions are kept per login."""
+
+_OK, _LOCAL_FILE, _NULL, _END_OF_ROWS, _ERROR = 0x00, 0xFB, 0xFB, 0xFE, 0xFF
+_LONGEST_END = MAX_PACKET_LEN
+"""A row may begin with the byte of an end, but then it is at least so long."""
+_NOT_THE_ROWS_FAULT = (Malformed, IndexError, KeyError, AttributeError, AssertionError, struct.error)
+_PARSERS = ("pymysql.", "rdsproxy_lib.")
+
+
+class Columns:
+    """The descriptions of results, by the bytes they came in. Only those of tables, which name no values."""
+
+    __slots__ = ("known",)
+
+    def __init__(self) -> None:
+        self.known: dict[Any, tuple[list[Any], list[Any], tuple[Any, ...]]] = {}
+
+    def keep(self, key: Any, result: MySQLResult) -> None:
+        if all(field.org_name for field in result.fields):
+            if len(self.known) >= KNOWN_COLUMNS:
+                self.known.clear()
+            self.known[key] = result.fields, result.converters, result.description
+
+
+class Wire(Connection):
+    """The driver's connection with its ears open. The face of a session is one too, on a borrowed socket."""
+
+    __module__ = "pymysql.connections"
+
+    charset: str
+    collation: str | None
+    _closed: bool
+    _current_timeout: float | None
+    _next_seq_id: int
+    _result: Any
+    _rdsproxy_tracked: Tracked
+    _rdsproxy_decoders: dict[int, Any]
+    _rdsproxy_columns: Columns
+    _rdsproxy_last_columns: Any = None
+    """Those of the last result, of a table or not."""
+    _rdsproxy_own_decoders: dict[int, Any] | None = None
+    """Those of a session that got or changed its own."""
+
+    def _read_ok_packet(self) -> MysqlPacket:
+        packet = self._read_packet()
+        if not packet.is_ok_packet():
+            raise err.OperationalError(CR.CR_COMMANDS_OUT_OF_SYNC, "Command Out of Sync")
+        try:
+            _, _, status, _, _, block = read_ok(packet._data)
+            if block:
+                self._rdsproxy_tracked.take_in(block)
+        except Malformed as error:
+            self._rdsproxy_give_up(error)
+        self.server_status: int = status
+        return packet
+
+    def _read_query_result(self, unbuffered: bool = False) -> int:
+        self._result = None
+        result = self._rdsproxy_stream() if unbuffered else Result(self)
+        try:
+            if unbuffered:
+                result.init_unbuffered_query()
+            else:
+                result.read()
+        except _NOT_THE_ROWS_FAULT as error:
+            if _is_parsers(error):
+                self._rdsproxy_give_up(error)
+            raise
+        self._result = result
+        affected: int = result.affected_rows
+        return affected
+
+    def _rdsproxy_stream(self) -> MySQLResult:
+        return Result(self)
+
+    def _rdsproxy_payload(self) -> bytes:
+        """The next packet, without its header. Raises the server's error where it is one, as the driver does."""
+        if self._current_timeout != self._read_timeout:
+            self._sock.settimeout(self._read_timeout)
+            self._current_timeout = self._read_timeout
+        read = self._rfile.read
+        try:
+            header = read(4)
+            length = int.from_bytes(header[:3], "little")
+            data: bytes = read(length)
+        except OSError as error:
+            self._rdsproxy_lose(f" ({error})")
+        if len(data) < length or len(header) < 4:
+            self._rdsproxy_lose()
+        number = header[3]
+        if number != self._next_seq_id:
+            if number == 0:  # MariaDB's farewell when it shuts down
+                self._rdsproxy_lose()
+            self._force_close()
+            raise err.InternalError(f"Packet sequence number wrong - got {number} expected {self._next_seq_id}")
+        self._next_seq_id = (number + 1) & 0xFF
+        if length == MAX_PACKET_LEN:
+            data += self._rdsproxy_payload()
+        elif not length:
+            return data
+        if data[0] == _ERROR:
+            err.raise_mysql_exception(data)
+        return data
+
+    def _rdsproxy_lose(self, why: str = "") -> NoReturn:
+        self._force_close()
+        raise err.OperationalError(CR.CR_SERVER_LOST, f"Lost connection to MySQL server during query{why}")
+
+    def _rdsproxy_give_up(self, error: Exception) -> NoReturn:
+        """What arrived cannot be understood: nothing that follows can be either."""
+        self._force_close()
+        raise err.OperationalError(
+            CR.CR_MALFORMED_PACKET, f"Malformed packet: {error or type(error).__name__}"
+        ) from error
+
+
+def _is_parsers(error: BaseException) -> bool:
+    """Whether the error was raised by who reads packets, and not by a converter of the user's."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith(_PARSERS)
+
+
+class Result(MySQLResult):
+    """The driver's result, which also takes in what stands behind its rows."""
+
+    connection: Any
+    unbuffered_active: bool
+    _rdsproxy_wire: Any = None
+
+    def read(self) -> None:
+        wire = self.connection
+        try:
+            data = wire._rdsproxy_payload()
+            first = data[0]
+            if first == _OK:
+                self._rdsproxy_end(data)
+            elif first == _LOCAL_FILE:
+                self._read_load_local_packet(MysqlPacket(data, wire.encoding))
+            else:
+                self.field_count, _ = read_length(data, 0)
+                self._get_descriptions()
+                self._rdsproxy_read_rows(wire)
+        finally:
+            self.connection = None  # the driver's way of having no cycle
+
+    def init_unbuffered_query(self) -> None:
+        self._rdsproxy_wire = self.connection  # which the driver forgets before it reads an OK packet
+        try:
+            super().init_unbuffered_query()
+        finally:
+            self._rdsproxy_wire = None
+
+    def _read_ok_packet(self, packet: MysqlPacket) -> None:
+        self._rdsproxy_end(packet._data)
+
+    def _rdsproxy_end(self, data: bytes) -> None:
+        affected, insert_id, status, self.warning_count, self.message, block = read_ok(data)
+        if data[0] == _OK:
+            self.affected_rows, self.insert_id = affected, insert_id
+        self.server_status = status
+        self.has_next = status & MORE_RESULTS
+        connection = self.connection or self._rdsproxy_wire
+        connection.server_status = status
+        if block:
+            connection._rdsproxy_tracked.take_in(block)
+
+    def _check_packet_is_eof(self, packet: MysqlPacket) -> bool:
+        data = packet._data
+        if data[0] != _END_OF_ROWS or len(data) >= _LONGEST_END:
+            return False
+        self._rdsproxy_end(data)
+        return True
+
+    def _get_descriptions(self) -> None:
+        wire = self.connection
+        payloads = [wire._rdsproxy_payload() for _ in range(self.field_count)]
+        key = (b"".join(payloads), wire.encoding, wire.use_unicode)
+        decoders = wire._rdsproxy_own_decoders
+        if decoders is None:
+            if (last := wire._rdsproxy_last_columns) is not None and last[0] == key:
+                _, self.fields, self.converters, self.description = last
+                return
+            if (known := wire._rdsproxy_columns.known.get(key)) is not None:
+                self.fields, self.converters, self.description = known
+                return
+        self.connection = _Descriptions(wire, decoders or wire._rdsproxy_decoders, iter(payloads))
+        try:
+            super()._get_descriptions()
+        finally:
+            self.connection = wire
+        if decoders is None:
+            wire._rdsproxy_last_columns = (key, self.fields, self.converters, self.description)
+            wire._rdsproxy_columns.keep(key, self)
+
+    def _rdsproxy_read_rows(self, wire: Wire) -> None:
+        """All rows, up to and with the end. Raises Malformed, and what a converter raises."""
+        next_payload = wire._rdsproxy_payload
+        converters = self.converters
+        rows: list[tuple[Any, ...]] = []
+        while True:
+            data = next_payload()
+            if data[0] == _END_OF_ROWS and len(data) < _LONGEST_END:
+                break
+            row: list[Any] = []
+            at, end = 0, len(data)
+            for encoding, converter in converters:
+                if at == end:
+                    break  # fewer columns than were announced: as the driver takes it
+                size = data[at]
+                at += 1
+                if size >= _NULL:
+                    if size == _NULL:
+                        row.append(None)
+                        continue
+                    size, at = read_length(data, at - 1)
+                value: Any = data[at : at + size]
+                at += size
+                if at > end:
+                    raise Malformed("a row that is cut short")
+                if encoding is not None:
+                    value = value.decode(encoding)
+                if converter is not None:
+                    value = converter(value)
+                row.append(value)
+            rows.append(tuple(row))
+        self.affected_rows = len(rows)
+        self.rows = tuple(rows)
+        self._rdsproxy_end(data)
+
+
+class _Descriptions:
+    """What the driver reads the descriptions of columns from: the EOF packet it expects behind them is not sent."""
+
+    __slots__ = ("decoders", "encoding", "payloads", "use_unicode")
+
+    def __init__(self, wire: Any, decoders: dict[int, Any], payloads: Iterator[bytes]) -> None:
+        self.use_unicode = wire.use_unicode
+        self.encoding = wire.encoding
+        self.decoders = decoders
+        self.payloads = payloads
+
+    def _read_packet(self, kind: type[MysqlPacket] = MysqlPacket) -> Any:
+        return FieldDescriptorPacket(next(self.payloads), self.encoding) if kind is not MysqlPacket else _EOF
+
+
+_EOF = MysqlPacket(b"\xfe\0\0\0\0", "ascii")

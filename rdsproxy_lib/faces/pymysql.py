@@ -1,0 +1,709 @@
+"""The logical PyMySQL connection: a connection of the driver's class without a socket of its own.
+
+PyMySQL's cursors only call `query()` and `next_result()` of their connection and read `_result`, so they need no
+change. For the length of an exchange this object has the socket of a borrowed backend; everything else (status
+word, converters, encoding, time limits, the last result) is the session's and lives here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+from weakref import ref
+
+from pymysql import err
+from pymysql.charset import charset_by_name
+from pymysql.connections import Connection as Driver
+from pymysql.connections import MySQLResult
+from pymysql.constants import COMMAND, CR
+
+from .. import errors
+from ..backend import HERE
+from ..client import Client
+from ..engines.mysql import UNSET, code_of
+from ..engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
+from ..engines.mysql_wire import Result, Wire
+from ..session import Hold, Tx
+from ..sql import Reason, Statement, classify_filled
+from .lock import Lock
+
+_PARKED, _BORROWED, _TX_LOST, _SESSION_LOST = Hold.PARKED, Hold.BORROWED, Hold.TX_LOST, Hold.SESSION_LOST
+_NO_TX, _UNKNOWN = Tx.NONE, Tx.UNKNOWN
+
+_BEGIN = classify_filled("BEGIN")
+_COMMIT = classify_filled("COMMIT")
+_ROLLBACK = classify_filled("ROLLBACK")
+_COM_QUERY = COMMAND.COM_QUERY
+_send = Driver._execute_command
+_HARMLESS = classify_filled("")
+
+class _NoSocket:
+    """What `_sock` is while no backend is held: the driver only looks whether there is one."""
+
+    def __repr__(self) -> str:
+        return "<no socket: no database connection is held>"
+
+
+NO_SOCKET = _NoSocket()
+
+
+class Connection(Wire):
+    """A client connection: PyMySQL's interface, with a database connection borrowed per transaction.
+
+    Made by `Proxy.connect()`. `rdsproxy` is the one attribute it adds.
+    """
+
+    __module__ = "pymysql.connections"
+
+    _rdsproxy: Client
+    _rdsproxy_lock: Lock
+    # Defaults live on the class, so that an idle session costs little memory.
+    use_unicode = True
+    _read_timeout: float | None = None
+    _write_timeout: float | None = None
+    _result: Any = None
+    _affected_rows = 0
+    _rdsproxy_is_exchanging = False
+    _rdsproxy_statement: Statement | None = None
+    """The last one: what results that are still to come belong to."""
+    _rdsproxy_warnings: Any = None
+    """The result of a SHOW WARNINGS about the last statement, asked before its backend was given back."""
+    _rdsproxy_has_warned = False
+    """Whether any statement since the backend was borrowed had warnings."""
+    _rdsproxy_is_adrift = False
+    """Rows of a stream were left unread where nothing may be read: the backend cannot be used any more."""
+
+    def __init__(self, make_client: Callable[[Any, Any], Client], **session: Any) -> None:
+        """`make_client(weak reference to this, its lock)` makes the client; `session` holds PyMySQL's own keywords."""
+        weak = ref(self)
+        self._rdsproxy_lock = lock = Lock(weak)
+        self._rdsproxy = client = make_client(weak, lock)
+        login: Any = client.login
+        is_deferred = session.pop("defer_connect", False)
+        # The driver's own constructor judges its arguments.
+        model = Driver(defer_connect=True, ssl_disabled=True, **session)
+        self.autocommit_mode = model.autocommit_mode
+        for argument in session.keys() & _KEPT.keys():
+            for name in _KEPT[argument]:
+                setattr(self, name, getattr(model, name))
+        if "conv" in session:
+            self._rdsproxy_own_decoders = self.decoders
+        self.encoding = login.prototype.encoding
+        self._rdsproxy_decoders = login.prototype.decoders
+        self._rdsproxy_columns = login.columns
+        self._sock = None if is_deferred else NO_SOCKET
+
+    @property
+    def rdsproxy(self) -> Client:
+        """What the proxy knows of this session: `pinned pin_reasons pin() unpin() in_transaction backend_id`."""
+        return self._rdsproxy
+
+    def __getattr__(self, name: str) -> Any:
+        # What the driver sets when it is made or logs in, and this object did not need so far.
+        client = self.__dict__.get("_rdsproxy")
+        if client is None or name.startswith(("__", "_rdsproxy")):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        login: Any = client.login
+        if name == "server_status":
+            status: int = self._rdsproxy_ghost().server_status
+            if self.autocommit_mode is not None:
+                status = status | AUTOCOMMIT if self.autocommit_mode else status & ~AUTOCOMMIT
+            self.server_status = status
+            return status
+        if login.ghost is None and name in _SAID_BY_THE_SERVER:
+            self._rdsproxy_ghost()
+        try:
+            value = getattr(login.ghost or login.prototype, name)
+        except AttributeError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+        if name in ("encoders", "decoders"):  # which may be changed
+            value = dict(value)
+            setattr(self, name, value)
+            if name == "decoders":
+                self._rdsproxy_own_decoders = value
+        return value
+
+    @property
+    def _rdsproxy_engine(self) -> Any:
+        return self._rdsproxy.engine
+
+    def _rdsproxy_ghost(self) -> Any:
+        client = self._rdsproxy
+        if client.login.ghost is None:
+            client.haunt()
+        return client.login.ghost
+
+    # -- one exchange
+
+    def query(self, sql: str | bytes | bytearray, unbuffered: bool = False) -> int:
+        """Run a text, with the parameters already in it, on a backend; borrow one if none is held."""
+        with self._rdsproxy_lock:
+            client = self._rdsproxy
+            backend = client.backend
+            dialect = client.login.dialect if backend is None else self._rdsproxy_tracked.dialect
+            if isinstance(sql, str):
+                statement = classify_filled(sql, dialect)
+                sql = sql.encode(self.encoding)
+            else:
+                statement = classify_filled(bytes(sql).decode(self.encoding, "replace"), dialect)
+            if backend is None:
+                if statement.reads_diagnostics and is_show_warnings(statement) and client.session.hold is _PARKED:
+                    if self._rdsproxy_warnings is not None:
+                        self._result = self._rdsproxy_warnings
+                        self._affected_rows = self._result.affected_rows
+                        return self._affected_rows
+                    sql, statement = b"SHOW WARNINGS LIMIT 0", _HARMLESS  # there were none
+                elif statement.reads_diagnostics:
+                    self._rdsproxy_check_found_rows(statement)
+                backend = self._rdsproxy_borrow(statement)
+                if backend.tracked.dialect is not dialect:  # it was the first of its login, or sql_mode's default moved
+                    statement = classify_filled(sql.decode(self.encoding, "replace"), backend.tracked.dialect)
+                    client.need(statement)
+                    self._current_timeout = UNSET
+            elif statement.is_plain and not client.idle_timeout and not self._rdsproxy_is_adrift:
+                backend.statements += 1  # all that need() has to do
+            else:
+                if statement.reads_diagnostics and client.session.hold is _BORROWED:
+                    self._rdsproxy_check_found_rows(statement)
+                    if not self._rdsproxy_has_warned and asks_for_warnings(statement):
+                        # The server may still have those of the session before. There were none since.
+                        self._rdsproxy_engine.forget_warnings(backend)
+                backend = self._rdsproxy_need(statement)
+            self._rdsproxy_lock.user = backend.user = HERE.thread
+            self._rdsproxy_warnings = None
+            self._rdsproxy_statement = statement
+            was_open = self.server_status & IN_TRANSACTION or backend.lingers
+            self._rdsproxy_is_exchanging = True
+            try:
+                if (last := self._result) is not None and (last.unbuffered_active or last.has_next):
+                    self._rdsproxy_finish_last(last)
+                _send(self, _COM_QUERY, sql)
+                affected = self._affected_rows = self._read_query_result(unbuffered)
+            except BaseException as error:
+                self._rdsproxy_failed(error, was_open)
+                raise
+            finally:
+                self._rdsproxy_is_exchanging = False
+            if not statement.is_plain:
+                self._rdsproxy_note(statement, backend)
+            return affected
+
+    def next_result(self, unbuffered: bool = False) -> int:
+        """Read the next result of a text that has several."""
+        if self._rdsproxy_is_exchanging:  # the driver, about to send something
+            return super().next_result(unbuffered)
+        return self._rdsproxy_read(lambda: super(Connection, self).next_result(unbuffered))
+
+    def _rdsproxy_read(self, read: Callable[[], Any]) -> Any:
+        """Read more of the answer to the last statement."""
+        with self._rdsproxy_lock:
+            client = self._rdsproxy
+            backend = client.backend
+            if backend is None:
+                raise client.illegal(client.session.hold)
+            self._rdsproxy_lock.user = backend.user = HERE.thread
+            self._rdsproxy_is_exchanging = True
+            try:
+                return read()
+            except BaseException as error:
+                self._rdsproxy_failed(error, self.server_status & IN_TRANSACTION or backend.lingers)
+                raise
+            finally:
+                self._rdsproxy_is_exchanging = False
+
+    def _rdsproxy_run(self, statement: Statement, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a method of the driver that asks the server something, on a backend."""
+        with self._rdsproxy_lock:
+            backend = self._rdsproxy_need(statement)
+            self._rdsproxy_lock.user = backend.user = HERE.thread
+            self._rdsproxy_statement = statement
+            was_open = self.server_status & IN_TRANSACTION or backend.lingers
+            self._rdsproxy_is_exchanging = True
+            try:
+                if self._result is not None:
+                    self._rdsproxy_finish_last(self._result)
+                result = work(self, *arguments)
+            except BaseException as error:
+                self._rdsproxy_failed(error, was_open)
+                raise
+            finally:
+                self._rdsproxy_is_exchanging = False
+            self._rdsproxy_note(statement, backend)
+            return result
+
+    def _rdsproxy_check_found_rows(self, statement: Statement) -> None:
+        """FOUND_ROWS() is about the last SELECT, which may have run elsewhere if it was not the last statement."""
+        is_last = self._result is not None and self._result.description is not None
+        if not is_last and "FOUND_ROWS" in statement.digest.upper():
+            raise self._rdsproxy.engine.error(
+                errors.DiagnosticsLost,
+                "FOUND_ROWS() cannot be answered for certain: the last statement was no SELECT. Nothing was sent",
+            )
+
+    def _rdsproxy_need(self, statement: Statement | None) -> Any:
+        client = self._rdsproxy
+        if self._rdsproxy_is_adrift:
+            self._rdsproxy_cast_off()
+        if client.backend is None:
+            return self._rdsproxy_borrow(statement)
+        backend = client.need(statement)
+        self._current_timeout = UNSET  # commands of our own may have run on it
+        return backend
+
+    def _rdsproxy_hold(self) -> Any:
+        """A backend for something that is no exchange of the driver's. The lock is held."""
+        self._rdsproxy_lock.user = HERE.thread
+        return self._rdsproxy_need(None)
+
+    def _rdsproxy_borrow(self, statement: Statement | None) -> Any:
+        """A backend with this session's autocommit. What died while it was idle is not the user's concern."""
+        if self._sock is None:
+            raise err.InterfaceError(0, "")
+        client = self._rdsproxy
+        if client.session.hold is _TX_LOST and statement is not None and is_plain_rollback(statement):
+            client.rolled_back()
+        wanted = self.server_status & AUTOCOMMIT
+        while True:
+            backend = client.need(statement)
+            if self._closed:  # by another thread, while this one waited
+                raise client.illegal(Hold.CLOSED)
+            wire = backend.raw
+            self._sock, self._rfile = wire._sock, wire._rfile
+            self._current_timeout = wire._current_timeout
+            self.server_thread_id = wire.server_thread_id
+            self._rdsproxy_tracked = backend.tracked
+            if wire.server_status & AUTOCOMMIT == wanted:
+                return backend
+            try:
+                self._execute_command(COMMAND.COM_QUERY, f"SET AUTOCOMMIT = {wanted // AUTOCOMMIT}")
+                self._read_ok_packet()
+            except err.Error:
+                # Nothing of the user's was sent on it.
+                self._rdsproxy_part(backend)
+                wire._force_close()
+                client.settle(_UNKNOWN if client.session.hold is not Hold.PINNED else _NO_TX)
+                if client.backend is not None:
+                    raise
+                continue
+            except BaseException:
+                self._rdsproxy_part(backend)
+                wire._force_close()
+                client.settle(_UNKNOWN)
+                raise
+            backend.tracked.changes.clear()
+            return backend
+
+    def _rdsproxy_part(self, backend: Any) -> None:
+        """Leave the wire to the backend again."""
+        wire = backend.raw
+        if self._sock is None:  # the driver closed it
+            wire._force_close()
+        wire._current_timeout = self._current_timeout
+        self._sock = NO_SOCKET
+        self._rfile = None
+
+    def _rdsproxy_finish_last(self, result: MySQLResult) -> None:
+        """Read what is left of the answer before, as the driver does before it sends the next text."""
+        if result.unbuffered_active:
+            warnings.warn("Previous unbuffered result was left incomplete", stacklevel=4)
+            result._finish_unbuffered_query()
+        while self._result is not None and self._result.has_next:
+            super().next_result()
+        self._result = None
+
+    def _rdsproxy_stream(self) -> MySQLResult:
+        return Stream(self)
+
+    # -- after it
+
+    def _rdsproxy_note(self, statement: Statement, backend: Any) -> None:
+        """What a statement that succeeded leaves for the next ones."""
+        if statement.ends_transaction:
+            backend.lingers = False
+        elif statement.lingers and not self.server_status & (IN_TRANSACTION | AUTOCOMMIT):
+            backend.lingers = True
+
+    def _rdsproxy_failed(self, error: BaseException, was_open: int) -> None:
+        """An exchange raised. Returns where its own error is to be raised; raises what is to be raised instead."""
+        client, backend, statement = self._rdsproxy, self._rdsproxy.backend, self._rdsproxy_statement
+        if backend is None:
+            return
+        is_answer = isinstance(error, err.MySQLError) and self._sock is not None and not _is_clients(error)
+        if is_answer:
+            try:
+                self._rdsproxy_ask()
+            except err.MySQLError:
+                is_answer = False
+            except BaseException:
+                self._rdsproxy_abort(was_open)
+                raise
+        if is_answer:
+            client.failed(error, tx_open=False, may_have_committed=False, is_over=False, statement=statement)
+            return
+        instead = self._rdsproxy_abort(was_open, error)
+        if instead is not None and isinstance(error, err.MySQLError):
+            raise instead from error
+
+    def _rdsproxy_ask(self) -> None:
+        """An error has no status word, so ask for it; with a question that leaves the diagnostics as they are."""
+        self._rdsproxy_has_warned = True
+        self._result = None
+        self._execute_command(COMMAND.COM_QUERY, b"SHOW WARNINGS")
+        result = Result(self)
+        result.read()
+        self._rdsproxy_warnings = result
+
+    def _rdsproxy_abort(self, was_open: int, error: BaseException | None = None) -> Exception | None:
+        """The exchange was cut: the backend is closed. What the session has lost by that is returned as its error."""
+        client, backend, statement = self._rdsproxy, self._rdsproxy.backend, self._rdsproxy_statement
+        is_open = bool(was_open) or not self.server_status & AUTOCOMMIT
+        self._force_close()
+        self._rdsproxy_part(backend)
+        return client.failed(
+            error,
+            tx_open=is_open,
+            may_have_committed=statement is None or statement.commits,
+            is_over=statement is not None and is_plain_rollback(statement),
+            statement=statement,
+        )
+
+    def _rdsproxy_settle(self) -> None:
+        """The end of the lock: an exchange is over."""
+        client = self._rdsproxy
+        backend = client.backend
+        if backend is None:
+            return
+        wire = backend.raw
+        status = wire.server_status = self.server_status
+        tracked = self._rdsproxy_tracked
+        if tracked.changes:
+            self._rdsproxy_see_changes(backend)
+        result = self._result
+        backend.is_streaming = False
+        if result is not None:
+            if result.warning_count:
+                self._rdsproxy_has_warned = True
+            if result.unbuffered_active or result.has_next:
+                backend.is_streaming = True
+        if status & IN_TRANSACTION and not self._closed and not client.idle_timeout:
+            return  # what most exchanges inside a transaction come to
+        if self._closed:
+            self._rdsproxy_part(backend)
+            client.close()
+        elif backend.is_streaming:
+            return
+        elif client.session.hold is not _BORROWED:
+            client.settle(_NO_TX)
+        elif status & IN_TRANSACTION or backend.lingers or tracked.characteristics:
+            return
+        else:
+            if self._rdsproxy_has_warned or client.insert_id is not None:
+                self._rdsproxy_ask_farewell(backend)
+            self._rdsproxy_part(backend)
+            client.settle(_NO_TX if wire._sock is not None else _UNKNOWN)
+
+    def _rdsproxy_ask_farewell(self, backend: Any) -> None:
+        """What only this backend can tell is asked before it goes, or never."""
+        client, result = self._rdsproxy, self._result
+        try:
+            if self._rdsproxy_has_warned:
+                if self._rdsproxy_warnings is None:
+                    backend.used_by = None  # ROW_COUNT() has changed
+                    self._rdsproxy_ask()
+                self._rdsproxy_has_warned = False
+            if client.insert_id is not None:
+                self._rdsproxy_engine.keep_insert_id(client, backend)
+        except err.MySQLError:
+            self._force_close()
+        except BaseException:
+            self._force_close()
+            self._rdsproxy_part(backend)
+            client.settle(_UNKNOWN)
+            raise
+        finally:
+            self._result = result
+
+    def _rdsproxy_see_changes(self, backend: Any) -> None:
+        """The server says that the session changed. If the text did not announce it, it pins now."""
+        tracked: Tracked = self._rdsproxy_tracked
+        changes = set(tracked.changes)
+        tracked.changes.clear()
+        statement = self._rdsproxy_statement
+        if statement is not None and statement.causes:
+            return
+        if "autocommit" in changes and statement is not None and statement.parts[-1].verb == "SET":
+            changes -= {"autocommit", "state"}  # which the status word tells
+        if changes:
+            names = ", ".join(sorted(changes - {"state"})) or "the state of the session"
+            self._rdsproxy.pin_afterwards(Reason.SETTING, f"the server reports a change of {names}", statement)
+
+    # -- the driver's methods that talk to the server
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._rdsproxy_run(_BEGIN, Driver.begin)
+
+    def commit(self) -> None:
+        """Commit. Asks nobody where nothing is open."""
+        if self._rdsproxy_is_idle():
+            return
+        if self._rdsproxy.session.hold is _TX_LOST:
+            raise self._rdsproxy.illegal(_TX_LOST)
+        self._rdsproxy_run(_COMMIT, Driver.commit)
+
+    def rollback(self) -> None:
+        """Roll back. Asks nobody where nothing is open."""
+        if self._rdsproxy.session.hold is _TX_LOST:
+            with self._rdsproxy_lock:
+                if self._rdsproxy.session.hold is _TX_LOST:
+                    self._rdsproxy.rolled_back()
+                    return
+        if self._rdsproxy_is_idle():
+            return
+        try:
+            self._rdsproxy_run(_ROLLBACK, Driver.rollback)
+        except err.MySQLError:
+            # The transaction went with its backend: that is what was asked for.
+            if self._rdsproxy.backend is not None or self._rdsproxy.session.hold is not _PARKED:
+                raise
+
+    def _rdsproxy_is_idle(self) -> bool:
+        """Whether nothing can be open: no backend is held."""
+        client = self._rdsproxy
+        if self._sock is None or self._closed or client.idle_timeout:
+            return False
+        with self._rdsproxy_lock:
+            return client.backend is None and client.session.hold is _PARKED and not client.is_orphan()
+
+    def autocommit(self, value: Any) -> None:
+        """Switch autocommit. While nothing is open, the next backend that is borrowed is told."""
+        with self._rdsproxy_lock:
+            self.autocommit_mode = bool(value)
+            if self._sock is None:
+                raise err.InterfaceError(0, "")
+            if self._rdsproxy.backend is None and self._rdsproxy.session.hold is _PARKED:
+                status = self.server_status
+                self.server_status = status | AUTOCOMMIT if value else status & ~AUTOCOMMIT
+                return
+            is_same = bool(value) == self.get_autocommit()
+        if not is_same:
+            self._rdsproxy_run(classify_filled("SET AUTOCOMMIT = 0"), Driver._send_autocommit_mode)
+
+    def show_warnings(self) -> Any:
+        """The rows of SHOW WARNINGS about the last statement."""
+        self.query("SHOW WARNINGS")
+        return self._result.rows
+
+    def select_db(self, db: Any) -> None:
+        """Choose another database: the session is pinned."""
+        if db != self._rdsproxy.login.dbname or self._rdsproxy.session.hold is not _PARKED or self._sock is None:
+            self._rdsproxy_run(classify_filled("USE db"), Driver.select_db, db)
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        """SET NAMES: the session is pinned, unless it has that character set and collation already."""
+        encoding = charset_by_name(charset).encoding
+        is_known = (charset, collation) == (self.charset, self.collation) and self._sock is not None
+        if not is_known or self._rdsproxy.session.hold is not _PARKED:
+            collated = f" COLLATE {collation}" if collation else ""
+            self.query(f"SET NAMES {charset}{collated}")
+        self.charset, self.encoding, self.collation = charset, encoding, collation
+
+    def ping(self, reconnect: bool = False) -> None:
+        """Ask the server whether it is there. With `reconnect`, a connection that is closed or lost begins anew."""
+        if reconnect:
+            warnings.warn(
+                "The 'reconnect' argument is deprecated. Create a new connection if you want to reconnect.",
+                DeprecationWarning,
+                2,
+            )
+        if self._sock is None or self._rdsproxy.session.hold >= _SESSION_LOST:
+            if not reconnect:
+                if self._sock is None:
+                    raise err.Error("Already closed")
+                raise self._rdsproxy.illegal(self._rdsproxy.session.hold)
+            self.connect()
+        try:
+            self._rdsproxy_run(_HARMLESS, _ping)
+        except err.MySQLError:
+            if not reconnect or self._rdsproxy.session.hold is not _SESSION_LOST:
+                raise
+            self.connect()
+            self._rdsproxy_run(_HARMLESS, _ping)
+
+    def thread_id(self) -> int:
+        """The id of the database connection that was used last; of none in particular before the first statement."""
+        number: int = self.server_thread_id[0]
+        return number
+
+    def _execute_command(self, command: int, sql: Any) -> None:
+        if not self._rdsproxy_is_exchanging and self._rfile is None and self._sock is not None:
+            with self._rdsproxy_lock:  # of somebody who speaks the protocol himself
+                self._rdsproxy_need(None)
+                self._rdsproxy.add_pin(Reason.RAW_ACCESS, "_execute_command()")
+                self._rdsproxy.backend.unresettable = True
+        super()._execute_command(command, sql)
+
+    # -- the beginning and the end
+
+    def connect(self, sock: Any = None) -> None:
+        """Begin a new session: after `defer_connect=True`, after `close()`, or instead of the present one."""
+        if sock is not None:
+            raise err.NotSupportedError("a multiplexed connection cannot use a socket that is brought along")
+        if self._sock is not None and not self._closed:
+            self._rdsproxy_end()
+        self._rdsproxy = self._rdsproxy.successor()
+        self._closed = False
+        self._result = self._rdsproxy_warnings = self._rdsproxy_statement = None
+        self.__dict__.pop("server_status", None)
+        self._sock = NO_SOCKET
+
+    @property
+    def open(self) -> bool:
+        """True if the connection is open."""
+        return self._sock is not None and self._rdsproxy.session.hold < _SESSION_LOST
+
+    def close(self) -> None:
+        """Close the client connection: an open transaction is rolled back, the backend cleaned and given back.
+
+        Raises Error where it is closed already, as the driver does.
+        """
+        if self._closed:
+            raise err.Error("Already closed")
+        self._closed = True
+        self._rdsproxy_end()
+
+    def _rdsproxy_end(self) -> None:
+        self._closed = True
+        lock = self._rdsproxy_lock
+        if lock.user is not HERE.thread and lock.mutex.locked():
+            self._rdsproxy.interrupt()  # an exchange is under way in another thread: cut it short; its end closes
+        elif self._rdsproxy.backend is not None and not lock.mutex.locked():
+            with lock:
+                pass
+        self._rdsproxy_finish_close()
+
+    def _rdsproxy_finish_close(self) -> None:
+        """Close what is left, unless an exchange is still under way: its end comes here again."""
+        client = self._rdsproxy
+        if self._rdsproxy_lock.mutex.acquire(blocking=False):
+            try:
+                if client.session.hold < _SESSION_LOST:
+                    client.close()
+                self._sock = self._rfile = None
+            finally:
+                self._rdsproxy_lock.mutex.release()
+
+    def _rdsproxy_expire(self, now: float) -> None:
+        """Close it if `idle_client_timeout` is over, unless an exchange is under way."""
+        if self._rdsproxy_lock.mutex.acquire(blocking=False):
+            try:
+                self._rdsproxy.expire(now)
+            finally:
+                self._rdsproxy_lock.mutex.release()
+
+    def _rdsproxy_lock_is_taken(self) -> None:
+        """PyMySQL's connections are for one thread at a time, and so are these."""
+        if self._rdsproxy_lock.user is HERE.thread:
+            if self._rdsproxy_is_exchanging:
+                raise err.ProgrammingError("this connection is in the middle of an exchange of this very thread")
+            self._rdsproxy_lock.__exit__()  # an interrupt fell on its very beginning
+            return
+        raise err.ProgrammingError(
+            "two threads use one PyMySQL connection at the same time; nothing was sent. Give each thread its own"
+        )
+
+    def _rdsproxy_drift(self) -> None:
+        """Leave a stream unread where nothing may be read: in a finaliser amid another exchange or pool operation."""
+        backend = self._rdsproxy.backend
+        if backend is not None:
+            self._rdsproxy_is_adrift = True
+            self._rdsproxy.engine.hang_up(backend)
+
+    def _rdsproxy_cast_off(self) -> None:
+        """Let go of a backend whose stream was left unread."""
+        self._rdsproxy_is_adrift = False
+        if self._rdsproxy.backend is not None:
+            self._rdsproxy_abort(self.server_status & IN_TRANSACTION)
+            if self._rdsproxy.session.hold > _BORROWED:
+                raise self._rdsproxy.illegal(self._rdsproxy.session.hold)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self._rdsproxy!r} at 0x{id(self):x}>"
+
+    def __del__(self) -> None:
+        # May run anywhere, also inside a pool operation of this very thread: no lock, no protocol.
+        client = self.__dict__.get("_rdsproxy")
+        if client is not None and client.session.hold < _SESSION_LOST:
+            client.abandon()
+
+
+class Stream(Result):
+    """A result that is read row by row: the backend is held until its end."""
+
+    def _read_rowdata_packet_unbuffered(self) -> Any:
+        if not self.unbuffered_active:
+            return None
+        connection = self.connection
+        if connection._rdsproxy_is_exchanging:
+            return super()._read_rowdata_packet_unbuffered()
+        return connection._rdsproxy_read(super()._read_rowdata_packet_unbuffered)
+
+    def _finish_unbuffered_query(self) -> None:
+        if not self.unbuffered_active:
+            return
+        connection = self.connection
+        if connection._rdsproxy_is_exchanging and connection._rdsproxy_lock.user is HERE.thread:
+            super()._finish_unbuffered_query()
+        elif connection._rdsproxy_lock.mutex.locked() or connection._rdsproxy.pool.is_inside():
+            self.unbuffered_active = False
+            self.connection = None
+            connection._rdsproxy_drift()
+        else:
+            connection._rdsproxy_read(super()._finish_unbuffered_query)
+
+
+def _ping(connection: Connection) -> None:
+    connection._execute_command(COMMAND.COM_PING, b"")
+    connection._read_ok_packet()
+
+
+def _is_clients(error: BaseException) -> bool:
+    """Whether the driver raised it, not the server: what is on the wire is then unknown."""
+    return CR.CR_ERROR_FIRST <= code_of(error) <= CR.CR_ERROR_LAST
+
+
+def is_show_warnings(statement: Statement) -> bool:
+    """Whether the text asks for all warnings, and nothing else."""
+    return len(statement.parts) == 1 and statement.digest.upper() == "SHOW WARNINGS"
+
+
+def asks_for_warnings(statement: Statement) -> bool:
+    """Whether a statement that reads the diagnostics wants the warnings or errors of the one before."""
+    return any(word in statement.digest.upper() for word in ("WARNING", "ERROR", "DIAGNOSTICS"))
+
+
+def is_plain_rollback(statement: Statement) -> bool:
+    """Whether the text is a ROLLBACK and nothing else."""
+    return len(statement.parts) == 1 and statement.ends_transaction and statement.parts[0].verb == "ROLLBACK"
+
+
+_KEPT = {
+    "conv": ("encoders", "decoders"),
+    "cursorclass": ("cursorclass",),
+    "max_allowed_packet": ("max_allowed_packet",),
+    "read_timeout": ("_read_timeout",),
+    "use_unicode": ("use_unicode",),
+    "write_timeout": ("_write_timeout",),
+}
+"""What the driver makes of the arguments that are the session's."""
+
+_SAID_BY_THE_SERVER = {
+    "protocol_version",
+    "salt",
+    "server_capabilities",
+    "server_charset",
+    "server_language",
+    "server_thread_id",
+    "server_version",
+}
