@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 from . import errors
 from .backend import HERE, Backend
 from .pool import Pool
+from .routines import Catalogue, RoutineBody, changes_routines
 from .session import ENDED_BY_UNPIN, KEPT_AFTER_ERROR, Event, Hold, IllegalMove, Pin, Session, Tx
-from .sql import Cause, Reason, Statement
+from .sql import Cause, Reason, Routine, Statement
 
 if TYPE_CHECKING:
     from .config import Options
@@ -29,6 +32,18 @@ _NO_TX, _TX_UNKNOWN = Tx.NONE, Tx.UNKNOWN
 
 CANCEL_SECONDS = 5.0
 """How long a backend waits for a cancel request under way before it is closed instead of lent again."""
+
+
+_PLACE = ("service", "host", "hostaddr", "unix_socket", "port", "dbname", "database", "db", "user")
+"""What tells databases apart among the parameters of a login."""
+
+_CATALOGUES: WeakKeyDictionary[Any, Catalogue] = WeakKeyDictionary()
+
+
+def catalogue_of(home: Home) -> Catalogue:
+    """What is known of the routines in the databases of a proxy."""
+    found = _CATALOGUES.get(home)
+    return found if found is not None else _CATALOGUES.setdefault(home, Catalogue(home.options.trusted_routines))
 
 
 class Home(Protocol):
@@ -69,6 +84,7 @@ class Client:
         "owner",
         "pool",
         "session",
+        "wanted",
     )
 
     def __init__(self, home: Home, login: Login, owner: Callable[[], Any], lock: Any) -> None:
@@ -85,6 +101,8 @@ class Client:
         self.insert_id: Any = None
         """MySQL: what is known of this session's LAST_INSERT_ID()."""
         self._last_serial = 0
+        self.wanted: int | None = None
+        """MySQL: the status bit of autocommit this session wants on its backends."""
         self.pool = home.pool
         self._epoch = self.pool.epoch
         self.engine = home.engine
@@ -164,7 +182,7 @@ class Client:
             backend.statements += 1
             if statement.reads_sequence or statement.moves_sequence:
                 self.engine.mind_sequences(self, statement, backend)
-            if statement.causes:
+            if statement.changes_plans:
                 self._pin_for(statement, backend)
         return backend
 
@@ -189,6 +207,9 @@ class Client:
                 elif statement.reads_diagnostics:
                     backend = self._borrow_for_diagnostics()
             if backend is None:
+                backend = pool.borrow(self.login, self._timeout, self.owner)
+            while self.wanted is not None and not self.engine.apply(backend, self.wanted):
+                pool.discard(backend)
                 backend = pool.borrow(self.login, self._timeout, self.owner)
         except BaseException:
             session.step(_ENDED)
@@ -228,7 +249,7 @@ class Client:
     def _pin_for(self, statement: Statement, backend: Backend) -> None:
         """Pin before the statement runs, so that a refusal loses nothing."""
         added: tuple[Reason, ...] = ()
-        for cause in statement.causes:
+        for cause in self._causes(statement, backend):
             if self._add_pin(cause, statement.digest, backend):
                 added += (cause.reason,)
         self._added = added
@@ -239,6 +260,48 @@ class Client:
         if not backend.pinned:
             self.pool.pin(backend, anyway=True)
         self._add_pin(Cause(reason, what), statement.digest if statement is not None else "", backend)
+
+    def _causes(self, statement: Statement, backend: Any) -> Iterable[Cause]:
+        """Why this statement pins: less the routines that leave nothing behind, as far as anybody can tell."""
+        catalogue = catalogue_of(self._home)
+        changes = any(changes_routines(part.verb) for part in statement.parts)
+        if changes:
+            catalogue.change(partial(self._is_past, backend, backend.statements))
+        causes: Iterable[Cause] = statement.causes
+        if not any(cause.reason is Reason.UNKNOWN_ROUTINE for cause in causes):
+            return causes
+        policy = self._home.options.routine_policy
+        if policy != "trust" and not changes:  # what the text itself changes first, no look beforehand shows
+            place = tuple(map(self.login.parameters.get, _PLACE))
+            ask = partial(self._routine_bodies, statement, backend)
+            causes = catalogue.unproven(causes, place, time.monotonic(), ask)
+        if policy == "pin":
+            return causes
+        left = [cause for cause in causes if cause.reason is not Reason.UNKNOWN_ROUTINE]
+        backend.needs_reset = backend.needs_reset or (policy == "reset" and len(left) < len(tuple(causes)))
+        return left
+
+    def _routine_bodies(
+        self, statement: Statement, backend: Any, names: Collection[Routine]
+    ) -> Collection[RoutineBody] | None:
+        """Ask for routines before this statement runs; None where that is not possible, and the statement pins."""
+        if Reason.UNKNOWN_ROUTINE in (self.session.pins or ()):
+            return None  # whatever it does, nothing changes
+        if len(statement.parts) > 1 and self.engine.tx(backend) is not _NO_TX:
+            return None  # a question takes the snapshot of a transaction: before one statement, not before several
+        try:
+            return self.engine.routine_bodies(backend, names)
+        except Exception as error:
+            if backend.cancelled:  # that was meant for the statement
+                raise
+            logger.warning("routines could not be judged from the catalogue: %s", str(error))
+            return None
+
+    def _is_past(self, backend: Any, statements: int) -> bool:
+        """Whether the transaction is over in which this session ran that statement of this backend."""
+        if self.backend is not backend:
+            return True
+        return bool(backend.statements > statements and self.engine.tx(backend) is _NO_TX)
 
     def add_pin(self, reason: Reason, what: str) -> None:
         """Pin the backend that is held, for something that is not a statement."""
@@ -479,6 +542,6 @@ class Client:
             if self._epoch != self.pool.epoch:
                 text = "this connection belongs to the parent process and cannot be used after a fork; open a new one"
             return self.engine.error(errors.SessionLost, text)
-        return self.engine.closed_error(
-            "the connection is closed by idle_client_timeout" if self._expired else "the connection is closed"
-        )
+        if self._expired:
+            return self.engine.closed_error("the connection is closed by idle_client_timeout", is_expired=True)
+        return self.engine.closed_error("the connection is closed")

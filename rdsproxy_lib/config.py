@@ -26,6 +26,7 @@ SCHEMES = {
 TLS_MODES = ("disabled", "preferred", "required", "verify-ca", "verify-identity")
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 PINNING_FILTERS = ("EXCLUDE_VARIABLE_SETS",)
+ROUTINE_POLICIES = ("pin", "reset", "trust")
 URL_PREFIX = "rdsproxy_"
 ENVIRONMENT_PREFIX = "RDSPROXY_"
 
@@ -88,6 +89,8 @@ class Options:
     init_query: str | None = None
     session_pinning_filters: tuple[str, ...] = ()
     max_pinned_percent: int = 100
+    routine_policy: str = "pin"
+    trusted_routines: tuple[str, ...] = ()
     require_tls: bool = False
     monitor: bool | str = "auto"
     read_write_splitting: bool = False
@@ -109,6 +112,11 @@ class Options:
         if not isinstance(filters, tuple | list) or not all(name in PINNING_FILTERS for name in filters):
             raise _wrong("session_pinning_filters", f"a tuple of {', '.join(PINNING_FILTERS)}", filters)
         _check_number("max_pinned_percent", self.max_pinned_percent, 0, 100, "", whole=True)
+        if self.routine_policy not in ROUTINE_POLICIES:
+            raise _wrong("routine_policy", "'pin', 'reset' or 'trust'", self.routine_policy)
+        trusted = self.trusted_routines
+        if not isinstance(trusted, tuple | list) or not all(isinstance(name, str) and name.strip() for name in trusted):
+            raise _wrong("trusted_routines", "a tuple of names, schema.name or patterns like st_*", trusted)
         _check_bool("require_tls", self.require_tls)
         if self.monitor != "auto" and not isinstance(self.monitor, bool):
             raise _wrong("monitor", "'auto', True or False", self.monitor)
@@ -138,6 +146,8 @@ _FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "connection_max_lifetime": float,
     "init_query": str,
     "max_pinned_percent": int,
+    "routine_policy": str,
+    "trusted_routines": lambda text: tuple(filter(None, map(str.strip, text.split(",")))),
     "require_tls": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
     "monitor": lambda text: {"auto": "auto", "true": True, "false": False}[text.lower()],
     "read_write_splitting": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],

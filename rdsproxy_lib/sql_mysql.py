@@ -92,9 +92,7 @@ _NOT_COMMITTING = frozenset(
         "XA ROLLBACK",
     )
 )
-_EVALUATING = frozenset(
-    ("delete", "do", "insert", "kill", "purge", "replace", "select", "show", "table", "update", "values")
-)
+_EVALUATING = names("delete do insert kill purge replace select show table update values")
 _READING = frozenset(("SELECT", "SHOW", "VALUES", "TABLE"))
 _NOT_READING = frozenset(("insert", "update", "delete", "replace", "into", "share", "procedure", "next", "nextval"))
 _BEGINS_QUERY = frozenset(("select", "with", "values", "table", "("))
@@ -397,6 +395,10 @@ def _may_be_call(tokens: Tokens, start: int, first: int, opening: int) -> bool:
         return False
     if word == "lateral" and tokens.at(opening + 1) in _BEGINS_QUERY:
         return False
+    if word in ("sql_no_cache", "sql_buffer_result") and before == "select":
+        return False
+    if word == "json_table" and _has_columns(tokens, opening):
+        return False
     if words[start] in ("insert", "replace") and _is_target(tokens, start, first):
         return False
     return not _is_name(before) or before in KEYWORDS
@@ -412,6 +414,12 @@ def _is_cte(tokens: Tokens, first: int, opening: int) -> bool:
         and tokens.at(after + 1) == "("
         and tokens.at(after + 2) in _BEGINS_QUERY
     )
+
+
+def _has_columns(tokens: Tokens, opening: int) -> bool:
+    """Whether these are the parentheses of JSON_TABLE(…, '$' COLUMNS (…)), and not of a function of that name."""
+    last = tokens.match.get(tokens.closing(opening) - 1, 0)
+    return tokens.at(last - 1) == "columns" and tokens.at(last - 2) == LITERAL
 
 
 def _is_target(tokens: Tokens, start: int, first: int) -> bool:

@@ -1,4 +1,4 @@
-"""What a statement costs through the library, against the driver alone: `python -m tests.bench [--check]`.
+"""What a statement costs through the library, against the driver alone: `python -m tests.bench [--check] [--engine E]`.
 
 How it measures, and why:
 
@@ -23,22 +23,27 @@ import statistics
 import sys
 import time
 import tracemalloc
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 import psycopg
+import pymysql
 
 from rdsproxy_lib import Proxy
-from tests.servers import PostgresServer
+from tests.mysql_servers import MySQLServer
+from tests.servers import PostgresServer, ServerMissing
 
 ROUNDS, OPERATIONS = 101, 400
 STEADY, TRIES = 0.1, 5
 """How far apart the quartiles of the ratios may be, relative to the median, and how often to try for that."""
 IDLE_SESSIONS = 2_000
+IDLE_SESSION_BYTES = 5_000
+"""The most that one of them may take."""
 
 Operation = Callable[[], object]
 
@@ -117,102 +122,168 @@ def _timed(operation: Operation, times: int) -> tuple[float, float]:
     return (time.perf_counter() - wall) / times, (time.process_time() - cpu) / times
 
 
-# -- the cases
+# -- the engines
 
 
-def bounded_cases(server: PostgresServer, stack: ExitStack) -> Iterator[Case]:
-    """Line 5 of what the library has to hold: `select 1`, warm, one thread."""
-    raw, ours = _pair(server, stack, autocommit=True)
-    raw_cursor, our_cursor = raw.cursor(), ours.cursor()
-    yield Case(
-        "autocommit, reused cursor",
-        lambda: raw_cursor.execute("select 1"),
-        lambda: our_cursor.execute("select 1"),
-        bound=1.35,
-    )
-    yield Case(
-        "autocommit, new cursor",
-        lambda: raw.cursor().execute("select 1"),
-        lambda: ours.cursor().execute("select 1"),
-        bound=1.5,
-    )
-    raw_open, ours_open = _pair(server, stack)
-    raw_open_cursor, our_open_cursor = raw_open.cursor(), ours_open.cursor()
-    yield Case(
-        "in a transaction, reused cursor",
-        lambda: raw_open_cursor.execute("select 1"),
-        lambda: our_open_cursor.execute("select 1"),
-        bound=1.15,
-    )
+class Engine(ABC):
+    """A server with its driver: what the cases need of it."""
+
+    new_cursor_bound: float
+    driver: str
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+
+    @abstractmethod
+    def connect(self, **keywords: Any) -> Any:
+        """A private connection of the driver's."""
+
+    @abstractmethod
+    def pid(self) -> int:
+        """The server's process."""
+
+    def proxy(self, stack: ExitStack, **options: Any) -> Proxy:
+        """A Proxy with the options as they come, unless given."""
+        return stack.enter_context(Proxy(self.server.url(), **options))
+
+    def pair(self, stack: ExitStack, **keywords: Any) -> tuple[Any, Any]:
+        """A private connection, and one of ours from a Proxy of its own."""
+        raw = stack.enter_context(closing(self.connect(**keywords)))
+        return raw, stack.enter_context(closing(self.proxy(stack).connect(**keywords)))
+
+    def more_cases(self, stack: ExitStack) -> Iterator[Case]:
+        """What is worth knowing of this one alone."""
+        return iter(())
 
 
-def other_cases(server: PostgresServer, stack: ExitStack) -> Iterator[Case]:
-    """What is worth knowing and has no bound."""
-    raw, ours = _pair(server, stack)
-    ours.execute("create table bench (id int)")
-    ours.commit()
+class Postgres(Engine):
+    """PostgreSQL through psycopg."""
 
-    def transaction(conn: psycopg.Connection[Any]) -> Operation:
-        def run() -> None:
-            conn.execute("insert into bench values (%s)", (1,))
-            conn.commit()
+    new_cursor_bound = 1.5
+    driver = f"psycopg {psycopg.__version__} ({psycopg.pq.__impl__})"
 
-        return run
+    def connect(self, **keywords: Any) -> Any:
+        return psycopg.connect(self.server.dsn(), **keywords)
 
-    yield Case("transaction: begin, insert, commit", transaction(raw), transaction(ours))
+    def pid(self) -> int:
+        with self.server.admin() as admin:
+            ((text,),) = admin.execute("select pg_read_file('postmaster.pid')")
+        return int(text.split()[0])
 
-    autocommitting, _ = _pair(server, stack, autocommit=True)
-    yield Case(
-        "autocommit, over 3 backends in turn",
-        lambda: autocommitting.execute("select 1"),
-        _rotating(server, stack),
-    )
-
-    proxy = stack.enter_context(Proxy(server.url()))
-    dsn = server.dsn()
-    yield Case(
-        "connect, select 1, close",
-        lambda: _select_and_close(psycopg.connect(dsn)),
-        lambda: _select_and_close(proxy.connect()),
-        operations=5,
-    )
-
-    if find_spec("psycopg_pool") is not None:
+    def more_cases(self, stack: ExitStack) -> Iterator[Case]:
+        if find_spec("psycopg_pool") is None:
+            return
         pool_class = import_module("psycopg_pool").ConnectionPool
-        pool = stack.enter_context(pool_class(dsn, min_size=1, max_size=1, kwargs={"autocommit": True}))
+        pool = stack.enter_context(pool_class(self.server.dsn(), min_size=1, max_size=1, kwargs={"autocommit": True}))
         pool.wait()
 
         def checked_out() -> None:
             with pool.connection() as conn:
                 conn.execute("select 1")
 
-        multiplexed = _pair(server, stack, autocommit=True)[1]
-        yield Case("psycopg_pool: check out, select 1", checked_out, lambda: multiplexed.execute("select 1"))
+        _, ours = self.pair(stack, autocommit=True)
+        yield Case("psycopg_pool: check out, select 1", checked_out, lambda: ours.execute("select 1"))
 
 
-def _pair(server: PostgresServer, stack: ExitStack, **keywords: Any) -> tuple[psycopg.Connection[Any], ...]:
-    """A private connection, and one of ours from a Proxy of its own with the options as they come."""
-    raw = stack.enter_context(psycopg.connect(server.dsn(), **keywords))
-    proxy = stack.enter_context(Proxy(server.url()))
-    return raw, stack.enter_context(proxy.connect(**keywords))
+class MySQL(Engine):
+    """MySQL or MariaDB through PyMySQL."""
+
+    new_cursor_bound = 1.35
+    driver = f"PyMySQL {pymysql.__version__}"
+
+    def connect(self, **keywords: Any) -> Any:
+        return pymysql.connect(**self.server.parameters(), **keywords)
+
+    def pid(self) -> int:
+        return int(self.server.pid)
 
 
-def _rotating(server: PostgresServer, stack: ExitStack) -> Operation:
+ENGINES: dict[str, tuple[str, Callable[[], Any], type[Engine]]] = {
+    "postgresql": ("PostgreSQL 18", lambda: PostgresServer("18"), Postgres),
+    "mariadb": ("MariaDB 10.11", lambda: MySQLServer("mariadb-10.11"), MySQL),
+    "mysql": ("MySQL 9.7", lambda: MySQLServer("mysql-9.7"), MySQL),
+}
+
+
+# -- the cases
+
+
+def bounded_cases(engine: Engine, stack: ExitStack) -> Iterator[Case]:
+    """What the library has to hold: `select 1`, warm, one thread."""
+    raw, ours = engine.pair(stack, autocommit=True)
+    yield _reused("autocommit, reused cursor", raw, ours, "select 1", bound=1.35)
+    yield Case(
+        "autocommit, new cursor",
+        lambda: raw.cursor().execute("select 1"),
+        lambda: ours.cursor().execute("select 1"),
+        bound=engine.new_cursor_bound,
+    )
+    raw_open, ours_open = engine.pair(stack)
+    for conn in (raw_open, ours_open):
+        conn.cursor().execute("begin")
+    yield _reused("in a transaction, reused cursor", raw_open, ours_open, "select 1", bound=1.15)
+
+
+def other_cases(engine: Engine, stack: ExitStack) -> Iterator[Case]:
+    """What is worth knowing and has no bound."""
+    raw, ours = engine.pair(stack, autocommit=True)
+    for text in (
+        "create table bench (id int)",
+        "create table words (id int primary key, word varchar(20) not null)",
+        "insert into words values (1, 'one'), (2, 'two')",
+    ):
+        ours.cursor().execute(text)
+    yield _reused("autocommit, one row by its key", raw, ours, "select id, word from words where id = %s", (1,))
+    yield _reused("autocommit, update of one row", raw, ours, "update words set word = %s where id = %s", ("one", 1))
+
+    def transaction(conn: Any) -> Operation:
+        def run() -> None:
+            conn.cursor().execute("insert into bench values (%s)", (1,))
+            conn.commit()
+
+        return run
+
+    yield Case("transaction: begin, insert, commit", *map(transaction, engine.pair(stack)))
+    yield Case(
+        "autocommit, over 3 backends in turn",
+        lambda: raw.cursor().execute("select 1"),
+        _rotating(engine.proxy(stack), stack),
+    )
+    proxy = engine.proxy(stack)
+    yield Case(
+        "connect, select 1, close",
+        lambda: _select_and_close(engine.connect()),
+        lambda: _select_and_close(proxy.connect()),
+        operations=5,
+    )
+    yield from engine.more_cases(stack)
+
+
+def _reused(name: str, raw: Any, ours: Any, text: str, parameters: Any = None, bound: float | None = None) -> Case:
+    """The same text again and again on one cursor of each side."""
+    raw_cursor, our_cursor = raw.cursor(), ours.cursor()
+    return Case(
+        name,
+        lambda: raw_cursor.execute(text, parameters),
+        lambda: our_cursor.execute(text, parameters),
+        bound=bound,
+    )
+
+
+def _rotating(proxy: Proxy, stack: ExitStack) -> Operation:
     """A `select 1` that finds another backend than the last one did: three sessions' turns, of which one is timed.
 
     An idle backend is lent last in, first out; taking the longest idle one to its end makes every session move.
     """
-    proxy = stack.enter_context(Proxy(server.url()))
-    sessions = [stack.enter_context(proxy.connect(autocommit=True)) for _ in range(3)]
-    for session in sessions:  # all three backends open
-        session.execute("begin")
-    for session in sessions:
-        session.execute("commit")
+    sessions = [stack.enter_context(closing(proxy.connect(autocommit=True))) for _ in range(3)]
+    for text in ("begin", "commit"):  # all three backends open
+        for session in sessions:
+            session.cursor().execute(text)
     session, idle = sessions[0], proxy.pool._idle
 
     def run() -> None:
         idle.append(idle.pop(0))
-        session.execute("select 1")
+        session.cursor().execute("select 1")
 
     run()
     seen = set()
@@ -223,30 +294,32 @@ def _rotating(server: PostgresServer, stack: ExitStack) -> Operation:
     return run
 
 
-def _select_and_close(conn: psycopg.Connection[Any]) -> None:
-    conn.execute("select 1")
+def _select_and_close(conn: Any) -> None:
+    conn.cursor().execute("select 1")
     conn.close()
 
 
-def memory_per_idle_session(server: PostgresServer) -> float:
+def memory_per_idle_session(engine: Engine) -> float:
     """Bytes of Python memory for a session that ran one statement and holds no cursor."""
-    with Proxy(server.url(), max_connections=1) as proxy:
-        with proxy.connect(autocommit=True) as first:
-            first.execute("select 1")
+    with ExitStack() as stack:
+        proxy = engine.proxy(stack, max_connections=1)
+        first = stack.enter_context(closing(proxy.connect(autocommit=True)))
+        first.cursor().execute("select 1")
         sessions = []
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
             for _ in range(IDLE_SESSIONS):
                 session = proxy.connect(autocommit=True)
-                session.execute("select 1")
+                session.cursor().execute("select 1")
                 sessions.append(session)
+            del session
             gc.collect()
             used = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-        for session in sessions:
-            session.close()
+        for each in sessions:
+            each.close()
     return used / IDLE_SESSIONS
 
 
@@ -291,22 +364,49 @@ def report(case: Case) -> bool:
     return holds
 
 
-def main() -> int:
-    """Measure, print the table, return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only the cases that have a bound")
-    check_only = parser.parse_args().check
-    with on_one_cpu() as cpu, PostgresServer("18") as server, ExitStack() as stack:
-        print(f"Python {sys.version.split()[0]}, psycopg {psycopg.__version__} ({psycopg.pq.__impl__}), PostgreSQL 18")
-        print(f"client and server on CPU {cpu}, {ROUNDS} rounds of {OPERATIONS}, medians\n")
+def check_server(pid: int, cpu: int) -> None:
+    """See that all threads of the server are bound to the CPU: they inherit it from who started the server."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with suppress(ProcessLookupError):  # it ended just now
+            assert os.sched_getaffinity(int(thread)) == {cpu}, f"thread {thread} of the server may run elsewhere"
+
+
+def run(name: str, cpu: int, *, check_only: bool) -> bool:
+    """All cases on one server; whether every bound holds."""
+    title, start, kind = ENGINES[name]
+    with start() as server, ExitStack() as stack:
+        engine = kind(server)
+        print(f"\n{title}, {engine.driver}\n")
         print(LINE.format("", "raw µs", "ours µs", "more", "ratio", "middle half", "CPU", "bound"))
         all_hold = True
-        for case in bounded_cases(server, stack):
+        for case in bounded_cases(engine, stack):
             all_hold &= report(case)
+        check_server(engine.pid(), cpu)
         if not check_only:
-            for case in other_cases(server, stack):
+            for case in other_cases(engine, stack):
                 report(case)
-            print(f"\nmemory per idle session: {memory_per_idle_session(server):,.0f} bytes of Python's")
+        memory = memory_per_idle_session(engine)
+        holds = memory <= IDLE_SESSION_BYTES
+        verdict = "" if holds else "FAILED"
+        print(f"\nmemory per idle session: {memory:,.0f} bytes of Python's, at most {IDLE_SESSION_BYTES:,} {verdict}")
+    return all_hold and holds
+
+
+def main() -> int:
+    """Measure, print the tables, return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only what has a bound")
+    parser.add_argument("--engine", choices=ENGINES, action="append", help="only this one (may be given again)")
+    arguments = parser.parse_args()
+    with on_one_cpu() as cpu:
+        print(f"Python {sys.version.split()[0]}, client and server on CPU {cpu}")
+        print(f"medians of {ROUNDS} rounds of {OPERATIONS} operations")
+        all_hold = True
+        for name in arguments.engine or ENGINES:
+            try:
+                all_hold &= run(name, cpu, check_only=arguments.check)
+            except ServerMissing as error:
+                print(f"\n{name} is absent: {error}")
     return 0 if all_hold else 1
 
 

@@ -516,7 +516,7 @@ class MySQLServer:
             connection = pymysql.connect(**self.parameters(database=None))
         except pymysql.OperationalError:  # after the login, when an init_connect of the test fails
             return
-        number: int = connection.thread_id()  # type: ignore[no-untyped-call]
+        number: int = connection.thread_id()
         connection.close()
         deadline = time.monotonic() + _START_TIMEOUT
         with self.admin() as admin:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any, Protocol
 
 from ..backend import Backend, Opener
+from ..routines import RoutineBody
 from ..session import Tx
-from ..sql import Dialect, Statement
+from ..sql import Dialect, Routine, Statement
 
 
 class Login:
@@ -93,10 +94,22 @@ class Engine(Opener, Protocol):
     def reset(self, backend: Any) -> None:
         """Bring the session on the server back to what it was after login, by asking for it and checking the answer."""
 
+    def apply(self, backend: Any, wanted: int) -> bool:
+        """Give a backend just borrowed the settings its session wants; False where it turned out to be dead.
+
+        Called only for a client that wants something.
+        """
+
     def mind_sequences(self, client: Any, statement: Statement, backend: Any) -> None:
         """Before a statement that moves a sequence or asks for its last value: no session ever hears another's.
 
         `client` has `login owner moved_on insert_id`. Raises DiagnosticsLost where the answer would not be certain.
+        """
+
+    def routine_bodies(self, backend: Any, names: Collection[Routine]) -> list[RoutineBody] | None:
+        """All routines of these names, those of every schema where a name has none. One round trip.
+
+        None where nothing can be asked just now; an open transaction goes on as if nothing had been.
         """
 
     def absorb_cancel(self, backend: Any) -> None:
@@ -108,8 +121,8 @@ class Engine(Opener, Protocol):
     def never_ran(self, error: BaseException) -> bool:
         """Whether the error proves that the server ran nothing of the statement."""
 
-    def closed_error(self, message: str) -> Exception:
-        """The driver's own error for the use of a closed connection."""
+    def closed_error(self, message: str, *, is_expired: bool = False) -> Exception:
+        """The driver's own error for the use of a connection that is closed, maybe by `idle_client_timeout`."""
 
     def max_connections(self, backend: Any) -> int:
         """How many connections the server gives to ordinary users. One round trip."""

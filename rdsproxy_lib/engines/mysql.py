@@ -22,7 +22,7 @@ from ..config import TLS, Options, Target
 from ..session import Tx
 from ..sql import Dialect, Statement
 from .base import Login
-from .mysql_tracking import IN_TRANSACTION, Tracked
+from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
 from .mysql_wire import LISTENING, Columns, Wire
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ TRACKERS = (
 )
 EXEMPT_FROM_INIT_CONNECT = ("SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN")
 
+DISCONNECTED_FOR_INACTIVITY = 4031  # MySQL's
 FULL = {ER.CON_COUNT_ERROR, ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED}
 FATAL = {
     ER.SERVER_SHUTDOWN,
@@ -51,7 +52,7 @@ FATAL = {
     ER.ABORTING_CONNECTION,
     1927,  # MariaDB: connection was killed
     3169,  # MySQL: session was killed
-    4031,  # MySQL: disconnected because of inactivity
+    DISCONNECTED_FOR_INACTIVITY,
 }
 """The server has ended the connection with this error, though its end may still be unread."""
 PERMANENT_CLIENT_ERRORS = {CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR.CR_AUTH_PLUGIN_ERR}
@@ -367,6 +368,7 @@ class MySQLEngine:
         if is_several and not wire.client_flag & pymysql.constants.CLIENT.MULTI_STATEMENTS:
             wire._execute_command(COM_SET_OPTION, MULTI_STATEMENTS[False])
             wire._read_packet()
+        wire._rdsproxy_tracked.changes.clear()
         return rows
 
     def haunt(self, backend: MySQLBackend) -> bool:
@@ -429,6 +431,19 @@ class MySQLEngine:
         self._set_up(backend, is_new=False)
         backend.lingers = False
         backend.sequences_of = backend.used_by = None
+
+    def apply(self, backend: MySQLBackend, wanted: int) -> bool:
+        wire = backend.raw
+        if wire.server_status & AUTOCOMMIT == wanted:
+            return True
+        try:
+            self._run(wire, f"SET AUTOCOMMIT = {wanted // AUTOCOMMIT}")
+        except err.Error:
+            return False
+        except BaseException:
+            wire._force_close()
+            raise
+        return True
 
     def mind_sequences(self, client: Any, statement: Statement, backend: MySQLBackend) -> None:
         """See to it that LAST_INSERT_ID() is the session's own. The server keeps one per database connection.
@@ -510,7 +525,9 @@ class MySQLEngine:
         twin, code = TWINS[kind]
         return twin(code, message)
 
-    def closed_error(self, message: str) -> err.Error:
+    def closed_error(self, message: str, *, is_expired: bool = False) -> err.Error:
+        if is_expired:
+            return err.OperationalError(DISCONNECTED_FOR_INACTIVITY, message)
         return err.InterfaceError(0, "")  # the driver's, by which frameworks know that a connection is closed
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
 import select
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from math import ceil
@@ -19,12 +20,14 @@ from psycopg import pq
 from psycopg._connection_base import BaseConnection
 from psycopg._preparing import PrepareManager
 from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
+from psycopg.generators import execute
 
 from .. import credentials, errors
 from ..backend import MIXED, Backend, OpenFailed, Refusal
 from ..config import TLS, Options, Target
+from ..routines import BODIES, RoutineBody
 from ..session import Tx
-from ..sql import Dialect, Statement
+from ..sql import Dialect, Routine, Statement
 from .base import Login
 
 logger = logging.getLogger(__name__)
@@ -52,6 +55,36 @@ UNENCRYPTED_MODES = (None, "disable", "allow", "prefer")
 TX = (Tx.NONE, Tx.UNKNOWN, Tx.OPEN, Tx.FAILED, Tx.UNKNOWN)
 """By libpq's PQTransactionStatusType: idle, active, in transaction, in error, unknown."""
 _BAD = pq.ConnStatus.BAD
+
+# Everything by its full name, as the search_path and the operators of the session are the user's. No function that
+# looks into other catalogues by itself: those take locks, and fail where something is dropped meanwhile. What bodies
+# of BEGIN ATOMIC, default values and aggregates call stands as OIDs in the parsed trees, here as text.
+_ROUTINES = r"""
+SELECT pg_catalog.json_build_array(
+    n.nspname, p.proname,
+    CASE WHEN p.prosupport OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN 'with a support function'
+         WHEN p.prokind OPERATOR(pg_catalog.=) 'a' THEN 'aggregate' ELSE l.lanname::pg_catalog.text END,
+    CASE WHEN l.lanname OPERATOR(pg_catalog.=) ANY (ARRAY['sql', 'plpgsql']::pg_catalog.name[])
+         AND pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.<) 200000 THEN p.prosrc END,
+    p.proconfig,
+    (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(cn.nspname, c.proname))
+     FROM pg_catalog.pg_proc c JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) c.pronamespace
+     WHERE c.oid OPERATOR(pg_catalog.=) ANY (ARRAY(
+         SELECT found.match[1]::pg_catalog.oid FROM pg_catalog.regexp_matches(
+             t.tree, '\{{(?:FUNCEXPR :funcid|AGGREF :aggfnoid|WINDOWFUNC :winfnoid) (\d+)', 'g') AS found (match)
+         UNION ALL
+         SELECT pg_catalog.unnest(ARRAY[a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn,
+                a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]::pg_catalog.oid[])
+         FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid OPERATOR(pg_catalog.=) p.oid))),
+    (SELECT pg_catalog.count(*) FROM pg_catalog.regexp_matches(
+        t.tree, '\{{(?:FUNCEXPR|AGGREF|WINDOWFUNC)(?! :(?:funcid|aggfnoid|winfnoid) \d)|pg_settings', 'g')))
+FROM pg_catalog.pg_proc p
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
+CROSS JOIN LATERAL (SELECT pg_catalog.concat(p.proargdefaults, {body}) AS tree) t
+WHERE p.proname OPERATOR(pg_catalog.=) ANY (ARRAY[{names}]::pg_catalog.name[]) LIMIT {limit}
+"""
+_SAVEPOINT = b"rdsproxy_lib_routines"
 
 DEFAULT_KNOBS: tuple[int | None, int] = (PrepareManager.prepare_threshold, PrepareManager.prepared_max)
 """The driver's prepare_threshold and prepared_max. Compared by identity."""
@@ -335,6 +368,9 @@ class PostgresEngine:
             pass
         self._run_init_query(backend)
 
+    def apply(self, backend: PostgresBackend, wanted: int) -> bool:
+        raise NotImplementedError("psycopg's settings go with its BEGIN; nothing is to be applied")
+
     def mind_sequences(self, client: Any, statement: Statement, backend: PostgresBackend) -> None:
         """See to it that currval() and lastval() never tell another session's value.
 
@@ -371,6 +407,55 @@ class PostgresEngine:
         self._command(backend, b"DISCARD SEQUENCES")
         backend.sequences_of = None
         return True
+
+    def routine_bodies(self, backend: PostgresBackend, names: Collection[Routine]) -> list[RoutineBody] | None:
+        pgconn = backend.pgconn
+        tx = self.tx(backend)
+        if pgconn.pipeline_status or tx not in (Tx.NONE, Tx.OPEN):
+            return None
+        escape = pq.Escaping(pgconn).escape_literal
+        command = _ROUTINES.format(
+            body="p.prosqlbody" if pgconn.server_version >= 140000 else "NULL",
+            names=b", ".join(escape(name.encode("ascii")) for name in {each.name for each in names}).decode("ascii"),
+            limit=BODIES,
+        ).encode("ascii")
+        if tx is Tx.OPEN:  # where the question fails, the transaction of the user goes on
+            command = b"SAVEPOINT %s; %s; RELEASE SAVEPOINT %s" % (_SAVEPOINT, command, _SAVEPOINT)
+        try:
+            rows = self._answer(backend, command)
+        except psycopg.Error:
+            if tx is Tx.OPEN and self.tx(backend) is Tx.FAILED:
+                self._command(backend, b"ROLLBACK TO SAVEPOINT %s; RELEASE SAVEPOINT %s" % (_SAVEPOINT, _SAVEPOINT))
+            raise
+        return [
+            RoutineBody(
+                schema,
+                name,
+                language,
+                # A tree that is not as we know it, or has to do with settings, tells nothing.
+                body if not riddles or language not in ("sql", "plpgsql") else None,
+                tuple(Routine(*called) for called in calls or ()),
+                tuple(settings or ()),
+            )
+            for schema, name, language, body, settings, calls, riddles in map(json.loads, rows)
+        ]
+
+    def _answer(self, backend: PostgresBackend, command: bytes) -> list[str]:
+        """The first column of the rows that a text brings, in their order. Raises as `_command` does."""
+        raw, pgconn = backend.raw, backend.pgconn
+        pgconn.send_query(command)
+        try:
+            results = raw.wait(execute(pgconn), timeout=COMMAND_SECONDS)
+        except psycopg.errors._WaitTimeout:
+            self.hang_up(backend)
+            raise psycopg.OperationalError(f"no answer about routines within {COMMAND_SECONDS:g} s") from None
+        encoding = pgconn._encoding
+        rows: list[str] = []
+        for result in results:
+            if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
+                raise psycopg.errors.error_from_result(result, encoding=encoding)
+            rows += [(result.get_value(row, 0) or b"").decode(encoding, "replace") for row in range(result.ntuples)]
+        return rows
 
     def absorb_cancel(self, backend: PostgresBackend) -> None:
         # The server has sent the signal before it closed the cancel request, so by the end of one more exchange
@@ -414,7 +499,7 @@ class PostgresEngine:
     def error(self, kind: type[errors.Error], message: str) -> psycopg.Error:
         return TWINS[kind](message)
 
-    def closed_error(self, message: str) -> psycopg.Error:
+    def closed_error(self, message: str, *, is_expired: bool = False) -> psycopg.Error:
         return psycopg.OperationalError(message)
 
 

@@ -161,7 +161,7 @@ class Connection(Wire):
                     statement = classify_filled(sql.decode(self.encoding, "replace"), backend.tracked.dialect)
                     client.need(statement)
                     self._current_timeout = UNSET
-            elif statement.is_plain and not client.idle_timeout and not self._rdsproxy_is_adrift:
+            elif statement.is_plain and self._rfile is not None and not client.idle_timeout:
                 backend.statements += 1  # all that need() has to do
             else:
                 if statement.reads_diagnostics and client.session.hold is _BORROWED:
@@ -182,7 +182,12 @@ class Connection(Wire):
                 affected = self._affected_rows = self._read_query_result(unbuffered)
             except BaseException as error:
                 self._rdsproxy_failed(error, was_open)
-                raise
+                if not self._rdsproxy_is_rolled_back():
+                    raise
+                # What was to be undone went with the backend: the ROLLBACK gets its answer from another one.
+                self._rdsproxy_borrow(statement)
+                _send(self, _COM_QUERY, sql)
+                affected = self._affected_rows = self._read_query_result(unbuffered)
             finally:
                 self._rdsproxy_is_exchanging = False
             if not statement.is_plain:
@@ -235,19 +240,22 @@ class Connection(Wire):
     def _rdsproxy_check_found_rows(self, statement: Statement) -> None:
         """FOUND_ROWS() is about the last SELECT, which may have run elsewhere if it was not the last statement."""
         is_last = self._result is not None and self._result.description is not None
-        if not is_last and "FOUND_ROWS" in statement.digest.upper():
+        if not is_last and self._rdsproxy.backend_id is not None and "FOUND_ROWS" in statement.digest.upper():
             raise self._rdsproxy.engine.error(
                 errors.DiagnosticsLost,
                 "FOUND_ROWS() cannot be answered for certain: the last statement was no SELECT. Nothing was sent",
             )
 
     def _rdsproxy_need(self, statement: Statement | None) -> Any:
+        """The backend for the next exchange, with its socket in our hands."""
         client = self._rdsproxy
         if self._rdsproxy_is_adrift:
             self._rdsproxy_cast_off()
         if client.backend is None:
             return self._rdsproxy_borrow(statement)
         backend = client.need(statement)
+        if self._rfile is None:  # an interrupt fell between two steps of giving it back
+            self._rdsproxy_attach(backend)
         self._current_timeout = UNSET  # commands of our own may have run on it
         return backend
 
@@ -257,42 +265,27 @@ class Connection(Wire):
         return self._rdsproxy_need(None)
 
     def _rdsproxy_borrow(self, statement: Statement | None) -> Any:
-        """A backend with this session's autocommit. What died while it was idle is not the user's concern."""
         if self._sock is None:
             raise err.InterfaceError(0, "")
         client = self._rdsproxy
         if client.session.hold is _TX_LOST and statement is not None and is_plain_rollback(statement):
             client.rolled_back()
-        wanted = self.server_status & AUTOCOMMIT
-        while True:
-            backend = client.need(statement)
-            if self._closed:  # by another thread, while this one waited
-                raise client.illegal(Hold.CLOSED)
-            wire = backend.raw
-            self._sock, self._rfile = wire._sock, wire._rfile
-            self._current_timeout = wire._current_timeout
-            self.server_thread_id = wire.server_thread_id
-            self._rdsproxy_tracked = backend.tracked
-            if wire.server_status & AUTOCOMMIT == wanted:
-                return backend
-            try:
-                self._execute_command(COMMAND.COM_QUERY, f"SET AUTOCOMMIT = {wanted // AUTOCOMMIT}")
-                self._read_ok_packet()
-            except err.Error:
-                # Nothing of the user's was sent on it.
-                self._rdsproxy_part(backend)
-                wire._force_close()
-                client.settle(_UNKNOWN if client.session.hold is not Hold.PINNED else _NO_TX)
-                if client.backend is not None:
-                    raise
-                continue
-            except BaseException:
-                self._rdsproxy_part(backend)
-                wire._force_close()
-                client.settle(_UNKNOWN)
-                raise
-            backend.tracked.changes.clear()
-            return backend
+        client.wanted = self.server_status & AUTOCOMMIT
+        backend = client.need(statement)
+        self._rdsproxy_attach(backend)
+        if self._closed:  # by another thread, while this one waited
+            raise client.illegal(Hold.CLOSED)
+        return backend
+
+    def _rdsproxy_attach(self, backend: Any) -> None:
+        """Take over the socket of a backend."""
+        wire = backend.raw
+        self._sock = wire._sock
+        self._current_timeout = wire._current_timeout
+        self.server_thread_id = wire.server_thread_id
+        self._rdsproxy_tracked = backend.tracked
+        self._rdsproxy_has_warned = False
+        self._rfile = wire._rfile
 
     def _rdsproxy_part(self, backend: Any) -> None:
         """Leave the wire to the backend again."""
@@ -300,8 +293,8 @@ class Connection(Wire):
         if self._sock is None:  # the driver closed it
             wire._force_close()
         wire._current_timeout = self._current_timeout
-        self._sock = NO_SOCKET
         self._rfile = None
+        self._sock = NO_SOCKET
 
     def _rdsproxy_finish_last(self, result: MySQLResult) -> None:
         """Read what is left of the answer before, as the driver does before it sends the next text."""
@@ -342,8 +335,14 @@ class Connection(Wire):
             client.failed(error, tx_open=False, may_have_committed=False, is_over=False, statement=statement)
             return
         instead = self._rdsproxy_abort(was_open, error)
-        if instead is not None and isinstance(error, err.MySQLError):
+        if instead is not None and isinstance(error, err.MySQLError) and not self._rdsproxy_is_rolled_back():
             raise instead from error
+
+    def _rdsproxy_is_rolled_back(self) -> bool:
+        """After a failure: whether it was a ROLLBACK that lost its backend, and with it all that it was to undo."""
+        client, statement = self._rdsproxy, self._rdsproxy_statement
+        is_gone = client.backend is None and client.session.hold is _PARKED
+        return is_gone and statement is not None and is_plain_rollback(statement)
 
     def _rdsproxy_ask(self) -> None:
         """An error has no status word, so ask for it; with a question that leaves the diagnostics as they are."""
@@ -373,6 +372,11 @@ class Connection(Wire):
         client = self._rdsproxy
         backend = client.backend
         if backend is None:
+            if self._rfile is not None:  # the session was ended, by idle_client_timeout or a fork
+                self._sock, self._rfile = NO_SOCKET, None
+            return
+        if self._rfile is None:  # borrowed in vain: what it was for was refused
+            client.settle(_NO_TX)
             return
         wire = backend.raw
         status = wire.server_status = self.server_status
@@ -401,7 +405,10 @@ class Connection(Wire):
             if self._rdsproxy_has_warned or client.insert_id is not None:
                 self._rdsproxy_ask_farewell(backend)
             self._rdsproxy_part(backend)
-            client.settle(_NO_TX if wire._sock is not None else _UNKNOWN)
+            if wire._sock is not None:
+                client.settle(_NO_TX)
+            else:
+                self._rdsproxy_drop()
 
     def _rdsproxy_ask_farewell(self, backend: Any) -> None:
         """What only this backend can tell is asked before it goes, or never."""
@@ -419,10 +426,14 @@ class Connection(Wire):
         except BaseException:
             self._force_close()
             self._rdsproxy_part(backend)
-            client.settle(_UNKNOWN)
+            self._rdsproxy_drop()
             raise
         finally:
             self._result = result
+
+    def _rdsproxy_drop(self) -> None:
+        """Let go of a backend that died with nothing open."""
+        self._rdsproxy.failed(None, tx_open=False, may_have_committed=False, is_over=False, statement=_HARMLESS)
 
     def _rdsproxy_see_changes(self, backend: Any) -> None:
         """The server says that the session changed. If the text did not announce it, it pins now."""
@@ -464,8 +475,7 @@ class Connection(Wire):
         try:
             self._rdsproxy_run(_ROLLBACK, Driver.rollback)
         except err.MySQLError:
-            # The transaction went with its backend: that is what was asked for.
-            if self._rdsproxy.backend is not None or self._rdsproxy.session.hold is not _PARKED:
+            if not self._rdsproxy_is_rolled_back():
                 raise
 
     def _rdsproxy_is_idle(self) -> bool:
@@ -599,6 +609,8 @@ class Connection(Wire):
         if self._rdsproxy_lock.mutex.acquire(blocking=False):
             try:
                 self._rdsproxy.expire(now)
+                if self._rdsproxy.backend is None and self._rfile is not None:
+                    self._sock, self._rfile = NO_SOCKET, None
             finally:
                 self._rdsproxy_lock.mutex.release()
 

@@ -28,6 +28,8 @@ WHOLE = {name for name, (_, _, text) in RANGES.items() if "whole" in text}
 WRONG_CHOICES = {
     "init_query": (("", "  ", 5, b"select 1"), "SQL text or None"),
     "session_pinning_filters": (("EXCLUDE_VARIABLE_SETS", ("OTHER",), 5, None), "EXCLUDE_VARIABLE_SETS"),
+    "routine_policy": (("warn", None, True, ""), "'pin', 'reset' or 'trust'"),
+    "trusted_routines": (("st_*", (1,), ("",), (" ",), None), "a tuple of names"),
     "require_tls": (("yes", 1, None), "True or False"),
     "monitor": (("on", None, 2, 1), "'auto', True or False"),
     "read_write_splitting": (("yes", 1, None), "True or False"),
@@ -300,13 +302,21 @@ def test_the_environment_sets_options():
 
 
 TEXTS = {"init_query": "select 1", "consistency": "session", "monitor": "auto", "session_pinning_filters": ""}
-TEXTS |= {"require_tls": "false", "read_write_splitting": "0"}
+TEXTS |= {"require_tls": "false", "read_write_splitting": "0", "routine_policy": "reset"}
 
 
 @pytest.mark.parametrize("name", sorted(OPTION_NAMES - {"driver_options"}))
 def test_every_option_can_be_written_as_text(name):
     """All but driver_options, which is a mapping."""
     build_options({name: option_from_text(name, TEXTS.get(name, "5"), name)})
+
+
+def test_lists_are_written_with_commas():
+    """In the environment and in a URL; spaces around a name do not count."""
+    assert option_from_text("trusted_routines", "st_*, app.audit ,", "x") == ("st_*", "app.audit")
+    assert parse_url("postgresql://h/db?rdsproxy_trusted_routines=st_*,app.f")[1] == {
+        "trusted_routines": ("st_*", "app.f")
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""The MySQL side of tests/rival.py: what a session gives back is at once put to other use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from unittest import mock
+
+from pymysql import err
+
+from rdsproxy_lib.backend import MIXED, Backend
+from rdsproxy_lib.engines.mysql import MySQLEngine
+from rdsproxy_lib.pool import Pool
+from tests.rival import RivalPool
+
+RIVAL_TABLE = "create table if not exists rival_rows (id int primary key auto_increment, word text) auto_increment = 777000"
+
+
+class MySQLRivalPool(RivalPool):
+    """Leaves a rival's transaction open on every idle backend, and lends another one than last time if it can.
+
+    When a backend is lent its transaction is over, but LAST_INSERT_ID(), ROW_COUNT(), FOUND_ROWS(), the list of
+    warnings and the autocommit mode are the rival's.
+    """
+
+    def give_back(self, backend: Backend) -> None:
+        """Let the rival in before anybody else can have it."""
+        if backend.raw is not None and not self._waiters:
+            with suppress(err.Error):
+                _rival_comes(backend)
+        Pool.give_back(self, backend)
+
+    @staticmethod
+    def _freed(backend: Backend) -> Backend:
+        with suppress(err.Error):  # it died meanwhile: that is the borrower's to find
+            rival_goes(backend)
+        return backend
+
+
+def _rival_comes(backend: Any) -> None:
+    wire = backend.raw
+    run = MySQLEngine._run
+    was_on = wire.server_status & 2
+    run(wire, f"set autocommit = {0 if was_on else 1}")
+    run(wire, "begin")
+    run(wire, "insert into rival_rows (word) values ('rival')")
+    run(wire, "select * from rival_rows")
+    run(wire, "select cast('rival' as signed)")
+    _noted(backend)
+
+
+def rival_goes(backend: Any) -> None:
+    """End what the rival left open; what outlives a transaction stays."""
+    wire = backend.raw
+    if wire is None or wire._sock is None or not wire.server_status & 1:
+        return
+    run = MySQLEngine._run
+    run(wire, "rollback")
+    run(wire, "select cast('rival' as signed) union all select 2 union all select 3")
+    assert not wire.server_status & 1
+    _noted(backend)
+
+
+def _noted(backend: Any) -> None:
+    """Keep the books as a session of the library would."""
+    backend.tracked.changes.clear()
+    backend.used_by = None
+    backend.sequences_of = MIXED
+
+
+@contextmanager
+def rivals() -> Iterator[None]:
+    """Every Proxy made inside the block has a MySQLRivalPool."""
+    with mock.patch("rdsproxy_lib.proxy.Pool", MySQLRivalPool):
+        yield
