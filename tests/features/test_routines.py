@@ -290,7 +290,9 @@ def test_names_from_the_text_are_only_names(open_proxy: Callable[..., Proxy]) ->
         conn.execute("create schema evil")
         conn.execute("create function evil.sure(name, name) returns bool language sql as 'select true'")
         conn.execute("create operator evil.= (leftarg = name, rightarg = name, function = evil.sure)")
-        conn.execute("create function evil.json_build_array(text, text) returns json language sql as 'select null::json'")
+        conn.execute(
+            "create function evil.json_build_array(text, text) returns json language sql as 'select null::json'"
+        )
     with proxy.connect(options="-c search_path=evil,public,pg_catalog", autocommit=True) as conn:
         conn.execute("select plain(1)")
         assert not conn.rdsproxy.pinned

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import psycopg
+import pymysql
 import pytest
 from psycopg import (
     _connection_base,
@@ -20,8 +21,10 @@ from psycopg import (
 )
 
 import rdsproxy_lib
+from rdsproxy_lib.engines import mysql_wire
 from rdsproxy_lib.faces import info
 from rdsproxy_lib.faces import psycopg as face
+from rdsproxy_lib.faces import pymysql as mysql_face
 
 PACKAGE = Path(rdsproxy_lib.__file__).parent
 MODULES = {
@@ -32,14 +35,15 @@ MODULES = {
 FLOORS: dict[str, int] = {
     "errors": 10,
     "sql_builtins": 10, "sql_finding": 10, "sql_lexer": 11, "sql_calls": 12, "sql_postgresql": 13,
-    "sql_mysql_builtins": 10, "sql_mysql_lexer": 11, "sql_mysql": 13, "sql": 14,
+    "sql_mysql_builtins": 12, "sql_mysql_lexer": 11, "sql_mysql": 13, "sql": 14,
     "stats": 10,
     "config": 20, "session": 20, "credentials": 20, "explanation": 20, "routines": 20,
     "backend": 21, "pool": 22,
     "engines": 30, "engines/base": 31,
     "client": 35,
     "engines/mysql_tracking": 40, "engines/mysql_wire": 41, "engines/mysql": 42, "engines/postgresql": 40,
-    "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/info": 41, "faces/exchange": 41, "faces/psycopg": 43, "faces/pymysql": 43,
+    "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/info": 41, "faces/exchange": 41,
+    "faces/psycopg": 43, "faces/pymysql": 43,
     "proxy": 50, "registry": 51,
     "psycopg": 60, "pymysql": 60, "__init__": 70,
 }  # fmt: skip
@@ -182,8 +186,16 @@ def test_importing_starts_nothing_at_module_level():
 
 def test_what_we_add_has_one_prefix():
     """Every name of the face is the driver's own, `rdsproxy`, or begins with `_rdsproxy`."""
-    for cls, drivers in ((face.Connection, psycopg.Connection), (info.Info, psycopg.ConnectionInfo)):
-        with_instance = set(dir(drivers)) | INSTANCE_NAMES
+    ours = (
+        (face.Connection, psycopg.Connection, INSTANCE_NAMES),
+        (info.Info, psycopg.ConnectionInfo, INSTANCE_NAMES),
+        (mysql_face.Connection, pymysql.connections.Connection, MYSQL_INSTANCE_NAMES),
+        (mysql_face.Stream, pymysql.connections.MySQLResult, set()),
+        (mysql_wire.Wire, pymysql.connections.Connection, MYSQL_INSTANCE_NAMES),
+        (mysql_wire.Result, pymysql.connections.MySQLResult, set()),
+    )
+    for cls, drivers, of_instances in ours:
+        with_instance = set(dir(drivers)) | of_instances
         added = {name for name in vars(cls) if name not in with_instance and not name.startswith("__")}
         assert {name for name in added if name != "rdsproxy" and not name.startswith("_rdsproxy")} == set()
 
@@ -201,6 +213,9 @@ INSTANCE_NAMES = {
 }
 """What the driver's connections set on themselves and the face redefines on its class."""
 
+MYSQL_INSTANCE_NAMES = {"use_unicode", "_read_timeout", "_write_timeout", "_result", "_affected_rows"}
+"""The same of PyMySQL's."""
+
 
 def test_instance_names_are_the_drivers():
     """The names above exist on a connection of the driver."""
@@ -209,6 +224,8 @@ def test_instance_names_are_the_drivers():
         assert {name for name in INSTANCE_NAMES if not hasattr(conn, name)} == set()
     finally:
         conn._pool = None
+    conn = pymysql.connections.Connection(defer_connect=True, ssl_disabled=True)
+    assert {name for name in MYSQL_INSTANCE_NAMES if not hasattr(conn, name)} == set()
 
 
 # -- inside the driver: a new version that moves one of these breaks here, not at a customer's
@@ -269,7 +286,16 @@ PRIVATE_NAMES = {
     transaction.BaseTransaction: {"_pop_savepoint", "_push_savepoint", "Status", "savepoint_name"},
     _preparing.PrepareManager: {"get", "maybe_add_to_cache", "validate", "clear", "maintain_gen"},
     psycopg.errors: {"_WaitTimeout", "TransactionResolutionUnknown", "ObjectNotInPrerequisiteState"},
-}
+    pymysql.connections.Connection: {
+        "_sock", "_rfile", "_closed", "_execute_command", "_read_ok_packet", "_read_query_result", "_read_packet",
+        "_force_close", "_send_autocommit_mode", "_escape_string",
+    },
+    pymysql.connections.MySQLResult: {
+        "read", "init_unbuffered_query", "_read_ok_packet", "_check_packet_is_eof", "_get_descriptions",
+        "_read_load_local_packet", "_read_rowdata_packet_unbuffered", "_finish_unbuffered_query",
+    },
+    pymysql.protocol.MysqlPacket: {"is_ok_packet"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("owner", "names"), PRIVATE_NAMES.items(), ids=lambda value: getattr(value, "__name__", ""))
@@ -298,6 +324,52 @@ def test_slots_and_attributes_we_rely_on_exist():
         assert {"_conn", "pgconn", "status", "force_rollback", "_outer_transaction", "_stack_index"} <= set(vars(block))
     finally:
         conn._pool = None
+
+
+def test_pymysqls_connection_keeps_its_state_where_we_look_for_it():
+    """Its attributes, and what its result keeps, have these names."""
+    conn = pymysql.connections.Connection(defer_connect=True, ssl_disabled=True)
+    assert {"autocommit_mode", "decoders", "encoders", "encoding", "charset", "collation", "_result"} <= set(vars(conn))
+    packet = pymysql.protocol.MysqlPacket(b"\0" * 7, "ascii")
+    assert packet._data == b"\0" * 7
+    result = pymysql.connections.MySQLResult(conn)
+    names = {"connection", "affected_rows", "insert_id", "server_status", "warning_count", "message", "field_count",
+             "description", "rows", "has_next", "unbuffered_active"}  # fmt: skip
+    assert names <= set(vars(result))
+
+
+TALKING = {
+    "_get_server_information", "_request_authentication", "_process_auth", "_send_autocommit_mode", "begin", "commit",
+    "connect", "next_result", "ping", "query", "rollback", "select_db", "set_character_set", "show_warnings",
+    "_execute_command", "_read_ok_packet", "close", "_read_packet", "_read_bytes",
+    "_write_bytes", "write_packet", "_force_close",
+}  # fmt: skip
+"""PyMySQL's methods that send or receive: each is overridden by the face, or is below one that is."""
+
+
+def test_pymysql_talks_to_the_server_in_the_methods_we_know():
+    """A new method that sends or reads by itself would do so on no socket: it has to be looked at."""
+    wires = {"_execute_command", "_read_packet", "_read_ok_packet", "_read_query_result", "_sock", "_rfile",
+             "write_packet", "_write_bytes"}  # fmt: skip
+    tree = ast.parse(inspect.getsource(pymysql.connections.Connection))
+    found = {
+        function.name
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        and any(isinstance(node, ast.Attribute) and node.attr in wires for node in ast.walk(function))
+    }
+    assert found - {"__init__", "open"} == TALKING
+
+
+def test_pymysqls_cursors_only_ask_their_connection():
+    """They use nothing of it but these names, so that they need no change."""
+    tree = ast.parse(inspect.getsource(pymysql.cursors))
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "conn"
+    }
+    assert used <= {"_result", "escape", "next_result", "query"}
 
 
 KNOWN_UNLOCKED: set[tuple[str, str]] = {
