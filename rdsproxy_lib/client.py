@@ -46,6 +46,14 @@ def catalogue_of(home: Home) -> Catalogue:
     return found if found is not None else _CATALOGUES.setdefault(home, Catalogue(home.options.trusted_routines))
 
 
+def _is_past(owner: Callable[[], Any], engine: Engine, backend: Any, statements: int) -> bool:
+    """Whether the transaction is over in which a session ran that statement of this backend."""
+    connection = owner()
+    if connection is None or connection._rdsproxy.backend is not backend:
+        return True
+    return bool(backend.statements > statements and engine.tx(backend) is _NO_TX)
+
+
 class Home(Protocol):
     """What a client needs of its proxy."""
 
@@ -263,13 +271,13 @@ class Client:
 
     def _causes(self, statement: Statement, backend: Any) -> Iterable[Cause]:
         """Why this statement pins: less the routines that leave nothing behind, as far as anybody can tell."""
-        catalogue = catalogue_of(self._home)
-        changes = any(changes_routines(part.verb) for part in statement.parts)
-        if changes:
-            catalogue.change(partial(self._is_past, backend, backend.statements))
         causes: Iterable[Cause] = statement.causes
-        if not any(cause.reason is Reason.UNKNOWN_ROUTINE for cause in causes):
+        changes = any(changes_routines(part.verb) for part in statement.parts)
+        if not changes and not any(cause.reason is Reason.UNKNOWN_ROUTINE for cause in causes):
             return causes
+        catalogue = catalogue_of(self._home)
+        if changes:
+            catalogue.change(partial(_is_past, self.owner, self.engine, backend, backend.statements))
         policy = self._home.options.routine_policy
         if policy != "trust" and not changes:  # what the text itself changes first, no look beforehand shows
             place = tuple(map(self.login.parameters.get, _PLACE))
@@ -296,12 +304,6 @@ class Client:
                 raise
             logger.warning("routines could not be judged from the catalogue: %s", str(error))
             return None
-
-    def _is_past(self, backend: Any, statements: int) -> bool:
-        """Whether the transaction is over in which this session ran that statement of this backend."""
-        if self.backend is not backend:
-            return True
-        return bool(backend.statements > statements and self.engine.tx(backend) is _NO_TX)
 
     def add_pin(self, reason: Reason, what: str) -> None:
         """Pin the backend that is held, for something that is not a statement."""

@@ -129,7 +129,7 @@ class Options:
 
     def _refuse_what_is_not_there_yet(self) -> None:
         if self.session_pinning_filters:
-            raise ConfigurationError("session_pinning_filters is for MySQL only, which this version does not serve yet")
+            raise ConfigurationError("session_pinning_filters is not served by this version yet")
         if self.monitor is True:
             raise ConfigurationError("monitor=True needs several hosts, which this version does not serve yet")
         if self.read_write_splitting:

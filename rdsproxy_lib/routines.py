@@ -18,7 +18,7 @@ from . import sql_mysql, sql_mysql_lexer
 from .sql import Cause, Routine
 from .sql_builtins import BUILTINS, names
 from .sql_finding import Finding
-from .sql_postgresql import ROUTINE_DDL, judge_body, leaves_nothing
+from .sql_postgresql import ROUTINE_DDL, judge_body, leaves_nothing, take
 
 KEPT_SECONDS = 300.0
 """How long a verdict holds: a routine that is changed past this proxy is read again after this time."""
@@ -113,7 +113,7 @@ def _first_cause(found: Finding) -> str:
     for reason, what in found.causes:
         if reason != "UNKNOWN_ROUTINE" or what not in found.routines:
             return what
-    return "SET LOCAL, or a change of routines" if found.sets_local else "currval() or lastval()"
+    return "SET LOCAL, or a change of routines" if found.sets_local else "it asks what the session did before"
 
 
 def _may_begin_temporary(search_path: str) -> bool:
@@ -270,10 +270,9 @@ class Catalogue:
         """Remember what was found; not while a change is under way, nor if one was since `generation`."""
         if self._changes:
             return
-        kept = self._kept
-        while len(kept) >= KEPT_VERDICTS:
-            kept.pop(next(iter(kept), (place, routine)), None)
-        kept[place, routine] = verdict, now + KEPT_SECONDS, generation
+        if len(self._kept) >= KEPT_VERDICTS:
+            self._kept.clear()
+        self._kept[place, routine] = verdict, now + KEPT_SECONDS, generation
 
     def change(self, is_over: Callable[[], bool]) -> None:
         """Forget all: a statement that changes routines is about to run. `is_over`: whether its transaction is."""
@@ -287,14 +286,16 @@ class Catalogue:
         self._kept.clear()
 
     def _sweep(self) -> None:
-        for key, is_over in list(self._changes.items()):
+        for key, is_over in self._changes.copy().items():
             if is_over():
                 self.forget()
                 self._changes.pop(key, None)
 
 
 _OTHER_DDL = frozenset(
-    f"{verb} {name}" for verb in ("CREATE", "ALTER", "DROP") for name in ("PACKAGE", "PACKAGE BODY", "DATABASE")
+    f"{verb} {name}"
+    for verb in ("CREATE", "ALTER", "DROP")
+    for name in ("AGGREGATE FUNCTION", "DATABASE", "LIBRARY", "PACKAGE", "PACKAGE BODY")
 ) | {"CREATE", "ALTER", "DROP"}
 
 
@@ -556,18 +557,11 @@ class _Procedure:
         self._judge(text)
 
     def _judge(self, text: str) -> None:
-        found = self._found
         for tokens in sql_mysql_lexer.statements(sql_mysql_lexer.shape_of(text, True, False)):
             inner = sql_mysql.judge(tokens)
-            for reason, what in inner.causes:
-                routine = inner.routines.get(what)
-                if routine and what == "CALL":
-                    what = f"CALL {'.'.join(filter(None, routine))}"
-                found.pin(reason, what)
-                if routine:
-                    found.routines[what] = routine
-            found.sets_local = found.sets_local or inner.sets_local or inner.lingers
-            found.reads_sequence = found.reads_sequence or inner.reads_sequence or inner.reads_diagnostics
+            inner.sets_local = inner.sets_local or inner.lingers
+            inner.reads_sequence = inner.reads_sequence or inner.reads_diagnostics
+            take(self._found, inner)
 
 
 def _shown(word: str) -> str:

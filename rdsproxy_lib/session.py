@@ -163,8 +163,16 @@ class Session:
 ENDED_BY_UNPIN = frozenset({Reason.MANUAL, Reason.UNKNOWN_ROUTINE, Reason.UNKNOWN_STATEMENT, Reason.RAW_ACCESS})
 """Pins the application may end by `conn.rdsproxy.unpin()`: those that stand for not knowing, not for state we saw."""
 
-KEPT_AFTER_ERROR = frozenset({Reason.ADVISORY_LOCK, Reason.NAMED_LOCK, Reason.UNKNOWN_ROUTINE, Reason.UNRESETTABLE})
-"""A failed statement leaves nothing behind, except for these: locks, seeds and what routines did are not undone.
+KEPT_AFTER_ERROR = frozenset(
+    {
+        Reason.ADVISORY_LOCK,
+        Reason.NAMED_LOCK,
+        Reason.UNKNOWN_ROUTINE,
+        Reason.UNRESETTABLE,
+        Reason.USER_VARIABLE,
+    }
+)
+"""A failed statement leaves nothing behind, except for these: locks, seeds, variables and what routines did stay.
 
 https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS (session-level locks ignore rollback).
 """

@@ -468,7 +468,7 @@ def judge_body(language: str, body: str) -> Finding:
             if language == "plpgsql":
                 block.read(tokens, is_first=not number)
             else:
-                _take(found, judge(tokens))
+                take(found, judge(tokens))
     return found
 
 
@@ -483,12 +483,12 @@ def leaves_nothing(body: Finding) -> bool:
     )
 
 
-def _take(found: Finding, inner: Finding) -> None:
+def take(found: Finding, inner: Finding) -> None:
     """Add what a statement of a body does to what the body does."""
     for reason, what in inner.causes:
         routine = inner.routines.get(what)
-        if routine and what == "CALL":  # there may be several in a body
-            what = f"CALL {'.'.join(filter(None, routine))}"
+        if routine and found.routines.get(what, routine) != routine:  # of two statements, and named alike in messages
+            what = f"{what} {'.'.join(filter(None, routine))}"
         found.pin(reason, what)
         if routine:
             found.routines[what] = routine
@@ -635,13 +635,13 @@ class _Block:
     def _expression(self, tokens: Tokens, first: int, last: int) -> None:
         """The server runs an expression as a SELECT."""
         if first < last:
-            _take(self._found, judge(_piece(tokens, first, last, "select")))
+            take(self._found, judge(_piece(tokens, first, last, "select")))
 
     def _sql(self, tokens: Tokens, first: int, last: int) -> None:
         if (word := tokens.at(first)) in ("execute", "do"):
             self._found.pin("UNKNOWN_ROUTINE", word.upper())
         else:
-            _take(self._found, judge(_piece(tokens, first, last, "")))
+            take(self._found, judge(_piece(tokens, first, last, "")))
 
 
 # What begins with these goes up to that word, and another statement follows.

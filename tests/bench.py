@@ -189,7 +189,7 @@ class MySQL(Engine):
     """MySQL or MariaDB through PyMySQL."""
 
     new_cursor_bound = 1.35
-    driver = f"PyMySQL {pymysql.__version__}"
+    driver = f"PyMySQL {pymysql.VERSION_STRING}"
 
     def connect(self, **keywords: Any) -> Any:
         return pymysql.connect(**self.server.parameters(), **keywords)

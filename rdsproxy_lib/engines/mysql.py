@@ -7,7 +7,7 @@ import os
 import select
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -19,8 +19,9 @@ from pymysql.constants import COMMAND, CR, ER
 from .. import credentials, errors
 from ..backend import MIXED, Backend, OpenFailed, Refusal
 from ..config import TLS, Options, Target
+from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
 from ..session import Tx
-from ..sql import Dialect, Statement
+from ..sql import Dialect, Routine, Statement
 from .base import Login
 from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
 from .mysql_wire import LISTENING, Columns, Wire
@@ -356,7 +357,7 @@ class MySQLEngine:
     def _run(wire: Wire, text: str) -> Any:
         """Run a text of ours or of the options, to the end of its last result; the rows of the first."""
         wire._current_timeout = UNSET  # a face may have had the socket
-        is_several = ";" in text
+        is_several = ";" in text  # or so it looks, which does no harm
         if is_several:
             wire._execute_command(COM_SET_OPTION, MULTI_STATEMENTS[True])
             wire._read_packet()
@@ -507,6 +508,19 @@ class MySQLEngine:
         with suppress(err.OperationalError):  # 1317: the server takes in a KILL QUERY with the next command
             self._run(backend.raw, "DO 0")
         backend.raw.ping()
+
+    def routine_bodies(self, backend: MySQLBackend, names: Collection[Routine]) -> list[RoutineBody] | None:
+        if self.tx(backend) is _UNKNOWN or backend.tracked.has_moved:
+            return None
+        wire, database = backend.raw, backend.login.dbname or ""
+        # Without a database an unqualified call fails by itself: psm_bodies makes it unreadable, so that it pins.
+        asked = [name for name in names if name.schema or database]
+        rows: Any = ()
+        if asked:
+            pairs = ", ".join(f"({wire.escape(name.schema or database)}, {wire.escape(name.name)})" for name in asked)
+            backend.used_by = None  # what ROW_COUNT() says has changed
+            rows = self._run(wire, PSM_ROUTINES.format(pairs=pairs))
+        return psm_bodies(rows, names, database)
 
     def max_connections(self, backend: MySQLBackend) -> int:
         ((limit, users),) = self._run(backend.raw, "SELECT @@max_connections, @@max_user_connections")

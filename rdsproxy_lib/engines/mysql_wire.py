@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from pymysql import err
 from pymysql.connections import MAX_PACKET_LEN, Connection, MySQLResult
-from pymysql.constants import CLIENT, CR
+from pymysql.constants import CLIENT, CR, ER
 from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from .mysql_tracking import MORE_RESULTS, Malformed, Tracked, read_length, read_ok
@@ -23,7 +23,7 @@ LISTENING = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
 KNOWN_COLUMNS = 500
 """How many results' descriptions are kept per login."""
 
-_OK, _LOCAL_FILE, _NULL, _END_OF_ROWS, _ERROR = 0x00, 0xFB, 0xFB, 0xFE, 0xFF
+_OK, _LOCAL_FILE, _NULL, _END_OF_ROWS, _ERROR = 0x00, 0xFB, 0xFB, 0xFE, b"\xff"
 _LONGEST_END = MAX_PACKET_LEN
 """A row may begin with the byte of an end, but then it is at least so long."""
 _NOT_THE_ROWS_FAULT = (Malformed, IndexError, KeyError, AttributeError, AssertionError, struct.error)
@@ -96,34 +96,51 @@ class Wire(Connection):
     def _rdsproxy_stream(self) -> MySQLResult:
         return Result(self)
 
+    def _read_packet(self, packet_type: type[MysqlPacket] = MysqlPacket) -> Any:
+        return packet_type(self._rdsproxy_payload(), self.encoding)
+
     def _rdsproxy_payload(self) -> bytes:
         """The next packet, without its header. Raises the server's error where it is one, as the driver does."""
         if self._current_timeout != self._read_timeout:
             self._sock.settimeout(self._read_timeout)
             self._current_timeout = self._read_timeout
         read = self._rfile.read
-        try:
-            header = read(4)
-            length = int.from_bytes(header[:3], "little")
-            data: bytes = read(length)
-        except OSError as error:
-            self._rdsproxy_lose(f" ({error})")
-        if len(data) < length or len(header) < 4:
-            self._rdsproxy_lose()
-        number = header[3]
-        if number != self._next_seq_id:
-            if number == 0:  # MariaDB's farewell when it shuts down
+        whole = b""
+        while True:
+            try:
+                header = read(4)
+                length = int.from_bytes(header[:3], "little")
+                data: bytes = read(length)
+            except OSError as error:
+                self._rdsproxy_lose(f" ({error})")
+            if len(data) < length or len(header) < 4:
                 self._rdsproxy_lose()
-            self._force_close()
-            raise err.InternalError(f"Packet sequence number wrong - got {number} expected {self._next_seq_id}")
-        self._next_seq_id = (number + 1) & 0xFF
-        if length == MAX_PACKET_LEN:
-            data += self._rdsproxy_payload()
-        elif not length:
-            return data
-        if data[0] == _ERROR:
-            err.raise_mysql_exception(data)
+            number = header[3]
+            if number != self._next_seq_id:
+                if number == 0:  # MariaDB's farewell when it shuts down
+                    self._rdsproxy_lose()
+                self._force_close()
+                raise err.InternalError(f"Packet sequence number wrong - got {number} expected {self._next_seq_id}")
+            self._next_seq_id = (number + 1) & 0xFF
+            if length < MAX_PACKET_LEN:
+                break
+            whole += data
+        if whole:
+            data = whole + data
+        if data.startswith(_ERROR):
+            self._rdsproxy_raise(data)
         return data
+
+    def _rdsproxy_raise(self, data: bytes) -> NoReturn:
+        """Raise the server's error, marked as its answer: nothing more of it is to come."""
+        if self._result is not None:
+            self._result.unbuffered_active = False
+        try:
+            err.raise_mysql_exception(data)
+        except err.MySQLError as error:
+            error._rdsproxy_is_answer = True
+            raise
+        raise AssertionError  # the driver's function always raises
 
     def _rdsproxy_lose(self, why: str = "") -> NoReturn:
         self._force_close()
@@ -178,6 +195,14 @@ class Result(MySQLResult):
     def _read_ok_packet(self, packet: MysqlPacket) -> None:
         self._rdsproxy_end(packet._data)
 
+    def _read_load_local_packet(self, first_packet: MysqlPacket) -> None:
+        try:
+            super()._read_load_local_packet(first_packet)
+        except err.OperationalError as error:
+            if error.args[0] == ER.FILE_NOT_FOUND:  # the driver's; it has read the server's answer meanwhile
+                error._rdsproxy_is_answer = True
+            raise
+
     def _rdsproxy_end(self, data: bytes) -> None:
         affected, insert_id, status, self.warning_count, self.message, block = read_ok(data)
         if data[0] == _OK:
@@ -211,6 +236,8 @@ class Result(MySQLResult):
         self.connection = _Descriptions(wire, decoders or wire._rdsproxy_decoders, iter(payloads))
         try:
             super()._get_descriptions()
+        except ValueError as error:
+            raise Malformed(f"the name of a column: {error}") from error
         finally:
             self.connection = wire
         if decoders is None:

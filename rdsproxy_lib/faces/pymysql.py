@@ -16,15 +16,15 @@ from pymysql import err
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as Driver
 from pymysql.connections import MySQLResult
-from pymysql.constants import COMMAND, CR
+from pymysql.constants import COMMAND
 
 from .. import errors
 from ..backend import HERE
 from ..client import Client
-from ..engines.mysql import UNSET, code_of
+from ..engines.mysql import UNSET
 from ..engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
 from ..engines.mysql_wire import Result, Wire
-from ..session import Hold, Tx
+from ..session import ENDED_BY_UNPIN, Hold, Tx
 from ..sql import Reason, Statement, classify_filled
 from .lock import Lock
 
@@ -322,7 +322,7 @@ class Connection(Wire):
         client, backend, statement = self._rdsproxy, self._rdsproxy.backend, self._rdsproxy_statement
         if backend is None:
             return
-        is_answer = isinstance(error, err.MySQLError) and self._sock is not None and not _is_clients(error)
+        is_answer = self._sock is not None and getattr(error, "_rdsproxy_is_answer", False)
         if is_answer:
             try:
                 self._rdsproxy_ask()
@@ -440,14 +440,14 @@ class Connection(Wire):
         tracked: Tracked = self._rdsproxy_tracked
         changes = set(tracked.changes)
         tracked.changes.clear()
-        statement = self._rdsproxy_statement
-        if statement is not None and statement.causes:
+        client, statement = self._rdsproxy, self._rdsproxy_statement
+        if client.session.pins and client.session.pins.keys() - ENDED_BY_UNPIN:
             return
         if "autocommit" in changes and statement is not None and statement.parts[-1].verb == "SET":
             changes -= {"autocommit", "state"}  # which the status word tells
         if changes:
             names = ", ".join(sorted(changes - {"state"})) or "the state of the session"
-            self._rdsproxy.pin_afterwards(Reason.SETTING, f"the server reports a change of {names}", statement)
+            client.pin_afterwards(Reason.SETTING, f"the server reports a change of {names}", statement)
 
     # -- the driver's methods that talk to the server
 
@@ -678,11 +678,6 @@ class Stream(Result):
 def _ping(connection: Connection) -> None:
     connection._execute_command(COMMAND.COM_PING, b"")
     connection._read_ok_packet()
-
-
-def _is_clients(error: BaseException) -> bool:
-    """Whether the driver raised it, not the server: what is on the wire is then unknown."""
-    return CR.CR_ERROR_FIRST <= code_of(error) <= CR.CR_ERROR_LAST
 
 
 def is_show_warnings(statement: Statement) -> bool:

@@ -274,11 +274,11 @@ def parse(packet: bytes, tracked: Tracked) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.parametrize(
-    ("server", "statement", "packet", "numbers", "changes", "characteristics"),
+    ("source", "statement", "packet", "numbers", "changes", "characteristics"),
     REAL,
-    ids=[f"{server}: {statement}" for server, statement, *_ in REAL],
+    ids=[f"{source}: {statement}" for source, statement, *_ in REAL],
 )
-def test_what_real_servers_send(server, statement, packet, numbers, changes, characteristics):
+def test_what_real_servers_send(source, statement, packet, numbers, changes, characteristics):
     """Numbers, changed variables and the text that would restart the transaction are read as they were sent."""
     tracked = Tracked(Dialect.MYSQL)
     assert parse(bytes.fromhex(packet), tracked) == numbers
