@@ -135,7 +135,14 @@ _STORED = frozenset(("FUNCTION", "AGGREGATE FUNCTION", "PROCEDURE", "TRIGGER", "
 _START = frozenset(("transaction", "slave", "replica", "group_replication", "all"))
 _SESSION_SCOPES = frozenset(("session", "local"))
 _GLOBAL_SCOPES = frozenset(("global", "persist", "persist_only"))
-_DIAGNOSTIC_VARIABLES = frozenset(("error_count", "identity", "last_gtid", "last_insert_id", "warning_count"))
+_DIAGNOSTIC_VARIABLES = frozenset(("error_count", "last_gtid", "warning_count"))
+_INSERT_ID_VARIABLES = frozenset(("identity", "last_insert_id"))
+_INSERTING = frozenset(("INSERT", "REPLACE", "LOAD DATA", "LOAD XML", "CALL", "EXECUTE", "EXECUTE IMMEDIATE"))
+_ROUTINE_DDL = frozenset(
+    f"{verb} {name}"
+    for verb in ("CREATE", "ALTER", "DROP")
+    for name in ("DATABASE", "FUNCTION", "PACKAGE", "PACKAGE BODY", "PROCEDURE", "SCHEMA")
+)
 # Not taken back by reset: SHOW PROFILES of MariaDB still shows the statements of the session before.
 _UNRESETTABLE_SETTINGS = frozenset(("profiling",))
 _SET_SHOWN = {"names": "SET NAMES", "character": "SET CHARACTER SET", "charset": "SET CHARACTER SET"}
@@ -162,11 +169,17 @@ def judge(tokens: Tokens, server: str = "") -> Finding:
             found.pin("UNKNOWN_STATEMENT", "an executable comment")
         found.reads_only = found.reads_only and (other.reads_only or is_empty)
         found.reads_diagnostics = found.reads_diagnostics or other.reads_diagnostics
+        found.reads_sequence = found.reads_sequence or other.reads_sequence
+        found.moves_sequence = found.moves_sequence or other.moves_sequence
         found.lingers = found.lingers or other.lingers
         found.commits = found.commits or other.commits
     if tokens.odd:
         found.pin("UNKNOWN_STATEMENT", tokens.odd)
         found.commits = True
+    # What LAST_INSERT_ID() says may be another one afterwards. What a function inserts, its caller does not see.
+    if found.verb in _INSERTING:
+        found.moves_sequence = True
+    found.sets_local = found.verb in _ROUTINE_DDL
     if found.causes:
         found.reads_only = False
     return found
@@ -310,8 +323,12 @@ def _read_variable(tokens: Tokens, index: int, found: Finding) -> None:
     name = tokens.at(index + 1)
     if tokens.at(index + 2) == ".":
         name = tokens.at(index + 3)
-    if name.lstrip(QUOTED).lower() in _DIAGNOSTIC_VARIABLES:
+    name = name.lstrip(QUOTED).lower()
+    if name in _DIAGNOSTIC_VARIABLES:
         found.reads_diagnostics = True
+        found.reads_only = False
+    elif name in _INSERT_ID_VARIABLES:
+        found.reads_sequence = True
         found.reads_only = False
 
 
@@ -371,8 +388,12 @@ def _is_known(tokens: Tokens, opening: int, found: Finding, server: str) -> bool
         return False
     if word in WRITES:
         found.reads_only = False
-    if word in DIAGNOSTICS or (word == "last_insert_id" and tokens.at(opening + 1) == ")"):
+    if word in DIAGNOSTICS:
         found.reads_diagnostics = True
+        found.reads_only = False
+    if word == "last_insert_id":  # with an argument it sets what it says
+        found.reads_sequence = found.reads_sequence or tokens.at(opening + 1) == ")"
+        found.moves_sequence = found.moves_sequence or tokens.at(opening + 1) != ")"
         found.reads_only = False
     return True
 
@@ -508,6 +529,9 @@ def _set_statement(tokens: Tokens, first: int, found: Finding, server: str) -> N
     _search(tokens, first, found, server)
     causes = dict(found.causes)
     diagnostics = found.reads_diagnostics
+    if tokens.at(index + 1) == "set" and tokens.at(index + 2) == "statement":
+        found.pin("UNKNOWN_STATEMENT", "SET STATEMENT")
+        return
     _head(tokens, index + 1, found, server)
     found.causes = {**causes, **found.causes}
     found.reads_diagnostics = found.reads_diagnostics or diagnostics

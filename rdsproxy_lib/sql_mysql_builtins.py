@@ -21,11 +21,11 @@ FUNCTIONS = names(
     datediff day dayname dayofmonth dayofweek dayofyear degrees dense_rank elt exp export_set extract
     extractvalue field find_in_set first_value floor format found_rows from_base64 from_days
     from_unixtime get_format greatest group_concat hex hour if ifnull inet6_aton inet6_ntoa inet_aton
-    inet_ntoa instr interval is_free_lock is_ipv4 is_ipv4_compat is_ipv4_mapped is_ipv6 is_used_lock
-    isnull json_array json_array_append json_array_insert json_arrayagg json_contains json_contains_path
-    json_depth json_extract json_insert json_keys json_length json_merge json_merge_patch
-    json_merge_preserve json_object json_objectagg json_overlaps json_pretty json_quote json_remove
-    json_replace json_search json_set json_type json_unquote json_valid json_value lag
+    inet_ntoa insert instr interval is_free_lock is_ipv4 is_ipv4_compat is_ipv4_mapped is_ipv6
+    is_used_lock isnull json_array json_array_append json_array_insert json_arrayagg json_contains
+    json_contains_path json_depth json_extract json_insert json_keys json_length json_merge
+    json_merge_patch json_merge_preserve json_object json_objectagg json_overlaps json_pretty json_quote
+    json_remove json_replace json_search json_set json_type json_unquote json_valid json_value lag
     last_day last_insert_id last_value lcase lead least left length ln load_file localtime
     localtimestamp locate log log10 log2 lower lpad ltrim make_set makedate maketime master_pos_wait max
     mbrcontains mbrdisjoint mbrequals mbrintersects mbroverlaps mbrtouches mbrwithin md5 microsecond mid

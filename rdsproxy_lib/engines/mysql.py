@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import select
 import socket
 import ssl
@@ -46,6 +47,7 @@ TRACKERS = (
 EXEMPT_FROM_INIT_CONNECT = ("SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN")
 
 DISCONNECTED_FOR_INACTIVITY = 4031  # MySQL's
+PLAIN_NAME = re.compile("[a-z_0-9]+").fullmatch
 FULL = {ER.CON_COUNT_ERROR, ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED}
 FATAL = {
     ER.SERVER_SHUTDOWN,
@@ -490,6 +492,21 @@ class MySQLEngine:
     def forget_warnings(self, backend: MySQLBackend) -> None:
         """Empty the list of warnings, which outlives a transaction."""
         self._run(backend.raw, "SELECT 1 FROM (SELECT 1) AS nothing")
+
+    def are_unchanged(self, backend: MySQLBackend, names: Collection[str]) -> bool:
+        """Whether these variables have the server's defaults, which are then what the session began with."""
+        login = backend.login
+        own = login.init_connect or login.parameters.get("init_command") or login.parameters.get("sql_mode")
+        if own or self._options.init_query or not all(map(PLAIN_NAME, names)):
+            return False
+        backend.used_by = None
+        try:
+            ((answer,),) = self._run(
+                backend.raw, "SELECT " + " AND ".join(f"@@session.{name} <=> @@global.{name}" for name in names)
+            )
+        except err.MySQLError:  # 1238: one is there for sessions only
+            return False
+        return bool(answer)
 
     def _ask_insert_id(self, backend: MySQLBackend) -> int:
         backend.used_by = None  # ROW_COUNT() has changed

@@ -8,7 +8,7 @@ in fewer steps, and with the descriptions of a table's columns taken apart once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from pymysql import err
@@ -66,13 +66,13 @@ class Wire(Connection):
 
     def _read_ok_packet(self) -> MysqlPacket:
         packet = self._read_packet()
-        if not packet.is_ok_packet():
-            raise err.OperationalError(CR.CR_COMMANDS_OUT_OF_SYNC, "Command Out of Sync")
         try:
+            if not packet.is_ok_packet():
+                raise Malformed("not the end of an answer")
             _, _, status, _, _, block = read_ok(packet._data)
             if block:
                 self._rdsproxy_tracked.take_in(block)
-        except Malformed as error:
+        except _NOT_THE_ROWS_FAULT as error:
             self._rdsproxy_give_up(error)
         self.server_status: int = status
         return packet
@@ -86,9 +86,7 @@ class Wire(Connection):
             else:
                 result.read()
         except _NOT_THE_ROWS_FAULT as error:
-            if _is_parsers(error):
-                self._rdsproxy_give_up(error)
-            raise
+            self._rdsproxy_fail(error)
         self._result = result
         affected: int = result.affected_rows
         return affected
@@ -140,11 +138,19 @@ class Wire(Connection):
         except err.MySQLError as error:
             error._rdsproxy_is_answer = True
             raise
+        except (IndexError, ValueError, struct.error) as error:
+            self._rdsproxy_give_up(error)
         raise AssertionError  # the driver's function always raises
 
     def _rdsproxy_lose(self, why: str = "") -> NoReturn:
         self._force_close()
         raise err.OperationalError(CR.CR_SERVER_LOST, f"Lost connection to MySQL server during query{why}")
+
+    def _rdsproxy_fail(self, error: Exception) -> NoReturn:
+        """Reading an answer raised: give up if the packets are to blame, and not a converter of the user's."""
+        if _is_parsers(error):
+            self._rdsproxy_give_up(error)
+        raise error
 
     def _rdsproxy_give_up(self, error: Exception) -> NoReturn:
         """What arrived cannot be understood: nothing that follows can be either."""
@@ -202,6 +208,25 @@ class Result(MySQLResult):
             if error.args[0] == ER.FILE_NOT_FOUND:  # the driver's; it has read the server's answer meanwhile
                 error._rdsproxy_is_answer = True
             raise
+        except RuntimeError as error:
+            raise Malformed("the server asks for a file that was not offered") from error
+
+    def _read_row_from_packet(self, packet: MysqlPacket) -> tuple[Any, ...]:
+        return _row(packet._data, self.converters)
+
+    def _read_rowdata_packet_unbuffered(self) -> Any:
+        wire = self.connection
+        try:
+            return super()._read_rowdata_packet_unbuffered()
+        except _NOT_THE_ROWS_FAULT as error:
+            wire._rdsproxy_fail(error)
+
+    def _finish_unbuffered_query(self) -> None:
+        wire = self.connection
+        try:
+            super()._finish_unbuffered_query()
+        except _NOT_THE_ROWS_FAULT as error:
+            wire._rdsproxy_fail(error)
 
     def _rdsproxy_end(self, data: bytes) -> None:
         affected, insert_id, status, self.warning_count, self.message, block = read_ok(data)
@@ -253,31 +278,38 @@ class Result(MySQLResult):
             data = next_payload()
             if data[0] == _END_OF_ROWS and len(data) < _LONGEST_END:
                 break
-            row: list[Any] = []
-            at, end = 0, len(data)
-            for encoding, converter in converters:
-                if at == end:
-                    break  # fewer columns than were announced: as the driver takes it
-                size = data[at]
-                at += 1
-                if size >= _NULL:
-                    if size == _NULL:
-                        row.append(None)
-                        continue
-                    size, at = read_length(data, at - 1)
-                value: Any = data[at : at + size]
-                at += size
-                if at > end:
-                    raise Malformed("a row that is cut short")
-                if encoding is not None:
-                    value = value.decode(encoding)
-                if converter is not None:
-                    value = converter(value)
-                row.append(value)
-            rows.append(tuple(row))
+            rows.append(_row(data, converters))
         self.affected_rows = len(rows)
         self.rows = tuple(rows)
         self._rdsproxy_end(data)
+
+
+def _row(data: bytes, converters: list[tuple[str | None, Callable[[Any], Any] | None]]) -> tuple[Any, ...]:
+    """The values of one row. Raises Malformed, and what a converter raises."""
+    row: list[Any] = []
+    at, end = 0, len(data)
+    for encoding, converter in converters:
+        if at >= end:
+            raise Malformed("a row that ends too early")
+        size = data[at]
+        at += 1
+        if size >= _NULL:
+            if size == _NULL:
+                row.append(None)
+                continue
+            size, at = read_length(data, at - 1)
+        value: Any = data[at : at + size]
+        at += size
+        if at > end:
+            raise Malformed("a row that is cut short")
+        if encoding is not None:
+            value = value.decode(encoding)
+        if converter is not None:
+            value = converter(value)
+        row.append(value)
+    if at != end:
+        raise Malformed("a row that goes on")
+    return tuple(row)
 
 
 class _Descriptions:

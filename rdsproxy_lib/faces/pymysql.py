@@ -155,7 +155,7 @@ class Connection(Wire):
                         return self._affected_rows
                     sql, statement = b"SHOW WARNINGS LIMIT 0", _HARMLESS  # there were none
                 elif statement.reads_diagnostics:
-                    self._rdsproxy_check_found_rows(statement)
+                    self._rdsproxy_check_certain(statement)
                 backend = self._rdsproxy_borrow(statement)
                 if backend.tracked.dialect is not dialect:  # it was the first of its login, or sql_mode's default moved
                     statement = classify_filled(sql.decode(self.encoding, "replace"), backend.tracked.dialect)
@@ -165,7 +165,7 @@ class Connection(Wire):
                 backend.statements += 1  # all that need() has to do
             else:
                 if statement.reads_diagnostics and client.session.hold is _BORROWED:
-                    self._rdsproxy_check_found_rows(statement)
+                    self._rdsproxy_check_certain(statement)
                     if not self._rdsproxy_has_warned and asks_for_warnings(statement):
                         # The server may still have those of the session before. There were none since.
                         self._rdsproxy_engine.forget_warnings(backend)
@@ -182,7 +182,7 @@ class Connection(Wire):
                 affected = self._affected_rows = self._read_query_result(unbuffered)
             except BaseException as error:
                 self._rdsproxy_failed(error, was_open)
-                if not self._rdsproxy_is_rolled_back():
+                if not isinstance(error, err.MySQLError) or not self._rdsproxy_is_rolled_back():
                     raise
                 # What was to be undone went with the backend: the ROLLBACK gets its answer from another one.
                 self._rdsproxy_borrow(statement)
@@ -190,7 +190,7 @@ class Connection(Wire):
                 affected = self._affected_rows = self._read_query_result(unbuffered)
             finally:
                 self._rdsproxy_is_exchanging = False
-            if not statement.is_plain:
+            if backend.lingers or not statement.is_plain:
                 self._rdsproxy_note(statement, backend)
             return affected
 
@@ -237,14 +237,17 @@ class Connection(Wire):
             self._rdsproxy_note(statement, backend)
             return result
 
-    def _rdsproxy_check_found_rows(self, statement: Statement) -> None:
-        """FOUND_ROWS() is about the last SELECT, which may have run elsewhere if it was not the last statement."""
+    def _rdsproxy_check_certain(self, statement: Statement) -> None:
+        """Refuse a question about an earlier statement than the last, which may have run elsewhere."""
+        text = statement.digest.upper()
         is_last = self._result is not None and self._result.description is not None
-        if not is_last and self._rdsproxy.backend_id is not None and "FOUND_ROWS" in statement.digest.upper():
-            raise self._rdsproxy.engine.error(
-                errors.DiagnosticsLost,
-                "FOUND_ROWS() cannot be answered for certain: the last statement was no SELECT. Nothing was sent",
-            )
+        if "FOUND_ROWS" in text and not is_last and self._rdsproxy.backend_id is not None:
+            why = "FOUND_ROWS() cannot be answered for certain: the last statement was no SELECT. Nothing was sent"
+        elif "LASTVAL" in text or "PREVIOUS" in text:
+            why = "the last value of a sequence cannot be told for certain. Nothing was sent. Keep what NEXTVAL() gave"
+        else:
+            return
+        raise self._rdsproxy.engine.error(errors.DiagnosticsLost, why)
 
     def _rdsproxy_need(self, statement: Statement | None) -> Any:
         """The backend for the next exchange, with its socket in our hands."""
@@ -445,8 +448,14 @@ class Connection(Wire):
             return
         if "autocommit" in changes and statement is not None and statement.parts[-1].verb == "SET":
             changes -= {"autocommit", "state"}  # which the status word tells
+        variables = changes - {"state"}
+        if variables and statement is not None and all(part.verb == "SELECT" for part in statement.parts):
+            # MariaDB runs NOWAIT and SET STATEMENT as a SET and its undoing, and reports both.
+            self._current_timeout = UNSET
+            if self._rdsproxy_engine.are_unchanged(backend, variables):
+                return
         if changes:
-            names = ", ".join(sorted(changes - {"state"})) or "the state of the session"
+            names = ", ".join(sorted(variables)) or "the state of the session"
             client.pin_afterwards(Reason.SETTING, f"the server reports a change of {names}", statement)
 
     # -- the driver's methods that talk to the server
@@ -535,8 +544,8 @@ class Connection(Wire):
             self.connect()
         try:
             self._rdsproxy_run(_HARMLESS, _ping)
-        except err.MySQLError:
-            if not reconnect or self._rdsproxy.session.hold is not _SESSION_LOST:
+        except err.MySQLError as error:
+            if not reconnect or isinstance(error, errors.BorrowTimeout):
                 raise
             self.connect()
             self._rdsproxy_run(_HARMLESS, _ping)
@@ -547,7 +556,7 @@ class Connection(Wire):
         return number
 
     def _execute_command(self, command: int, sql: Any) -> None:
-        if not self._rdsproxy_is_exchanging and self._rfile is None and self._sock is not None:
+        if not self._rdsproxy_is_exchanging and self._sock is not None:
             with self._rdsproxy_lock:  # of somebody who speaks the protocol himself
                 self._rdsproxy_need(None)
                 self._rdsproxy.add_pin(Reason.RAW_ACCESS, "_execute_command()")
@@ -631,6 +640,8 @@ class Connection(Wire):
         if backend is not None:
             self._rdsproxy_is_adrift = True
             self._rdsproxy.engine.hang_up(backend)
+            if not self._rdsproxy_lock.mutex.locked():
+                self._rfile = None  # so that the next statement looks here first
 
     def _rdsproxy_cast_off(self) -> None:
         """Let go of a backend whose stream was left unread."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from unittest import mock
+from weakref import WeakKeyDictionary
 
 from pymysql import err
 
@@ -23,6 +24,19 @@ class MySQLRivalPool(RivalPool):
     When a backend is lent its transaction is over, but LAST_INSERT_ID(), ROW_COUNT(), FOUND_ROWS(), the list of
     warnings and the autocommit mode are the rival's.
     """
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.seen: WeakKeyDictionary[Any, set[int]] = WeakKeyDictionary()
+        """The serial numbers of the backends that each session has had."""
+
+    def borrow(self, login: object, timeout: float, owner: Any = None) -> Backend:
+        """Let the rival out, and note who has what."""
+        backend = super().borrow(login, timeout, owner)
+        session = owner() if owner is not None else None
+        if session is not None:
+            self.seen.setdefault(session, set()).add(backend.serial)
+        return backend
 
     def give_back(self, backend: Backend) -> None:
         """Let the rival in before anybody else can have it."""

@@ -442,8 +442,8 @@ def test_ddl_commits(same, rows, names, text, root):
             root("create or replace view feature_view as select 1 as a")
         return story(conn)
 
-    (committed, _, _), _ = same(prepared)
-    assert committed == ["a"]
+    outcome, _ = same(prepared)
+    assert outcome[0] == ["a"], outcome
     root("drop table if exists feature_made, feature_made2, feature_made3")
     root("drop view if exists feature_view")
     with_suppress(root, "drop index feature_index on feature_items")
@@ -504,10 +504,9 @@ def test_first_statement_fails_under_autocommit_off(same, rows, names):
         conn.commit()
         with pytest.raises(pymysql.err.IntegrityError):
             rows(conn, "insert into feature_items values (1, 'b')")
-        status = conn.server_status & 3
         rows(conn, "update feature_items set name = 'c' where id = 1")
         conn.rollback()
-        return status, names()
+        return names()
 
     same(story)
 
@@ -872,7 +871,7 @@ def test_lock_tables_end_with_the_session(connect, rows, eventually):
     rows(conn, "lock tables feature_items write")
     conn.close()
     other = connect(autocommit=True)
-    assert rows(other, "insert into feature_items values (1, 'a')") == ()
+    rows(other, "insert into feature_items values (1, 'a')")
 
 
 def test_named_locks(connect, rows):
