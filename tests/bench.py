@@ -25,7 +25,7 @@ import time
 import tracemalloc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -142,16 +142,24 @@ class Engine(ABC):
     def pid(self) -> int:
         """The server's process."""
 
-    def proxy(self, stack: ExitStack, **options: Any) -> Proxy:
+    def proxy(self, **options: Any) -> Proxy:
         """A Proxy with the options as they come, unless given."""
-        return stack.enter_context(Proxy(self.server.url(), **options))
+        return Proxy(self.server.url(), **options)
 
-    def pair(self, stack: ExitStack, **keywords: Any) -> tuple[Any, Any]:
-        """A private connection, and one of ours from a Proxy of its own."""
-        raw = stack.enter_context(closing(self.connect(**keywords)))
-        return raw, stack.enter_context(closing(self.proxy(stack).connect(**keywords)))
+    @contextmanager
+    def pair(self, **keywords: Any) -> Iterator[tuple[Any, Any]]:
+        """A private connection, and one of ours from a Proxy of its own.
 
-    def more_cases(self, stack: ExitStack) -> Iterator[Case]:
+        Closed before the next case: an open transaction makes the updates of others slow.
+        """
+        with (
+            closing(self.connect(**keywords)) as raw,
+            self.proxy() as proxy,
+            closing(proxy.connect(**keywords)) as ours,
+        ):
+            yield raw, ours
+
+    def more_cases(self) -> Iterator[Case]:
         """What is worth knowing of this one alone."""
         return iter(())
 
@@ -170,19 +178,21 @@ class Postgres(Engine):
             ((text,),) = admin.execute("select pg_read_file('postmaster.pid')")
         return int(text.split()[0])
 
-    def more_cases(self, stack: ExitStack) -> Iterator[Case]:
+    def more_cases(self) -> Iterator[Case]:
         if find_spec("psycopg_pool") is None:
             return
         pool_class = import_module("psycopg_pool").ConnectionPool
-        pool = stack.enter_context(pool_class(self.server.dsn(), min_size=1, max_size=1, kwargs={"autocommit": True}))
-        pool.wait()
+        with (
+            pool_class(self.server.dsn(), min_size=1, max_size=1, kwargs={"autocommit": True}) as pool,
+            self.pair(autocommit=True) as (_, ours),
+        ):
+            pool.wait()
 
-        def checked_out() -> None:
-            with pool.connection() as conn:
-                conn.execute("select 1")
+            def checked_out() -> None:
+                with pool.connection() as conn:
+                    conn.execute("select 1")
 
-        _, ours = self.pair(stack, autocommit=True)
-        yield Case("psycopg_pool: check out, select 1", checked_out, lambda: ours.execute("select 1"))
+            yield Case("psycopg_pool: check out, select 1", checked_out, lambda: ours.execute("select 1"))
 
 
 class MySQL(Engine):
@@ -208,33 +218,38 @@ ENGINES: dict[str, tuple[str, Callable[[], Any], type[Engine]]] = {
 # -- the cases
 
 
-def bounded_cases(engine: Engine, stack: ExitStack) -> Iterator[Case]:
+def bounded_cases(engine: Engine) -> Iterator[Case]:
     """What the library has to hold: `select 1`, warm, one thread."""
-    raw, ours = engine.pair(stack, autocommit=True)
-    yield _reused("autocommit, reused cursor", raw, ours, "select 1", bound=1.35)
-    yield Case(
-        "autocommit, new cursor",
-        lambda: raw.cursor().execute("select 1"),
-        lambda: ours.cursor().execute("select 1"),
-        bound=engine.new_cursor_bound,
-    )
-    raw_open, ours_open = engine.pair(stack)
-    for conn in (raw_open, ours_open):
-        conn.cursor().execute("begin")
-    yield _reused("in a transaction, reused cursor", raw_open, ours_open, "select 1", bound=1.15)
+    with engine.pair(autocommit=True) as (raw, ours):
+        yield _reused("autocommit, reused cursor", raw, ours, "select 1", bound=1.35)
+        yield Case(
+            "autocommit, new cursor",
+            lambda: raw.cursor().execute("select 1"),
+            lambda: ours.cursor().execute("select 1"),
+            bound=engine.new_cursor_bound,
+        )
+    with engine.pair() as (raw, ours):
+        for conn in (raw, ours):
+            conn.cursor().execute("begin")
+        yield _reused("in a transaction, reused cursor", raw, ours, "select 1", bound=1.15)
 
 
-def other_cases(engine: Engine, stack: ExitStack) -> Iterator[Case]:
+def other_cases(engine: Engine) -> Iterator[Case]:
     """What is worth knowing and has no bound."""
-    raw, ours = engine.pair(stack, autocommit=True)
-    for text in (
-        "create table bench (id int)",
-        "create table words (id int primary key, word varchar(20) not null)",
-        "insert into words values (1, 'one'), (2, 'two')",
-    ):
-        ours.cursor().execute(text)
-    yield _reused("autocommit, one row by its key", raw, ours, "select id, word from words where id = %s", (1,))
-    yield _reused("autocommit, update of one row", raw, ours, "update words set word = %s where id = %s", ("one", 1))
+    with engine.pair(autocommit=True) as (raw, ours):
+        for text in (
+            "create table bench (id int)",
+            "create table words (id int primary key, word varchar(20) not null)",
+            "insert into words values (1, 'one'), (2, 'two')",
+        ):
+            ours.cursor().execute(text)
+        yield _reused("autocommit, one row by its key", raw, ours, "select id, word from words where id = %s", (1,))
+        yield _reused(
+            "autocommit, update of one row", raw, ours, "update words set word = %s where id = %s", ("one", 1)
+        )
+        with engine.proxy() as proxy:
+            rotating = _rotating(proxy)
+            yield Case("autocommit, over 3 backends in turn", lambda: raw.cursor().execute("select 1"), rotating)
 
     def transaction(conn: Any) -> Operation:
         def run() -> None:
@@ -243,20 +258,16 @@ def other_cases(engine: Engine, stack: ExitStack) -> Iterator[Case]:
 
         return run
 
-    yield Case("transaction: begin, insert, commit", *map(transaction, engine.pair(stack)))
-    yield Case(
-        "autocommit, over 3 backends in turn",
-        lambda: raw.cursor().execute("select 1"),
-        _rotating(engine.proxy(stack), stack),
-    )
-    proxy = engine.proxy(stack)
-    yield Case(
-        "connect, select 1, close",
-        lambda: _select_and_close(engine.connect()),
-        lambda: _select_and_close(proxy.connect()),
-        operations=5,
-    )
-    yield from engine.more_cases(stack)
+    with engine.pair() as pair:
+        yield Case("transaction: begin, insert, commit", *map(transaction, pair))
+    with engine.proxy() as proxy:
+        yield Case(
+            "connect, select 1, close",
+            lambda: _select_and_close(engine.connect()),
+            lambda: _select_and_close(proxy.connect()),
+            operations=5,
+        )
+    yield from engine.more_cases()
 
 
 def _reused(name: str, raw: Any, ours: Any, text: str, parameters: Any = None, bound: float | None = None) -> Case:
@@ -270,12 +281,12 @@ def _reused(name: str, raw: Any, ours: Any, text: str, parameters: Any = None, b
     )
 
 
-def _rotating(proxy: Proxy, stack: ExitStack) -> Operation:
+def _rotating(proxy: Proxy) -> Operation:
     """A `select 1` that finds another backend than the last one did: three sessions' turns, of which one is timed.
 
     An idle backend is lent last in, first out; taking the longest idle one to its end makes every session move.
     """
-    sessions = [stack.enter_context(closing(proxy.connect(autocommit=True))) for _ in range(3)]
+    sessions = [proxy.connect(autocommit=True) for _ in range(3)]
     for text in ("begin", "commit"):  # all three backends open
         for session in sessions:
             session.cursor().execute(text)
@@ -301,10 +312,9 @@ def _select_and_close(conn: Any) -> None:
 
 def memory_per_idle_session(engine: Engine) -> float:
     """Bytes of Python memory for a session that ran one statement and holds no cursor."""
-    with ExitStack() as stack:
-        proxy = engine.proxy(stack, max_connections=1)
-        first = stack.enter_context(closing(proxy.connect(autocommit=True)))
-        first.cursor().execute("select 1")
+    with engine.proxy(max_connections=1) as proxy:
+        with closing(proxy.connect(autocommit=True)) as first:
+            first.cursor().execute("select 1")
         sessions = []
         tracemalloc.start()
         try:
@@ -374,16 +384,16 @@ def check_server(pid: int, cpu: int) -> None:
 def run(name: str, cpu: int, *, check_only: bool) -> bool:
     """All cases on one server; whether every bound holds."""
     title, start, kind = ENGINES[name]
-    with start() as server, ExitStack() as stack:
+    with start() as server:
         engine = kind(server)
         print(f"\n{title}, {engine.driver}\n")
         print(LINE.format("", "raw µs", "ours µs", "more", "ratio", "middle half", "CPU", "bound"))
         all_hold = True
-        for case in bounded_cases(engine, stack):
+        for case in bounded_cases(engine):
+            check_server(engine.pid(), cpu)
             all_hold &= report(case)
-        check_server(engine.pid(), cpu)
         if not check_only:
-            for case in other_cases(engine, stack):
+            for case in other_cases(engine):
                 report(case)
         memory = memory_per_idle_session(engine)
         holds = memory <= IDLE_SESSION_BYTES

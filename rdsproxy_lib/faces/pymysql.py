@@ -87,8 +87,6 @@ class Connection(Wire):
         for argument in session.keys() & _KEPT.keys():
             for name in _KEPT[argument]:
                 setattr(self, name, getattr(model, name))
-        if "conv" in session:
-            self._rdsproxy_own_decoders = self.decoders
         self.encoding = login.prototype.encoding
         self._rdsproxy_decoders = login.prototype.decoders
         self._rdsproxy_columns = login.columns
@@ -117,12 +115,20 @@ class Connection(Wire):
             value = getattr(login.ghost or login.prototype, name)
         except AttributeError:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
-        if name in ("encoders", "decoders"):  # which may be changed
-            value = dict(value)
-            setattr(self, name, value)
-            if name == "decoders":
-                self._rdsproxy_own_decoders = value
+        if name == "encoders":  # which may be changed
+            value = self.encoders = dict(value)
         return value
+
+    @property
+    def decoders(self) -> dict[int, Any]:
+        """How the values of each column type become Python's."""
+        if self._rdsproxy_own_decoders is None:
+            self._rdsproxy_own_decoders = dict(self._rdsproxy_decoders)
+        return self._rdsproxy_own_decoders
+
+    @decoders.setter
+    def decoders(self, value: dict[int, Any]) -> None:
+        self._rdsproxy_own_decoders = value
 
     @property
     def _rdsproxy_engine(self) -> Any:
@@ -140,6 +146,8 @@ class Connection(Wire):
         """Run a text, with the parameters already in it, on a backend; borrow one if none is held."""
         with self._rdsproxy_lock:
             client = self._rdsproxy
+            if (last := self._result) is not None and (last.unbuffered_active or last.has_next):
+                self._rdsproxy_finish_last(last)
             backend = client.backend
             dialect = client.login.dialect if backend is None else self._rdsproxy_tracked.dialect
             if isinstance(sql, str):
@@ -176,8 +184,6 @@ class Connection(Wire):
             was_open = self.server_status & IN_TRANSACTION or backend.lingers
             self._rdsproxy_is_exchanging = True
             try:
-                if (last := self._result) is not None and (last.unbuffered_active or last.has_next):
-                    self._rdsproxy_finish_last(last)
                 _send(self, _COM_QUERY, sql)
                 affected = self._affected_rows = self._read_query_result(unbuffered)
             except BaseException as error:
@@ -220,14 +226,14 @@ class Connection(Wire):
     def _rdsproxy_run(self, statement: Statement, work: Callable[..., Any], *arguments: Any) -> Any:
         """Run a method of the driver that asks the server something, on a backend."""
         with self._rdsproxy_lock:
+            if self._result is not None:
+                self._rdsproxy_finish_last(self._result)
             backend = self._rdsproxy_need(statement)
             self._rdsproxy_lock.user = backend.user = HERE.thread
             self._rdsproxy_statement = statement
             was_open = self.server_status & IN_TRANSACTION or backend.lingers
             self._rdsproxy_is_exchanging = True
             try:
-                if self._result is not None:
-                    self._rdsproxy_finish_last(self._result)
                 result = work(self, *arguments)
             except BaseException as error:
                 self._rdsproxy_failed(error, was_open)
@@ -256,7 +262,14 @@ class Connection(Wire):
             self._rdsproxy_cast_off()
         if client.backend is None:
             return self._rdsproxy_borrow(statement)
-        backend = client.need(statement)
+        try:
+            backend = client.need(statement)
+        except err.MySQLError as error:
+            if isinstance(error, errors.Error) or client.backend is None:
+                raise
+            # A command of ours failed on it, and nothing of the user's was sent since.
+            self._rdsproxy_statement = _HARMLESS
+            raise self._rdsproxy_abort(self.server_status & IN_TRANSACTION, error) or error from error
         if self._rfile is None:  # an interrupt fell between two steps of giving it back
             self._rdsproxy_attach(backend)
         self._current_timeout = UNSET  # commands of our own may have run on it
@@ -274,7 +287,18 @@ class Connection(Wire):
         if client.session.hold is _TX_LOST and statement is not None and is_plain_rollback(statement):
             client.rolled_back()
         client.wanted = self.server_status & AUTOCOMMIT
-        backend = client.need(statement)
+        while True:
+            try:
+                backend = client.need(statement)
+                break
+            except err.MySQLError as error:
+                if isinstance(error, errors.Error) or client.backend is None:
+                    raise
+                # A command of ours failed on it, before anything of the user's was sent: another one will do.
+                client.backend.raw._force_close()
+                self._rdsproxy_drop()
+                if client.session.hold is not _PARKED:
+                    raise
         self._rdsproxy_attach(backend)
         if self._closed:  # by another thread, while this one waited
             raise client.illegal(Hold.CLOSED)
@@ -301,11 +325,23 @@ class Connection(Wire):
 
     def _rdsproxy_finish_last(self, result: MySQLResult) -> None:
         """Read what is left of the answer before, as the driver does before it sends the next text."""
-        if result.unbuffered_active:
-            warnings.warn("Previous unbuffered result was left incomplete", stacklevel=4)
-            result._finish_unbuffered_query()
-        while self._result is not None and self._result.has_next:
-            super().next_result()
+        backend = self._rdsproxy.backend
+        if backend is None or self._rdsproxy_is_adrift:
+            self._result = None
+            return
+        self._rdsproxy_lock.user = backend.user = HERE.thread
+        self._rdsproxy_is_exchanging = True
+        try:
+            if result.unbuffered_active:
+                warnings.warn("Previous unbuffered result was left incomplete", stacklevel=5)
+                result._finish_unbuffered_query()
+            while self._result is not None and self._result.has_next:
+                super().next_result()
+        except BaseException as error:
+            self._rdsproxy_failed(error, self.server_status & IN_TRANSACTION or backend.lingers)
+            raise
+        finally:
+            self._rdsproxy_is_exchanging = False
         self._result = None
 
     def _rdsproxy_stream(self) -> MySQLResult:
@@ -351,7 +387,7 @@ class Connection(Wire):
         """An error has no status word, so ask for it; with a question that leaves the diagnostics as they are."""
         self._rdsproxy_has_warned = True
         self._result = None
-        self._execute_command(COMMAND.COM_QUERY, b"SHOW WARNINGS")
+        _send(self, _COM_QUERY, b"SHOW WARNINGS")
         result = Result(self)
         result.read()
         self._rdsproxy_warnings = result
@@ -516,14 +552,14 @@ class Connection(Wire):
 
     def select_db(self, db: Any) -> None:
         """Choose another database: the session is pinned."""
-        if db != self._rdsproxy.login.dbname or self._rdsproxy.session.hold is not _PARKED or self._sock is None:
+        if db != self._rdsproxy.login.dbname or self._rdsproxy.session.hold > _BORROWED or self._sock is None:
             self._rdsproxy_run(classify_filled("USE db"), Driver.select_db, db)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """SET NAMES: the session is pinned, unless it has that character set and collation already."""
         encoding = charset_by_name(charset).encoding
         is_known = (charset, collation) == (self.charset, self.collation) and self._sock is not None
-        if not is_known or self._rdsproxy.session.hold is not _PARKED:
+        if not is_known or self._rdsproxy.session.hold > _BORROWED:
             collated = f" COLLATE {collation}" if collation else ""
             self.query(f"SET NAMES {charset}{collated}")
         self.charset, self.encoding, self.collation = charset, encoding, collation
@@ -676,7 +712,10 @@ class Stream(Result):
         if not self.unbuffered_active:
             return
         connection = self.connection
-        if connection._rdsproxy_is_exchanging and connection._rdsproxy_lock.user is HERE.thread:
+        if connection._rdsproxy.backend is None:  # it went with what it was read from
+            self.unbuffered_active = False
+            self.connection = None
+        elif connection._rdsproxy_is_exchanging and connection._rdsproxy_lock.user is HERE.thread:
             super()._finish_unbuffered_query()
         elif connection._rdsproxy_lock.mutex.locked() or connection._rdsproxy.pool.is_inside():
             self.unbuffered_active = False

@@ -439,7 +439,7 @@ def test_ddl_commits(same, rows, names, text, root):
         if text.startswith("drop index"):
             root("create index feature_index on feature_items (name)")
         if text.startswith("drop view"):
-            root("create or replace view feature_view as select 1 as a")
+            root("create or replace definer = app@'%' view feature_view as select 1 as a")
         return story(conn)
 
     outcome, _ = same(prepared)

@@ -97,7 +97,7 @@ class Worker:
 
     def several(self, conn: Any, cursor: Any, key: str) -> None:
         keys = [f"{key} {number}" for number in range(3)]
-        assert cursor.executemany("insert into journal (name) values (%s)", keys) == 3
+        assert cursor.executemany("insert into journal (name) values (%s)", [(each,) for each in keys]) == 3
         conn.commit()
         self.written += keys
 

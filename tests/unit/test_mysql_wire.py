@@ -561,3 +561,27 @@ def test_errors_of_converters_pass(raised, reader):
     stream = packed(rows([column(b"a", FIELD_TYPE.LONG, 63)], [[b"1"]]))
     with fed(Wire, stream, conv={FIELD_TYPE.LONG: convert}) as connection, pytest.raises(raised, match="mine"):
         READERS[reader](connection)
+
+
+# -- the socket
+
+
+@pytest.mark.parametrize("kind", [Wire, Driver])
+@pytest.mark.parametrize(
+    "stream", [b"", packed([b"\3"], first=9), packed([b"\1", b"\xfb" * 30])], ids=["timeout", "number", "column"]
+)
+def test_a_lost_socket_is_closed_at_once(stream, kind):
+    """The peer sees the end also while somebody keeps the error: no transaction stays open for a log line."""
+    connection, peer = bare(kind, 0.1)
+    peer.sendall(stream)
+    kept: list[BaseException] = []
+    try:
+        connection.query("SELECT 1")
+    except Exception as error:
+        kept.append(error)
+        connection._force_close()
+    assert kept
+    peer.settimeout(1)
+    assert peer.recv(100).endswith(b"SELECT 1")
+    assert peer.recv(100) == b""
+    peer.close()

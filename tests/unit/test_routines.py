@@ -77,6 +77,7 @@ PLPGSQL: list[tuple[str, str]] = [
     # what is named like a verb, and is none
     ("declare reset int; begin reset := 1; reset = reset + 1; end", ""),
     ("begin load.x := 1; end", ""),
+    ("begin (select 1); end", ""),
     # what leaves something behind
     ("begin set x = 1; end", "SET"),
     ("begin set session x to 1; end", "SET"),
@@ -264,6 +265,13 @@ def test_calls_are_followed() -> None:
     assert database.verdict("h") == HARMLESS
 
 
+def test_calls_of_parsed_bodies_are_followed() -> None:
+    """What the server has parsed already names what it calls, with the schema."""
+    inquiry = Inquiry([Routine("", "f")], Catalogue().is_trusted)
+    inquiry.learn([RoutineBody("s", "f", "sql", "", (Routine("s", "g"), Routine("pg_catalog", "int4pl")))])
+    assert inquiry.names == {Routine("s", "g"), Routine("pg_catalog", "int4pl")}
+
+
 def test_circles_end() -> None:
     """Routines that call one another are harmless if all are; each is asked for once."""
     database = Database(f="select g()", g="select f(), g()")
@@ -367,6 +375,8 @@ def test_only_what_is_not_proven_is_left() -> None:
         left = catalogue.unproven(causes, "db", 0.0, ask)
         assert [cause.what for cause in left] == ["g(): SET", "a.b.c()", "set_config()"]
     assert asked == [{"f", "g", "nothing"}, {"nothing"}]
+    assert catalogue.unproven(classify("select f()").causes, "db", 0.0, ask) == []
+    assert len(asked) == 2
 
 
 def test_without_an_answer_all_is_left() -> None:
@@ -455,6 +465,7 @@ def test_which_statements_change_routines(text: str, changes: bool) -> None:
         ('select S.F(1), "S"."F"(2)', {"s.f()": ("s", "f"), '"S"."F"()': ("S", "F")}),
         ("call s.p(g(1))", {"CALL": ("s", "p"), "s.p()": ("s", "p"), "g()": ("", "g")}),
         ("call lower(1)", {"CALL": ("", "lower")}),
+        ("call a.b.p(1)", {"CALL": None, "a.b.p()": None}),
         ("select a.b.f(1)", {"a.b.f()": None}),
         ("select (x).f(1)", {"f()": None}),
         ("select x %s(1)", {"%s()": None}),
@@ -538,6 +549,7 @@ MYSQL: list[tuple[str, str]] = [
     ("begin /*!40000 set @x = 1 */; end", "a comment that is executed"),
     ("begin /*M!100100 set @x = 1 */; end", "a comment that is executed"),
     ("begin if a; end if; end", "IF"),
+    ("begin declare exit handler for 1062,; end", ""),
     ("begin for i in 1 .. 3; end for; end", "FOR"),
     ("begin create temporary table t (a int); end", "CREATE TEMPORARY TABLE"),
     ("begin if get_lock('a', 1) then set a = 1; end if; end", "get_lock()"),
