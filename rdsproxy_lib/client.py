@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
 
 from . import errors
 from .backend import HERE, Backend
@@ -37,15 +36,6 @@ CANCEL_SECONDS = 5.0
 _PLACE = ("service", "host", "hostaddr", "unix_socket", "port", "dbname", "database", "db", "user")
 """What tells databases apart among the parameters of a login."""
 
-_CATALOGUES: WeakKeyDictionary[Any, Catalogue] = WeakKeyDictionary()
-
-
-def catalogue_of(home: Home) -> Catalogue:
-    """What is known of the routines in the databases of a proxy."""
-    found = _CATALOGUES.get(home)
-    return found if found is not None else _CATALOGUES.setdefault(home, Catalogue(home.options.trusted_routines))
-
-
 def _is_past(owner: Callable[[], Any], engine: Engine, backend: Any, statements: int) -> bool:
     """Whether the transaction is over in which a session ran that statement of this backend."""
     connection = owner()
@@ -60,6 +50,7 @@ class Home(Protocol):
     options: Options
     pool: Pool
     engine: Engine
+    catalogue: Catalogue
 
     def haunt(self, login: Login, timeout: float) -> None: ...
     def say_hello(self) -> None: ...
@@ -275,7 +266,7 @@ class Client:
         changes = any(changes_routines(part.verb) for part in statement.parts)
         if not changes and not any(cause.reason is Reason.UNKNOWN_ROUTINE for cause in causes):
             return causes
-        catalogue = catalogue_of(self._home)
+        catalogue = self._home.catalogue
         if changes:
             catalogue.change(partial(_is_past, self.owner, self.engine, backend, backend.statements))
         policy = self._home.options.routine_policy

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .sql import Cause, Part, Reason, classify
+from .sql import Cause, Dialect, Part, Reason, classify, classify_filled
+from .sql_mysql_builtins import NEED_NO_SPACE
 
 # By what the cause names, where that says more than its reason; then by reason.
-_ADVICE_FOR = {
+_POSTGRESQL_FOR = {
     "DISCARD": "leave it out: a session that is closed is cleaned by the pool",
     "RESET": "use SET LOCAL in a transaction instead of SET, and there is nothing to reset",
     "set_config()": "pass true as the third argument and call it inside the transaction that needs the setting",
@@ -18,7 +19,7 @@ _ADVICE_FOR = {
     "setseed()": "compute the numbers in the application, or keep this work on a connection of its own",
     "LOAD": "name the library in session_preload_libraries or shared_preload_libraries",
 }
-_ADVICE = {
+_POSTGRESQL = {
     Reason.SETTING: "use SET LOCAL in a transaction, or give the setting when connecting (options=-c name=value)",
     Reason.TEMP_TABLE: "create it with ON COMMIT DROP inside the transaction that uses it, or use a CTE",
     Reason.PREPARED_STATEMENT: "let the driver prepare (prepare=True): its prepared statements do not pin",
@@ -38,6 +39,32 @@ _ADVICE = {
     Reason.MANUAL: "call conn.rdsproxy.unpin() when it is no longer needed",
 }
 _SEQUENCE_ADVICE = "its answer belongs to the backend of the last nextval(): use INSERT … RETURNING instead"
+_MYSQL_FOR = {
+    "SET NAMES": "give charset=… when connecting",
+    "SET CHARACTER SET": "give charset=… when connecting",
+    "SET SESSION TRANSACTION": "leave out SESSION and send it before the transaction that it is for",
+    "SET ROLE": "give the account its roles with SET DEFAULT ROLE: new connections then have them",
+    "SET profiling": "ask EXPLAIN ANALYZE, or the performance_schema, instead",
+    "USE": "give database=… when connecting, or name tables with their database: shop.items",
+    "SET @": "keep the value in the application and pass it as a parameter",
+    "COMMIT RELEASE": "leave out RELEASE, and close the connection",
+    "ROLLBACK RELEASE": "leave out RELEASE, and close the connection",
+    "BEGIN …": "send its statements one by one from the application",
+    "EXECUTE IMMEDIATE": "send the statement itself, with the values as parameters",
+}
+_MYSQL = _POSTGRESQL | {
+    Reason.SETTING: (
+        "give the setting when connecting (sql_mode=…, init_command=…), or for one statement: the hint"
+        " /*+ SET_VAR(name = value) */ of MySQL, SET STATEMENT name = value FOR … of MariaDB"
+    ),
+    Reason.TEMP_TABLE: "use WITH or a derived table, or a permanent table with a column that says whose rows they are",
+    Reason.PREPARED_STATEMENT: "send the statement itself, with the values as parameters",
+    Reason.HOLD_CURSOR: "read page by page: SELECT … WHERE id > the last one ORDER BY id LIMIT 100",
+    Reason.USER_VARIABLE: "keep the value in the application, or compute it with a window function: ROW_NUMBER()",
+}
+_NO_SPACE_ADVICE = "write the parenthesis right behind the name: with a blank between, a function of your own is called"
+_INSERT_ID_ADVICE = "cursor.lastrowid says the same, and nothing has to be asked"
+_DIAGNOSTICS_ADVICE = "its answer is about the statement before: ask in the same transaction, or use cursor.rowcount"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +123,30 @@ class Explanation:
 def explain(sql: str, engine: str = "postgresql") -> Explanation:
     """What `sql` does to the session that runs it, and how to avoid a pin.
 
-    Nothing is sent anywhere. `engine` is ``"postgresql"``; any other raises ValueError.
+    Nothing is sent anywhere. `engine` is ``"postgresql"``, or ``"mysql"`` for MySQL and MariaDB, which reads `sql` as a
+    server with the default ``sql_mode``; any other raises ValueError.
     """
-    judge = _ENGINES.get(engine)
-    if judge is None:
-        raise ValueError(f"engine must be 'postgresql' (MySQL comes in the next release), not {engine!r}")
-    return Explanation(engine, tuple(_explained(part) for part in judge(sql)))
+    ask = _ENGINES.get(engine)
+    if ask is None:
+        raise ValueError(f"engine must be 'postgresql' or 'mysql' (MariaDB too), not {engine!r}")
+    parts, advise, sequence_advice = ask
+    return Explanation(engine, tuple(_explained(part, advise, sequence_advice) for part in parts(sql)))
 
 
 def _postgresql(sql: str) -> tuple[Part, ...]:
     return classify(sql).parts
 
 
-_ENGINES: dict[str, Callable[[str], tuple[Part, ...]]] = {"postgresql": _postgresql}
+def _mysql(sql: str) -> tuple[Part, ...]:
+    return classify_filled(sql, Dialect.MYSQL).parts
 
 
-def _explained(part: Part) -> StatementExplanation:
-    advice = dict.fromkeys(_advice(cause) for cause in part.causes)
+def _explained(part: Part, advise: Callable[[Cause], str], sequence_advice: str) -> StatementExplanation:
+    advice = dict.fromkeys(advise(cause) for cause in part.causes)
     if part.reads_sequence:
-        advice[_SEQUENCE_ADVICE] = None
+        advice[sequence_advice] = None
+    if part.reads_diagnostics:
+        advice[_DIAGNOSTICS_ADVICE] = None
     return StatementExplanation(
         verb=part.verb,
         text=part.text,
@@ -124,5 +156,17 @@ def _explained(part: Part) -> StatementExplanation:
     )
 
 
-def _advice(cause: Cause) -> str:
-    return _ADVICE_FOR.get(cause.what) or _ADVICE[cause.reason]
+def _advise_postgresql(cause: Cause) -> str:
+    return _POSTGRESQL_FOR.get(cause.what) or _POSTGRESQL[cause.reason]
+
+
+def _advise_mysql(cause: Cause) -> str:
+    if cause.routine and not cause.routine.schema and cause.routine.name in NEED_NO_SPACE:
+        return _NO_SPACE_ADVICE
+    return _MYSQL_FOR.get(cause.what) or _MYSQL[cause.reason]
+
+
+_ENGINES: dict[str, tuple[Callable[[str], tuple[Part, ...]], Callable[[Cause], str], str]] = {
+    "postgresql": (_postgresql, _advise_postgresql, _SEQUENCE_ADVICE),
+    "mysql": (_mysql, _advise_mysql, _INSERT_ID_ADVICE),
+}

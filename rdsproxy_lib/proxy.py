@@ -17,6 +17,7 @@ from . import config, errors
 from .client import Client
 from .config import TLS, Options, Target
 from .pool import Pool
+from .routines import Catalogue
 from .session import Tx
 from .stats import Stats
 
@@ -83,6 +84,8 @@ class Proxy:
         self._lock = threading.Lock()
         # Weak: a login whose last session and database connection are gone takes its ghost's descriptor along.
         self._logins: weakref.WeakValueDictionary[frozenset[tuple[str, Any]], Login] = weakref.WeakValueDictionary()
+        self.catalogue = Catalogue(self.options.trusted_routines)
+        """What is known of the routines in its databases."""
         self._limit_known = self.options.max_connections_percent is None
         self._received = 0
         self._departed: deque[None] = deque()  # appended to by finalisers, which may take no lock

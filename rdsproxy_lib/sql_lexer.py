@@ -10,7 +10,7 @@ A token is a string, and its first character tells its kind:
 =========  =====================================================================
 word       folded to lower case as the server does: ASCII letters only
 ``"name``  a quoted identifier, without its closing quote, doubled quotes joined
-``'…``     a string constant of any kind; a plain one as it was written
+``'…``     a string constant of any kind; a plain one as it was written, that in dollars of a DO behind a ``'``
 ``0``      a number
 ``%s``     a parameter, however it was written
 the rest   one operator or punctuation character, ``::`` or ``%%``
@@ -271,7 +271,8 @@ def _statement(
                 if value == "/*":
                     show(start, end, " ")
                 else:
-                    append(STRING)
+                    # The body of a code block is judged; it goes no further than these tokens.
+                    append(STRING + text[start:end] if value[0] == "$" and tokens[:1] == ["do"] else STRING)
                     show(start, end, "?")
                     literal_end = end
                 position = skip(text, end).end()  # type: ignore[union-attr]

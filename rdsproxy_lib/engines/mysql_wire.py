@@ -27,7 +27,7 @@ _OK, _LOCAL_FILE, _NULL, _END_OF_ROWS, _ERROR = 0x00, 0xFB, 0xFB, 0xFE, b"\xff"
 _LONGEST_END = MAX_PACKET_LEN
 """A row may begin with the byte of an end, but then it is at least so long."""
 _NOT_THE_ROWS_FAULT = (Malformed, IndexError, KeyError, AttributeError, AssertionError, struct.error)
-_PARSERS = ("pymysql.", "rdsproxy_lib.")
+_PARSERS = ("pymysql.connections", "pymysql.protocol", "rdsproxy_lib.")
 
 
 class Columns:
@@ -59,6 +59,8 @@ class Wire(Connection):
     _rdsproxy_tracked: Tracked
     _rdsproxy_decoders: dict[int, Any]
     _rdsproxy_columns: Columns
+    _rdsproxy_is_in_step = False
+    """Whether what was just raised came from a converter of values, with all of the answer read nevertheless."""
     _rdsproxy_last_columns: Any = None
     """Those of the last result, of a table or not."""
     _rdsproxy_own_decoders: dict[int, Any] | None = None
@@ -86,6 +88,8 @@ class Wire(Connection):
             else:
                 result.read()
         except _NOT_THE_ROWS_FAULT as error:
+            if self._rdsproxy_is_in_step:
+                raise
             self._rdsproxy_fail(error)
         self._result = result
         affected: int = result.affected_rows
@@ -173,6 +177,7 @@ class Result(MySQLResult):
 
     connection: Any
     unbuffered_active: bool
+    rows: Any
     _rdsproxy_wire: Any = None
 
     def read(self) -> None:
@@ -211,15 +216,27 @@ class Result(MySQLResult):
         except RuntimeError as error:
             raise Malformed("the server asks for a file that was not offered") from error
 
-    def _read_row_from_packet(self, packet: MysqlPacket) -> tuple[Any, ...]:
-        return _row(packet._data, self.converters)
-
     def _read_rowdata_packet_unbuffered(self) -> Any:
+        """The next row, None behind the last. Raises what a converter raises; the next call reads on."""
         wire = self.connection
         try:
-            return super()._read_rowdata_packet_unbuffered()
+            data = wire._rdsproxy_payload()
+            if data[0] == _END_OF_ROWS and len(data) < _LONGEST_END:
+                self._rdsproxy_end(data)
+                self.unbuffered_active = False
+                self.connection = self.rows = None
+                return None
         except _NOT_THE_ROWS_FAULT as error:
-            wire._rdsproxy_fail(error)
+            wire._rdsproxy_give_up(error)
+        try:
+            row = _row(data, self.converters)
+        except Malformed as error:
+            wire._rdsproxy_give_up(error)
+        except Exception:
+            wire._rdsproxy_is_in_step = True
+            raise
+        self.affected_rows, self.rows = 1, (row,)
+        return row
 
     def _finish_unbuffered_query(self) -> None:
         wire = self.connection
@@ -274,20 +291,31 @@ class Result(MySQLResult):
         next_payload = wire._rdsproxy_payload
         converters = self.converters
         rows: list[tuple[Any, ...]] = []
+        failure: Exception | None = None
         while True:
             data = next_payload()
             if data[0] == _END_OF_ROWS and len(data) < _LONGEST_END:
                 break
-            rows.append(_row(data, converters))
+            try:
+                rows.append(_row(data, converters))
+            except Malformed:
+                raise
+            except Exception as error:
+                failure, converters = failure or error, []
+        self._rdsproxy_end(data)
+        if failure is not None:
+            wire._rdsproxy_is_in_step = True
+            raise failure
         self.affected_rows = len(rows)
         self.rows = tuple(rows)
-        self._rdsproxy_end(data)
 
 
 def _row(data: bytes, converters: list[tuple[str | None, Callable[[Any], Any] | None]]) -> tuple[Any, ...]:
     """The values of one row. Raises Malformed, and what a converter raises."""
     row: list[Any] = []
     at, end = 0, len(data)
+    if not converters:
+        return ()
     for encoding, converter in converters:
         if at >= end:
             raise Malformed("a row that ends too early")

@@ -22,7 +22,7 @@ from .. import errors
 from ..backend import HERE
 from ..client import Client
 from ..engines.mysql import UNSET
-from ..engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
+from ..engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, MORE_RESULTS, Tracked
 from ..engines.mysql_wire import Result, Wire
 from ..session import ENDED_BY_UNPIN, Hold, Tx
 from ..sql import Reason, Statement, classify_filled
@@ -34,6 +34,9 @@ _NO_TX, _UNKNOWN = Tx.NONE, Tx.UNKNOWN
 _BEGIN = classify_filled("BEGIN")
 _COMMIT = classify_filled("COMMIT")
 _ROLLBACK = classify_filled("ROLLBACK")
+OPENING = {"BEGIN", "CALL", "EXECUTE", "EXECUTE IMMEDIATE", "START TRANSACTION", "XA PREPARE"}
+"""Verbs that may commit what was before, and behind which a transaction may be open."""
+
 _COM_QUERY = COMMAND.COM_QUERY
 _send = Driver._execute_command
 _HARMLESS = classify_filled("")
@@ -361,6 +364,10 @@ class Connection(Wire):
         client, backend, statement = self._rdsproxy, self._rdsproxy.backend, self._rdsproxy_statement
         if backend is None:
             return
+        if self._rdsproxy_is_in_step:
+            self._rdsproxy_is_in_step = False
+            if isinstance(error, Exception) and not self.server_status & MORE_RESULTS:
+                return
         is_answer = self._sock is not None and getattr(error, "_rdsproxy_is_answer", False)
         if is_answer:
             try:
@@ -398,11 +405,12 @@ class Connection(Wire):
         is_open = bool(was_open) or not self.server_status & AUTOCOMMIT
         self._force_close()
         self._rdsproxy_part(backend)
+        self._result = None
         return client.failed(
             error,
             tx_open=is_open,
             may_have_committed=statement is None or statement.commits,
-            is_over=statement is not None and is_plain_rollback(statement),
+            is_over=statement is not None and is_end(statement),
             statement=statement,
         )
 
@@ -701,21 +709,26 @@ class Stream(Result):
     """A result that is read row by row: the backend is held until its end."""
 
     def _read_rowdata_packet_unbuffered(self) -> Any:
-        if not self.unbuffered_active:
-            return None
         connection = self.connection
+        if not self.unbuffered_active or not self._rdsproxy_is_current(connection):
+            return None
         if connection._rdsproxy_is_exchanging:
             return super()._read_rowdata_packet_unbuffered()
         return connection._rdsproxy_read(super()._read_rowdata_packet_unbuffered)
 
+    def _rdsproxy_is_current(self, connection: Any) -> bool:
+        """Whether what is left of it can still be read, and has not gone with the backend it came from."""
+        if connection._result is self and connection._rdsproxy.backend is not None:
+            return True
+        self.unbuffered_active = False
+        self.connection = None
+        return False
+
     def _finish_unbuffered_query(self) -> None:
-        if not self.unbuffered_active:
-            return
         connection = self.connection
-        if connection._rdsproxy.backend is None:  # it went with what it was read from
-            self.unbuffered_active = False
-            self.connection = None
-        elif connection._rdsproxy_is_exchanging and connection._rdsproxy_lock.user is HERE.thread:
+        if not self.unbuffered_active or not self._rdsproxy_is_current(connection):
+            return
+        if connection._rdsproxy_is_exchanging and connection._rdsproxy_lock.user is HERE.thread:
             super()._finish_unbuffered_query()
         elif connection._rdsproxy_lock.mutex.locked() or connection._rdsproxy.pool.is_inside():
             self.unbuffered_active = False
@@ -738,6 +751,13 @@ def is_show_warnings(statement: Statement) -> bool:
 def asks_for_warnings(statement: Statement) -> bool:
     """Whether a statement that reads the diagnostics wants the warnings or errors of the one before."""
     return any(word in statement.digest.upper() for word in ("WARNING", "ERROR", "DIAGNOSTICS"))
+
+
+def is_end(statement: Statement) -> bool:
+    """Whether no transaction is open after it, whatever happened."""
+    (part, *others) = statement.parts
+    ends = part.ends_transaction or (part.commits and part.verb not in OPENING)
+    return ends and not others and "CHAIN" not in part.text.upper()
 
 
 def is_plain_rollback(statement: Statement) -> bool:

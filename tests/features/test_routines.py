@@ -12,7 +12,6 @@ import pytest
 from psycopg.pq import TransactionStatus
 
 from rdsproxy_lib import Proxy, client
-from rdsproxy_lib.client import catalogue_of
 from rdsproxy_lib.engines.postgresql import PostgresEngine
 from rdsproxy_lib.routines import KEPT_SECONDS
 
@@ -101,6 +100,7 @@ HARMLESS = [
     "copy (select plain(1)) to stdout",
     "explain analyze select plain(1)",
     "do 'begin perform plain(1); end'",
+    "do $$ declare n int; begin select plain(1) into n; raise notice 'n is %', n; end $$",
 ]
 PINNING = [
     ("select sets()", "sets(): set_config()"),
@@ -115,6 +115,8 @@ PINNING = [
     ("do 'begin perform sets(); end'", "sets(): set_config()"),
     ("do 'begin set app.tenant = 7; end'", "DO"),
     ("do language plpgsql E'begin end'", "DO"),
+    ("do $$ begin set app.tenant = '7'; end $$", "DO"),
+    ("do $$ begin perform sets(); end $$", "sets(): set_config()"),
 ]
 
 
@@ -518,5 +520,5 @@ def test_the_policy_trust_asks_nothing(open_proxy: Callable[..., Proxy], questio
 def test_each_proxy_has_its_own_catalogue(open_proxy: Callable[..., Proxy]) -> None:
     """What one trusts, another does not."""
     one, two = open_proxy(trusted_routines=("sets",)), open_proxy()
-    assert catalogue_of(one) is catalogue_of(one)
-    assert catalogue_of(one) is not catalogue_of(two)
+    assert one.catalogue is one.catalogue
+    assert one.catalogue is not two.catalogue

@@ -722,6 +722,7 @@ ROUTINES = (
         "UNKNOWN_ROUTINE",
         "SELECT harmless()",
         "SELECT * FROM public.harmless(1) a, harmless(2) b",
+        "DO $$ BEGIN PERFORM harmless(); END $$",
         "CALL adds(7)",
         objects=(*_ROUTINES, "create procedure adds(n int) language sql as 'insert into items (id) values (n)'"),
         unseen="these routines leave nothing",
@@ -730,7 +731,8 @@ ROUTINES = (
     *pins(
         "UNKNOWN_ROUTINE",
         "SELECT sum_of(id) FROM items",
-        "DO $$ BEGIN END $$",
+        "DO $$ BEGIN EXECUTE 'SELECT 1'; END $$",
+        "DO $$ BEGIN PERFORM '%s'; END $$",
         "EXPLAIN SELECT sets()",
         objects=_ROUTINES,
         unseen="it leaves nothing, which its text and the catalogue do not tell",
@@ -758,6 +760,8 @@ ROUTINES = (
         'SELECT \'sets()\', $$ CALL does() $$ AS sets, "sets".a FROM (VALUES (1)) AS "sets" (a)',
         "SELECT lower(upper('a')), now(), count(*), jsonb_build_object('a', 1), coalesce(max(id), 0) FROM items",
         "SELECT nextval('ids'), currval('ids'), lastval(), setval('ids', 7)",
+        "DO $$ BEGIN END $$",
+        "DO $body$ DECLARE n int := 0; BEGIN UPDATE items SET id = id + n; RAISE NOTICE '% $$', n; END $body$",
         objects=(*_ROUTINES, "create sequence ids"),
     ),
 )

@@ -162,10 +162,12 @@ FAILED: list[tuple[str, str, list[str]]] = [
     # a lock taken by a statement that fails stays, and who knows what a routine has done
     ("select pg_advisory_lock(1), 1 / (random() * 0)::int", "22012", ["ADVISORY_LOCK"]),
     ("select pg_try_advisory_lock(1) from nothing", "42P01", []),
-    ("do $$ begin perform 1 / 0; end $$", "22012", ["UNKNOWN_ROUTINE"]),
-    ("do $$ begin perform nothing; end $$", "42703", ["UNKNOWN_ROUTINE"]),
+    ("do $$ begin execute 'select 1 / 0'; end $$", "22012", ["UNKNOWN_ROUTINE"]),
+    ("do $$ begin set app.tenant = '7'; perform nothing; end $$", "42703", ["UNKNOWN_ROUTINE"]),
     ("select fails_dynamically()", "22012", ["UNKNOWN_ROUTINE"]),
-    # its body shows that it leaves nothing
+    # their bodies show that they leave nothing
+    ("do $$ begin perform 1 / 0; end $$", "22012", []),
+    ("do $$ begin perform nothing; end $$", "42703", []),
     ("select fails()", "22012", []),
     ("call nothing()", "42883", []),
     ("select setseed(2)", "22023", ["UNRESETTABLE"]),
@@ -260,7 +262,7 @@ def test_a_pin_beyond_the_share_is_refused_before_anything_runs(
         for text in (
             "insert into noted values (1); set work_mem = '5MB'",
             "with w as (insert into noted values (2) returning 1) select pg_advisory_lock(1) from w",
-            "do $$ begin insert into noted values (3); end $$",
+            "do $$ begin insert into noted values (3); execute 'select 1'; end $$",
         ):
             with pytest.raises(rdsproxy_lib.PinRefused, match="Nothing was sent") as caught:
                 second.execute(text)
@@ -425,7 +427,7 @@ def test_unpin_ends_only_what_stands_for_not_knowing(open_proxy: Callable[..., P
         conn.rdsproxy.unpin()
         assert not conn.rdsproxy.pinned
         assert conn.execute("select current_setting('app.tenant', true)").fetchone() in [(None,), ("",)]
-        conn.execute("do $$ begin end $$")
+        conn.execute("do $$ begin execute 'select 1'; end $$")
         conn.execute("create temp table t (a int)")
         conn.rdsproxy.unpin()
         assert names(conn) == ["TEMP_TABLE"]
@@ -454,7 +456,7 @@ def test_a_session_can_pin_again_after_unpin(
     proxy = open_proxy()
     with proxy.connect(autocommit=True) as conn:
         for _ in range(2):
-            conn.execute("do $$ begin end $$")
+            conn.execute("do $$ begin execute 'select 1'; end $$")
             assert names(conn) == ["UNKNOWN_ROUTINE"]
             conn.rdsproxy.unpin()
     assert dict(proxy.stats().pins) == {"UNKNOWN_ROUTINE": 2}

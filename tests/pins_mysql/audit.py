@@ -6,11 +6,15 @@ from typing import Any
 
 import pymysql
 
-CHANGING = """
+from rdsproxy_lib.sql_builtins import names
+
+CHANGING = names(
+    """
     autocommit error_count gtid_binlog_pos gtid_binlog_state gtid_current_pos gtid_executed gtid_purged gtid_seq_no
     identity in_transaction innodb_undo_tablespaces insert_id last_gtid last_insert_id pseudo_thread_id rand_seed1
     rand_seed2 statement_id warning_count tls_last_reload timestamp max_connections
-""".split()
+    """
+)
 """Variables that are no settings, or settings of everybody. `autocommit` is followed through the status word."""
 
 _LOCKS = """

@@ -203,6 +203,7 @@ def test_what_a_body_calls(body: str, calls: list[str]) -> None:
         ("select 1; set local x = 1", "SET LOCAL, or a change of routines"),
         ("select 1 into temp t", "SELECT INTO TEMP"),
         ("do 'begin end'", ""),
+        ("do $$ begin perform f(); end $$", ""),
         ("do $$ begin set x = 1; end $$", "DO"),
         ("select currval('s')", "it asks what the session did before"),
         ("frobnicate", "FROBNICATE"),
@@ -485,6 +486,12 @@ def test_which_statements_change_routines(text: str, changes: bool) -> None:
         ("do 'begin end' language plpgsql", {}),
         ("do language 'plpgsql' 'begin end'", {}),
         ("do 'begin perform 1 % 2; end'", {}),
+        ("do $$ begin perform f(); end $$", {"f()": ("", "f")}),
+        ("do $a$ begin perform '$$'; end $a$ language plpgsql", {}),
+        ("do $$ begin set x = 1; end $$", {"DO": None}),
+        ("do $$ begin perform '%s'; end $$", {"DO": None}),
+        ("do $$ begin end", {"DO": None}),
+        ("do $$", {"DO": None}),
     ],
 )
 def test_the_routine_of_a_cause(text: str, routines: dict[str, tuple[str, str] | None]) -> None:

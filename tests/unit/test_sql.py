@@ -165,7 +165,9 @@ ROWS: list[tuple[str, str, str]] = [
     ),
     ("INSERT INTO t SELECT 1 FROM a JOIN b ON conflict(x) WHERE y", "INSERT", "UNKNOWN_ROUTINE conflict()"),
     ("COPY (SELECT * FROM stdin(1)) TO STDOUT", "COPY", "UNKNOWN_ROUTINE stdin()"),
-    ("DO $$ SELECT 1 $$", "DO", "UNKNOWN_ROUTINE DO"),
+    ("DO $$ BEGIN EXECUTE a; END $$", "DO", "UNKNOWN_ROUTINE DO"),
+    ("DO $$ BEGIN PERFORM f(1); END $$", "DO", "UNKNOWN_ROUTINE f()"),
+    ("DO $a$ BEGIN PERFORM '$$'; END $a$", "DO", FREE),
     (
         "CALL s.p(set_config('a', 'b', false))",
         "CALL",

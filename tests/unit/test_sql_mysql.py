@@ -750,16 +750,13 @@ def test_may_change_something(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("SELECT LAST_INSERT_ID()", True),
-        ("INSERT INTO t VALUES (LAST_INSERT_ID())", True),
-        ("UPDATE t SET id = LAST_INSERT_ID(id + 1)", False),
+        ("SELECT LAST_INSERT_ID(), @@identity", False),
         ("SELECT ROW_COUNT(), FOUND_ROWS()", True),
         ("SHOW WARNINGS LIMIT 1", True),
         ("SHOW ERRORS", True),
         ("SHOW COUNT(*) WARNINGS", True),
         ("GET CURRENT DIAGNOSTICS a = NUMBER", True),
-        ("SELECT @@identity", True),
-        ("SELECT @@SESSION.last_insert_id", True),
+        ("SELECT @@last_gtid", True),
         ("SELECT @@`warning_count`, 1", True),
         ("SELECT @@error_count", True),
         ("SELECT PREVIOUS VALUE FOR s", True),
@@ -779,6 +776,30 @@ def test_questions_about_the_statement_before(text: str, expected: bool) -> None
     statement = classify_filled(text, MARIADB)
     assert statement.reads_diagnostics is expected
     assert not (expected and (statement.reads_only or statement.is_plain))
+
+
+@pytest.mark.parametrize(
+    ("text", "reads", "moves"),
+    [
+        ("SELECT LAST_INSERT_ID()", True, False),
+        ("SELECT @@identity", True, False),
+        ("SELECT @@SESSION.`last_insert_id`", True, False),
+        ("SELECT @identity, identity", False, False),
+        ("INSERT INTO t VALUES (LAST_INSERT_ID())", True, True),
+        ("UPDATE t SET id = LAST_INSERT_ID(id + 1)", False, True),
+        ("REPLACE INTO t VALUES (1)", False, True),
+        ("LOAD DATA INFILE '/x' INTO TABLE t", False, True),
+        ("CALL p()", False, True),
+        ("UPDATE t SET a = 1", False, False),
+        ("SELECT 1", False, False),
+        ("SELECT /*! LAST_INSERT_ID() + LAST_INSERT_ID(5) + */ 1", True, True),
+    ],
+)
+def test_insert_ids(text: str, reads: bool, moves: bool) -> None:
+    """Which statements ask for the last one, and which may make another."""
+    statement = classify_filled(text)
+    assert (statement.reads_sequence, statement.moves_sequence) == (reads, moves)
+    assert not (statement.reads_only and (reads or moves))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,6 @@ VERBS = {
 PINS = {
     "CallStmt": [(Reason.UNKNOWN_ROUTINE, "CALL"), (Reason.UNKNOWN_ROUTINE, "nightly()")],
     "DiscardStmt": [(Reason.SETTING, "DISCARD")],
-    "DoStmt": [(Reason.UNKNOWN_ROUTINE, "DO")],
     "ListenStmt": [(Reason.LISTEN, "LISTEN")],
     "LoadStmt": [(Reason.UNRESETTABLE, "LOAD")],
     "PrepareStmt": [(Reason.PREPARED_STATEMENT, "PREPARE")],
