@@ -30,6 +30,7 @@ class Backend:
 
     __slots__ = (
         "__weakref__",
+        "applied",
         "borrowed_at",
         "cancel_lock",
         "cancelled",
@@ -65,6 +66,8 @@ class Backend:
         """Whose sequence values currval() and lastval() tell here: None, one session, or MIXED."""
         self.used_by: object | None = None
         """The session whose statement was the last here; None after one of our own that changes the diagnostics."""
+        self.applied = 0
+        """The settings in force, to be compared with what a session wants."""
         self.needs_reset = False
         self.unresettable = False
         self.cancel_lock = threading.Lock()  # held while a cancel request is under way

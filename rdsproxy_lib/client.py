@@ -100,8 +100,8 @@ class Client:
         self.insert_id: Any = None
         """MySQL: what is known of this session's LAST_INSERT_ID()."""
         self._last_serial = 0
-        self.wanted: int | None = None
-        """MySQL: the status bit of autocommit this session wants on its backends."""
+        self.wanted = 0
+        """The settings this session wants on its backends. MySQL: the status bit of autocommit."""
         self.pool = home.pool
         self._epoch = self.pool.epoch
         self.engine = home.engine
@@ -176,7 +176,7 @@ class Client:
             self.expire(time.monotonic())
         backend = self.backend
         if backend is None:
-            backend = self._borrow(statement)
+            backend = self.borrow(statement)
         if statement is not None:
             backend.statements += 1
             if statement.reads_sequence or statement.moves_sequence:
@@ -189,7 +189,8 @@ class Client:
         """Make the login's ghost, where the first connect() could not: the server was away."""
         self._home.haunt(self.login, self._home.options.connection_borrow_timeout or 5.0)
 
-    def _borrow(self, statement: Statement | None) -> Any:
+    def borrow(self, statement: Statement | None) -> Any:
+        """A backend for a session that holds none: the first half of `need`, and all of it for a plain statement."""
         session = self.session
         if self._epoch != self.pool.epoch:
             self.orphan()
@@ -207,7 +208,7 @@ class Client:
                     backend = self._borrow_for_diagnostics()
             if backend is None:
                 backend = pool.borrow(self.login, self._timeout, self.owner)
-            while self.wanted is not None and not self.engine.apply(backend, self.wanted):
+            while self.wanted != backend.applied and not self.engine.apply(backend, self.wanted):
                 pool.discard(backend)
                 backend = pool.borrow(self.login, self._timeout, self.owner)
         except BaseException:

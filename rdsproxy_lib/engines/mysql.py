@@ -340,6 +340,7 @@ class MySQLEngine:
             login.init_connect = self._init_connect(wire, init_connect)
         login.dialect = Dialect.mysql(sql_mode)
         backend.tracked.begin(login.dialect)
+        backend.applied = wire.server_status & AUTOCOMMIT
 
     def _init_connect(self, wire: Wire, text: str | None) -> str:
         if not text:
@@ -437,8 +438,6 @@ class MySQLEngine:
 
     def apply(self, backend: MySQLBackend, wanted: int) -> bool:
         wire = backend.raw
-        if wire.server_status & AUTOCOMMIT == wanted:
-            return True
         try:
             self._run(wire, f"SET AUTOCOMMIT = {wanted // AUTOCOMMIT}")
         except err.Error:
@@ -446,6 +445,7 @@ class MySQLEngine:
         except BaseException:
             wire._force_close()
             raise
+        backend.applied = wanted
         return True
 
     def mind_sequences(self, client: Any, statement: Statement, backend: MySQLBackend) -> None:

@@ -125,5 +125,7 @@ def read_ok(data: bytes) -> tuple[int, int, int, int, bytes, bytes]:
         else:
             at += 1
         if status & STATE_CHANGED and at < len(data):
+            if data.startswith(_NOISE, at + 3) and data[at] == data[at + 2] + 2 == len(data) - at - 1:
+                return affected, insert_id, status, warnings, message, b""  # nothing but MySQL's noise
             block, at = read_string(data, at)
     return affected, insert_id, status, warnings, message, block

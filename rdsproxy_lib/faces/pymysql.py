@@ -17,6 +17,7 @@ from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as Driver
 from pymysql.connections import MySQLResult
 from pymysql.constants import COMMAND
+from pymysql.cursors import Cursor
 
 from .. import errors
 from ..backend import HERE
@@ -62,6 +63,7 @@ class Connection(Wire):
     _rdsproxy: Client
     _rdsproxy_lock: Lock
     # Defaults live on the class, so that an idle session costs little memory.
+    cursorclass: type[Cursor] = Cursor
     use_unicode = True
     _read_timeout: float | None = None
     _write_timeout: float | None = None
@@ -292,7 +294,11 @@ class Connection(Wire):
         client.wanted = self.server_status & AUTOCOMMIT
         while True:
             try:
-                backend = client.need(statement)
+                if statement is not None and statement.is_plain and not client.idle_timeout:
+                    backend = client.borrow(statement)
+                    backend.statements += 1
+                else:
+                    backend = client.need(statement)
                 break
             except err.MySQLError as error:
                 if isinstance(error, errors.Error) or client.backend is None:
@@ -323,6 +329,7 @@ class Connection(Wire):
         if self._sock is None:  # the driver closed it
             wire._force_close()
         wire._current_timeout = self._current_timeout
+        backend.applied = self.server_status & AUTOCOMMIT
         self._rfile = None
         self._sock = NO_SOCKET
 
