@@ -1,6 +1,7 @@
 """SQLAlchemy over a Proxy: `creator=` opens our connections, and NullPool leaves the pooling to us.
 
 DATABASE_URL=postgresql://user:password@host/dbname python examples/sqlalchemy_creator.py
+DATABASE_URL=mysql://user:password@host/dbname python examples/sqlalchemy_creator.py
 """
 
 import os
@@ -25,8 +26,10 @@ class Order(Base):
 
 
 def main() -> None:
-    proxy = rdsproxy_lib.Proxy(os.environ["DATABASE_URL"], max_connections=3)
-    engine = create_engine("postgresql+psycopg://", creator=proxy.connect, poolclass=NullPool)
+    url = os.environ["DATABASE_URL"]
+    proxy = rdsproxy_lib.Proxy(url, max_connections=3)
+    dialect = "mysql+pymysql" if url.startswith("mysql") else "postgresql+psycopg"
+    engine = create_engine(f"{dialect}://", creator=proxy.connect, poolclass=NullPool)
     Base.metadata.create_all(engine)
 
     def order(number: int) -> None:

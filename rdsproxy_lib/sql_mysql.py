@@ -11,6 +11,7 @@ from .sql_builtins import names
 from .sql_finding import Finding
 from .sql_mysql_builtins import (
     DIAGNOSTICS,
+    FREE,
     FUNCTIONS,
     GRAMMAR,
     KEYWORDS,
@@ -18,119 +19,18 @@ from .sql_mysql_builtins import (
     MARIADB_FUNCTIONS,
     MYSQL_FUNCTIONS,
     NEED_NO_SPACE,
+    NOT_COMMITTING,
+    OBJECTS,
+    QUALIFIERS,
     WRITES,
 )
 from .sql_mysql_lexer import LITERAL, QUOTED, SYSTEM_VARIABLE, VARIABLE, Tokens
 
-# Verbs that leave nothing behind but what the expressions in them do.
-_FREE = {
-    "analyze": "ANALYZE TABLE",
-    "cache": "CACHE INDEX",
-    "change": "CHANGE",
-    "check": "CHECK TABLE",
-    "checksum": "CHECKSUM TABLE",
-    "clone": "CLONE",
-    "deallocate": "DEALLOCATE PREPARE",
-    "delete": "DELETE",
-    "do": "DO",
-    "grant": "GRANT",
-    "help": "HELP",
-    "import": "IMPORT TABLE",
-    "insert": "INSERT",
-    "install": "INSTALL",
-    "kill": "KILL",
-    "optimize": "OPTIMIZE TABLE",
-    "purge": "PURGE BINARY LOGS",
-    "release": "RELEASE SAVEPOINT",
-    "rename": "RENAME",
-    "repair": "REPAIR TABLE",
-    "replace": "REPLACE",
-    "reset": "RESET",
-    "resignal": "RESIGNAL",
-    "restart": "RESTART",
-    "revoke": "REVOKE",
-    "savepoint": "SAVEPOINT",
-    "select": "SELECT",
-    "show": "SHOW",
-    "shutdown": "SHUTDOWN",
-    "signal": "SIGNAL",
-    "stop": "STOP",
-    "table": "TABLE",
-    "truncate": "TRUNCATE TABLE",
-    "uninstall": "UNINSTALL",
-    "unlock": "UNLOCK",
-    "update": "UPDATE",
-    "values": "VALUES",
-}
-# What certainly makes nothing permanent that was done before. All else may: DDL and its kind commit first.
-_NOT_COMMITTING = frozenset(
-    (
-        "DELETE",
-        "DO",
-        "EXPLAIN",
-        "GET DIAGNOSTICS",
-        "HANDLER",
-        "HELP",
-        "INSERT",
-        "KILL",
-        "LOAD DATA",
-        "RELEASE SAVEPOINT",
-        "REPLACE",
-        "RESIGNAL",
-        "ROLLBACK",
-        "ROLLBACK TO",
-        "SAVEPOINT",
-        "SELECT",
-        "SET",
-        "SET TRANSACTION",
-        "SHOW",
-        "SIGNAL",
-        "TABLE",
-        "UPDATE",
-        "USE",
-        "VALUES",
-        "XA ROLLBACK",
-    )
-)
 _EVALUATING = names("delete do insert kill purge replace select show table update values")
 _READING = frozenset(("SELECT", "SHOW", "VALUES", "TABLE"))
 _NOT_READING = frozenset(("insert", "update", "delete", "replace", "into", "share", "procedure", "next", "nextval"))
 _BEGINS_QUERY = frozenset(("select", "with", "values", "table", "("))
 _EXPLAINED = frozenset(("select", "insert", "update", "delete", "replace", "with", "values", "table", "("))
-
-_OBJECTS = (
-    "aggregate function",
-    "database",
-    "event",
-    "function",
-    "index",
-    "instance",
-    "json duality view",
-    "json relational duality view",
-    "library",
-    "logfile group",
-    "masking policy",
-    "procedure",
-    "resource group",
-    "role",
-    "schema",
-    "sequence",
-    "server",
-    "spatial reference system",
-    "table",
-    "tablespace",
-    "tables",
-    "trigger",
-    "undo tablespace",
-    "user",
-    "view",
-    "prepare",
-)
-_OBJECT_WORDS = [(tuple(name.split()), name.upper()) for name in _OBJECTS]
-# Between CREATE and the kind of the object; `definer = …` and `algorithm = …` apart.
-_QUALIFIERS = names(
-    "or replace temporary unique fulltext spatial online offline ignore sql security definer invoker algorithm external"
-)
 _STORED = frozenset(("FUNCTION", "AGGREGATE FUNCTION", "PROCEDURE", "TRIGGER", "VIEW", "LIBRARY"))
 _START = frozenset(("transaction", "slave", "replica", "group_replication", "all"))
 _SESSION_SCOPES = frozenset(("session", "local"))
@@ -141,7 +41,7 @@ _INSERTING = frozenset(("INSERT", "REPLACE", "LOAD DATA", "LOAD XML", "CALL", "E
 _ROUTINE_DDL = frozenset(
     f"{verb} {name}"
     for verb in ("CREATE", "ALTER", "DROP")
-    for name in ("DATABASE", "FUNCTION", "PACKAGE", "PACKAGE BODY", "PROCEDURE", "SCHEMA")
+    for name in ("AGGREGATE FUNCTION", "DATABASE", "FUNCTION", "PACKAGE", "PACKAGE BODY", "PROCEDURE", "SCHEMA")
 )
 # Not taken back by reset: SHOW PROFILES of MariaDB still shows the statements of the session before.
 _UNRESETTABLE_SETTINGS = frozenset(("profiling",))
@@ -202,7 +102,7 @@ def _judge(tokens: Tokens, server: str) -> Finding:
         if explained:
             found.verb = "EXPLAIN"
             found.ends_transaction = False
-    if found.verb not in _NOT_COMMITTING:
+    if found.verb not in NOT_COMMITTING:
         found.commits = True
     return found
 
@@ -236,8 +136,8 @@ def _head(tokens: Tokens, first: int, found: Finding, server: str) -> None:
         found.pin("UNKNOWN_STATEMENT", "(")
     elif special := _SPECIAL.get(word):
         special(tokens, first, found, server)
-    elif word in _FREE:
-        found.verb = _FREE[word]
+    elif word in FREE:
+        found.verb = FREE[word]
         found.lingers = word == "savepoint"
         if word in _EVALUATING:
             _query(tokens, first, found, server)
@@ -277,7 +177,7 @@ def _with(tokens: Tokens, first: int, found: Finding, server: str) -> None:
         if word == "(":
             index = tokens.closing(index)
         elif word in ("select", "update", "delete", "insert", "replace", "values", "table"):
-            found.verb = _FREE[word]
+            found.verb = FREE[word]
             break
         index += 1
     _query(tokens, first, found, server)
@@ -344,7 +244,7 @@ def _call(tokens: Tokens, start: int, opening: int, found: Finding, server: str)
     words = tokens.tokens
     last = opening - 1
     word = words[last]
-    if last < start or (last == start and words[start] in _FREE):
+    if last < start or (last == start and words[start] in FREE):
         return
     if word == LITERAL:
         found.reads_only = False
@@ -682,7 +582,7 @@ def _load(tokens: Tokens, first: int, found: Finding, server: str) -> None:
 
 
 def _object(tokens: Tokens, index: int) -> str:
-    for words, name in _OBJECT_WORDS:
+    for words, name in OBJECTS:
         if tokens.at(index) == words[0] and all(tokens.at(index + n) == word for n, word in enumerate(words)):
             return name
     return ""
@@ -692,7 +592,7 @@ def _ddl(tokens: Tokens, first: int, found: Finding, server: str) -> None:
     word = tokens.at(first)
     index = first + 1
     temporary = False
-    while not (name := _object(tokens, index)) and (option := tokens.at(index)) in _QUALIFIERS:
+    while not (name := _object(tokens, index)) and (option := tokens.at(index)) in QUALIFIERS:
         temporary = temporary or option == "temporary"
         index += 1
         if tokens.at(index) == "=":

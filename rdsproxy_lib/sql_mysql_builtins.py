@@ -1,4 +1,4 @@
-"""Functions of MySQL and MariaDB that leave nothing behind on a server session, and their keywords. Data, not code.
+"""Verbs and functions of MySQL and MariaDB that leave nothing behind on a server session, and keywords. Data, not code.
 
 Asked of MySQL 9.7 and MariaDB 10.11 themselves: `SELECT name(…)` says whether a name is built in (no error 1305 or
 1630) or no name of a function at all (1064). A name that only one of the two servers has is the name of a
@@ -217,3 +217,66 @@ DIAGNOSTICS = names(
     """
 )
 """Their answer is about what this session did before. LAST_INSERT_ID() too, when it has no argument."""
+
+FREE = {
+    "analyze": "ANALYZE TABLE",
+    "cache": "CACHE INDEX",
+    "change": "CHANGE",
+    "check": "CHECK TABLE",
+    "checksum": "CHECKSUM TABLE",
+    "clone": "CLONE",
+    "deallocate": "DEALLOCATE PREPARE",
+    "delete": "DELETE",
+    "do": "DO",
+    "grant": "GRANT",
+    "help": "HELP",
+    "import": "IMPORT TABLE",
+    "insert": "INSERT",
+    "install": "INSTALL",
+    "kill": "KILL",
+    "optimize": "OPTIMIZE TABLE",
+    "purge": "PURGE BINARY LOGS",
+    "release": "RELEASE SAVEPOINT",
+    "rename": "RENAME",
+    "repair": "REPAIR TABLE",
+    "replace": "REPLACE",
+    "reset": "RESET",
+    "resignal": "RESIGNAL",
+    "restart": "RESTART",
+    "revoke": "REVOKE",
+    "savepoint": "SAVEPOINT",
+    "select": "SELECT",
+    "show": "SHOW",
+    "shutdown": "SHUTDOWN",
+    "signal": "SIGNAL",
+    "stop": "STOP",
+    "table": "TABLE",
+    "truncate": "TRUNCATE TABLE",
+    "uninstall": "UNINSTALL",
+    "unlock": "UNLOCK",
+    "update": "UPDATE",
+    "values": "VALUES",
+}
+"""Verbs that leave nothing behind but what the expressions in them do, by their first word."""
+
+# fmt: off
+NOT_COMMITTING = frozenset({
+    "DELETE", "DO", "EXPLAIN", "GET DIAGNOSTICS", "HANDLER", "HELP", "INSERT", "KILL", "LOAD DATA",
+    "RELEASE SAVEPOINT", "REPLACE", "RESIGNAL", "ROLLBACK", "ROLLBACK TO", "SAVEPOINT", "SELECT", "SET",
+    "SET TRANSACTION", "SHOW", "SIGNAL", "TABLE", "UPDATE", "USE", "VALUES", "XA ROLLBACK",
+})
+"""What certainly makes nothing permanent that was done before. All else may: DDL and its kind commit first."""
+
+OBJECTS = [(tuple(name.lower().split()), name) for name in (
+    "AGGREGATE FUNCTION", "DATABASE", "EVENT", "FUNCTION", "INDEX", "INSTANCE", "JSON DUALITY VIEW",
+    "JSON RELATIONAL DUALITY VIEW", "LIBRARY", "LOGFILE GROUP", "MASKING POLICY", "PROCEDURE", "RESOURCE GROUP",
+    "ROLE", "SCHEMA", "SEQUENCE", "SERVER", "SPATIAL REFERENCE SYSTEM", "TABLE", "TABLESPACE", "TABLES", "TRIGGER",
+    "UNDO TABLESPACE", "USER", "VIEW", "PREPARE",
+)]
+"""What CREATE, ALTER and DROP are about."""
+# fmt: on
+
+QUALIFIERS = names(
+    "or replace temporary unique fulltext spatial online offline ignore sql security definer invoker algorithm external"
+)
+"""What stands before it; after `definer` and `algorithm` come a "=" and a value."""

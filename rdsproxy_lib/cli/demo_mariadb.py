@@ -10,7 +10,7 @@ from typing import Any
 
 import pymysql
 
-from .demo_server import HOST, START_SECONDS, USER, DemoServer, NotInstalled
+from .demo_server import HOST, START_SECONDS, USER, CannotStart, DemoServer, NotInstalled
 
 PROGRAMS = ("mariadbd", "mariadb-install-db", "my_print_defaults")  # the second needs the third
 
@@ -55,7 +55,7 @@ class MariaDB(DemoServer):
     def _start(self) -> None:
         server, install, _ = _programs()
         directory = self._make_directory()
-        data, accounts, pid_file = directory / "data", directory / "accounts.sql", directory / "server.pid"
+        data, accounts, local = directory / "data", directory / "accounts.sql", directory / "socket"
         accounts.write_text(
             f"create database {self.DATABASE};\n"
             f"create user {self.ADMIN}@'{HOST}' identified by '{self._password}';\n"
@@ -70,8 +70,8 @@ class MariaDB(DemoServer):
         settings = {
             "datadir": data,
             "tmpdir": directory,
-            "pid-file": pid_file,
-            "socket": directory / "socket",
+            "pid-file": directory / "server.pid",
+            "socket": local,
             "bind-address": HOST,
             "port": self.port,
             "max-connections": self._max_connections,
@@ -79,6 +79,9 @@ class MariaDB(DemoServer):
             "innodb-flush-log-at-trx-commit": 0,  # as the data is thrown away in a minute
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
-        # It writes its number when it listens, and answers when the init-file has run.
-        self._launch(server, ["--no-defaults", "--skip-name-resolve", *options], pid_file, bool)
-        self.connect(self.ADMIN).close()
+        # It makes the socket last of all it listens on, and answers when the init-file has run.
+        self._launch(server, ["--no-defaults", "--skip-name-resolve", *options], local.exists)
+        try:
+            self.connect(self.ADMIN).close()
+        except pymysql.OperationalError as error:
+            raise CannotStart(f"the server cannot be used: {error}\n{self._log_tail()}") from error

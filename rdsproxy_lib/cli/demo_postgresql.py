@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ def _package() -> Path:
     return Path(wheel.origin).parent
 
 
-def _is_ready(pid_file: str) -> bool:
+def _is_ready(pid_file: Path) -> bool:
     """https://www.postgresql.org/docs/current/storage-file-layout.html"""
-    return [line.strip() for line in pid_file.splitlines()[7:8]] == ["ready"]
+    with suppress(FileNotFoundError):
+        return [line.strip() for line in pid_file.read_text().splitlines()[7:8]] == ["ready"]
+    return False
 
 
 class PostgreSQL(DemoServer):
@@ -74,7 +77,7 @@ class PostgreSQL(DemoServer):
             "dynamic_shared_memory_type": "mmap",
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
-        self._launch(binaries / "postgres", ["-D", str(data), *options], data / "postmaster.pid", _is_ready)
+        self._launch(binaries / "postgres", ["-D", str(data), *options], lambda: _is_ready(data / "postmaster.pid"))
         with self.connect(self.ADMIN, autocommit=True) as admin:
             admin.execute(f"create role {USER} login in role pg_write_all_data, pg_read_all_data")
             admin.execute(

@@ -159,16 +159,14 @@ class DemoServer(ABC):
         if self._process.wait() != 0:
             raise CannotStart(f"{program.name} failed\n{self._log_tail()}")
 
-    def _launch(self, program: Path, arguments: Sequence[str], pid_file: Path, is_ready: Callable[[str], bool]) -> None:
-        """Start the server, and wait until `is_ready` says so of what stands in its pid file."""
-        # The file is asked and not the port: a connection to a port of one's own machine on which nobody listens
-        # yet can end up at itself.
+    def _launch(self, program: Path, arguments: Sequence[str], is_ready: Callable[[], bool]) -> None:
+        """Start the server, and wait until `is_ready`, which looks at files.
+
+        Not at the port: a connection to a port of one's own machine on which nobody listens yet can end up at itself.
+        """
         self._process = self._popen(program, arguments)
         deadline = time.monotonic() + START_SECONDS
-        while True:
-            with suppress(FileNotFoundError):
-                if is_ready(pid_file.read_text()):
-                    return
+        while not is_ready():
             if self._process.poll() is not None:
                 raise CannotStart(f"the server ended at its start\n{self._log_tail()}")
             if time.monotonic() > deadline:

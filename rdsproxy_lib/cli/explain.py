@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     source = parser.add_mutually_exclusive_group()
     source.add_argument("sql", nargs="?", default="-", metavar="SQL", help="the text; - or nothing: standard input")
     source.add_argument("--file", type=Path, metavar="F", help="read the text from this file")
-    parser.add_argument("--engine", default="postgresql", help="postgresql (default)")
+    parser.add_argument("--engine", default="postgresql", help="postgresql (default), or mysql for MariaDB too")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 

@@ -338,7 +338,7 @@ class MySQLEngine:
             self._run(wire, "COMMIT")
         if login.init_connect is None:
             login.init_connect = self._init_connect(wire, init_connect)
-        login.dialect = Dialect.mysql(sql_mode)
+        login.dialect = Dialect.mysql(sql_mode, "mariadb" if "MariaDB" in wire.server_version else "mysql")
         backend.tracked.begin(login.dialect)
         backend.applied = wire.server_status & AUTOCOMMIT
 
@@ -433,6 +433,7 @@ class MySQLEngine:
         wire._execute_command(COM_RESET_CONNECTION, b"")
         wire._read_ok_packet()
         self._set_up(backend, is_new=False)
+        self._run(wire, "DO 0")  # so that ROW_COUNT() and FOUND_ROWS() are what they are after a login
         backend.lingers = False
         backend.sequences_of = backend.used_by = None
 
@@ -466,6 +467,8 @@ class MySQLEngine:
             if known.value is None and statement.reads_sequence:
                 raise self._insert_id_is_lost()
             if login.reads_sequences:
+                if statement.reads_diagnostics:  # which a command of ours would change
+                    raise self._insert_id_is_lost()
                 self._run(backend.raw, f"DO LAST_INSERT_ID({known.value or 0})")
                 backend.sequences_of = client.owner
                 known.is_doubtful = known.value is None
@@ -493,11 +496,14 @@ class MySQLEngine:
         """Empty the list of warnings, which outlives a transaction."""
         self._run(backend.raw, "SELECT 1 FROM (SELECT 1) AS nothing")
 
+    def begins_its_own_way(self, login: MySQLLogin) -> bool:
+        """Whether its sessions do not begin with what the server and the driver give to each."""
+        given = (login.parameters.get(name) for name in ("init_command", "sql_mode"))
+        return bool(login.init_connect or self._options.init_query or any(given))
+
     def are_unchanged(self, backend: MySQLBackend, names: Collection[str]) -> bool:
         """Whether these variables have the server's defaults, which are then what the session began with."""
-        login = backend.login
-        own = login.init_connect or login.parameters.get("init_command") or login.parameters.get("sql_mode")
-        if own or self._options.init_query or not all(map(PLAIN_NAME, names)):
+        if self.begins_its_own_way(backend.login) or not all(map(PLAIN_NAME, names)):
             return False
         backend.used_by = None
         try:

@@ -71,7 +71,7 @@ class Tracked:
             value, at = read_string(data, at)
             name = raw_name.decode("utf-8", "replace")
             if name == "sql_mode":
-                self.dialect = Dialect.mysql(value.decode("utf-8", "replace"))
+                self.dialect = Dialect.mysql(value.decode("utf-8", "replace"), self.dialect.server)
             self.changes.append(name)
 
 

@@ -7,8 +7,10 @@ word, converters, encoding, time limits, the last result) is the session's and l
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from weakref import ref
 
@@ -16,7 +18,7 @@ from pymysql import err
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as Driver
 from pymysql.connections import MySQLResult
-from pymysql.constants import COMMAND
+from pymysql.constants import COMMAND, CR
 from pymysql.cursors import Cursor
 
 from .. import errors
@@ -41,6 +43,9 @@ OPENING = {"BEGIN", "CALL", "EXECUTE", "EXECUTE IMMEDIATE", "START TRANSACTION",
 _COM_QUERY = COMMAND.COM_QUERY
 _send = Driver._execute_command
 _HARMLESS = classify_filled("")
+_AS_AT_LOGIN = replace(classify_filled("DO 0"), digest="SET NAMES")
+_NO_WARNINGS = replace(classify_filled("DO 0"), digest="SHOW WARNINGS LIMIT 0")
+SET_NAMES = re.compile(r"SET NAMES (\w+)(?: COLLATE (\w+))?", re.IGNORECASE).fullmatch
 
 class _NoSocket:
     """What `_sock` is while no backend is held: the driver only looks whether there is one."""
@@ -160,16 +165,22 @@ class Connection(Wire):
                 sql = sql.encode(self.encoding)
             else:
                 statement = classify_filled(bytes(sql).decode(self.encoding, "replace"), dialect)
+            if statement.causes and self._rdsproxy_is_as_at_login(statement):
+                statement = _AS_AT_LOGIN
             if backend is None:
                 if statement.reads_diagnostics and is_show_warnings(statement) and client.session.hold is _PARKED:
                     if self._rdsproxy_warnings is not None:
                         self._result = self._rdsproxy_warnings
                         self._affected_rows = self._result.affected_rows
                         return self._affected_rows
-                    sql, statement = b"SHOW WARNINGS LIMIT 0", _HARMLESS  # there were none
+                    sql, statement = b"SHOW WARNINGS LIMIT 0", _NO_WARNINGS
                 elif statement.reads_diagnostics:
                     self._rdsproxy_check_certain(statement)
                 backend = self._rdsproxy_borrow(statement)
+                if statement.reads_diagnostics and self._rdsproxy_warnings is None:
+                    self._rdsproxy_forget_warnings(statement, backend)
+                elif statement is _NO_WARNINGS:
+                    backend.used_by = None  # the list of the session before is still there
                 if backend.tracked.dialect is not dialect:  # it was the first of its login, or sql_mode's default moved
                     statement = classify_filled(sql.decode(self.encoding, "replace"), backend.tracked.dialect)
                     client.need(statement)
@@ -179,9 +190,8 @@ class Connection(Wire):
             else:
                 if statement.reads_diagnostics and client.session.hold is _BORROWED:
                     self._rdsproxy_check_certain(statement)
-                    if not self._rdsproxy_has_warned and asks_for_warnings(statement):
-                        # The server may still have those of the session before. There were none since.
-                        self._rdsproxy_engine.forget_warnings(backend)
+                    if not self._rdsproxy_has_warned:
+                        self._rdsproxy_forget_warnings(statement, backend)
                 backend = self._rdsproxy_need(statement)
             self._rdsproxy_lock.user = backend.user = HERE.thread
             self._rdsproxy_warnings = None
@@ -247,6 +257,29 @@ class Connection(Wire):
                 self._rdsproxy_is_exchanging = False
             self._rdsproxy_note(statement, backend)
             return result
+
+    def _rdsproxy_forget_warnings(self, statement: Statement, backend: Any) -> None:
+        """MariaDB keeps the list of warnings over statements that use no table: those of another session, too."""
+        text = statement.digest.upper()
+        if backend.tracked.dialect.server != "mariadb" or not asks_for_warnings(text):
+            return
+        if "ROW_COUNT" in text or "FOUND_ROWS" in text:
+            raise self._rdsproxy.engine.error(
+                errors.DiagnosticsLost,
+                "this asks for warnings and a count at once, which cannot be told for certain. Nothing was sent. Ask for"
+                " one after the other",
+            )
+        self._rdsproxy_engine.forget_warnings(backend)
+        self._current_timeout = UNSET
+
+    def _rdsproxy_is_as_at_login(self, statement: Statement) -> bool:
+        """Whether it is the SET NAMES of the login again, as frameworks send it on every connection they make."""
+        names = SET_NAMES(statement.digest)
+        client = self._rdsproxy
+        if names is None or client.session.hold > _BORROWED or self._rdsproxy_engine.begins_its_own_way(client.login):
+            return False
+        prototype = client.login.prototype  # type: ignore[attr-defined]
+        return names[1].lower() == prototype.charset and (names[2] or "").lower() == (prototype.collation or "")
 
     def _rdsproxy_check_certain(self, statement: Statement) -> None:
         """Refuse a question about an earlier statement than the last, which may have run elsewhere."""
@@ -495,6 +528,8 @@ class Connection(Wire):
         changes = set(tracked.changes)
         tracked.changes.clear()
         client, statement = self._rdsproxy, self._rdsproxy_statement
+        if statement is _AS_AT_LOGIN:
+            return
         if client.session.pins and client.session.pins.keys() - ENDED_BY_UNPIN:
             return
         if "autocommit" in changes and statement is not None and statement.parts[-1].verb == "SET":
@@ -550,15 +585,15 @@ class Connection(Wire):
         """Switch autocommit. While nothing is open, the next backend that is borrowed is told."""
         with self._rdsproxy_lock:
             self.autocommit_mode = bool(value)
+            if bool(value) == self.get_autocommit():
+                return
             if self._sock is None:
                 raise err.InterfaceError(0, "")
             if self._rdsproxy.backend is None and self._rdsproxy.session.hold is _PARKED:
                 status = self.server_status
                 self.server_status = status | AUTOCOMMIT if value else status & ~AUTOCOMMIT
                 return
-            is_same = bool(value) == self.get_autocommit()
-        if not is_same:
-            self._rdsproxy_run(classify_filled("SET AUTOCOMMIT = 0"), Driver._send_autocommit_mode)
+        self._rdsproxy_run(classify_filled("SET AUTOCOMMIT = 0"), Driver._send_autocommit_mode)
 
     def show_warnings(self) -> Any:
         """The rows of SHOW WARNINGS about the last statement."""
@@ -717,8 +752,13 @@ class Stream(Result):
 
     def _read_rowdata_packet_unbuffered(self) -> Any:
         connection = self.connection
-        if not self.unbuffered_active or not self._rdsproxy_is_current(connection):
+        if not self.unbuffered_active:
             return None
+        if not self._rdsproxy_is_current(connection):
+            hold = connection._rdsproxy.session.hold
+            if hold > _BORROWED:
+                raise connection._rdsproxy.illegal(hold)
+            raise err.OperationalError(CR.CR_SERVER_LOST, "the rest of the rows went with their database connection")
         if connection._rdsproxy_is_exchanging:
             return super()._read_rowdata_packet_unbuffered()
         return connection._rdsproxy_read(super()._read_rowdata_packet_unbuffered)
@@ -755,9 +795,9 @@ def is_show_warnings(statement: Statement) -> bool:
     return len(statement.parts) == 1 and statement.digest.upper() == "SHOW WARNINGS"
 
 
-def asks_for_warnings(statement: Statement) -> bool:
+def asks_for_warnings(text: str) -> bool:
     """Whether a statement that reads the diagnostics wants the warnings or errors of the one before."""
-    return any(word in statement.digest.upper() for word in ("WARNING", "ERROR", "DIAGNOSTICS"))
+    return any(word in text for word in ("WARNING", "ERROR", "CONDITION", "NUMBER"))
 
 
 def is_end(statement: Statement) -> bool:

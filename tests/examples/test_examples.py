@@ -1,4 +1,4 @@
-"""Every program in examples/ runs as it stands, on each server."""
+"""Every program in examples/ runs as it stands, on each server it is for."""
 
 from __future__ import annotations
 
@@ -10,24 +10,41 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SAYS = {
+POSTGRESQL = {
     "plain": "50 connections, 1 of them to the database",
     "drop_in": "refused: visits_pkey",
     "sqlalchemy_creator": "pins: none",
     "lambda_handler": "101 connections, 1 to the database",
     "connection_manager": "500 points",
 }
+MYSQL = {
+    "mysql_plain": "50 connections, 1 of them to the database",
+    "mysql_drop_in": "refused: 1062 Duplicate entry",
+    "mysql_as_mysqldb": "20 connections, 1 of them to the database",
+    "mysql_lambda_handler": "101 connections, 1 to the database",
+    "sqlalchemy_creator": "3 database connections",
+}
 """By program: a part of what it prints when all went well."""
 
 
 def test_no_example_is_left_out():
-    """Each program in examples/ has its line in the table above."""
-    assert {place.stem for place in (ROOT / "examples").glob("*.py")} == set(SAYS)
+    """Each program in examples/ has its line in the tables above."""
+    assert {place.stem for place in (ROOT / "examples").glob("*.py")} == {*POSTGRESQL, *MYSQL}
 
 
-@pytest.mark.parametrize("name", SAYS)
+@pytest.mark.parametrize("name", POSTGRESQL)
 def test_example_runs(url, name):
     """The program ends well with every warning an error, prints what it should, and can be run again."""
+    _run_twice(name, url, POSTGRESQL[name])
+
+
+@pytest.mark.parametrize("name", MYSQL)
+def test_mysql_example_runs(mysql_url, name):
+    """The same on MariaDB and MySQL."""
+    _run_twice(name, mysql_url, MYSQL[name])
+
+
+def _run_twice(name, url, says):
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-W", "error", f"examples/{name}.py"],
@@ -38,4 +55,4 @@ def test_example_runs(url, name):
             timeout=60,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        assert SAYS[name] in done.stdout
+        assert says in done.stdout

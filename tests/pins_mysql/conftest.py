@@ -19,6 +19,7 @@ from tests.pins_mysql.rows import Row
 
 DATABASE = "test_stage"
 COM_RESET_CONNECTION = 0x1F
+_MARK, _FOUND_ROWS, _XA_END = "do 'mark'", "select found_rows()", "xa end 'x1'"
 
 BASE = (
     f"drop database if exists {DATABASE}",
@@ -121,40 +122,45 @@ class Stage:
                 cursor.execute(text)
         if row.before and not row.before[-1].startswith(("xa", "savepoint", "lock", "backup")):
             before = snapshot(conn, self._admin)
+        conn.query(_MARK)
         error, rows = _run_to_its_end(conn, row.text)
-        events = self._events(conn, row)
-        if not conn.open or error in (2006, 2013):
-            return Outcome(error, set(), set(), events)
         try:
             found_rows = self._found_rows(conn, rows) if row.text.startswith(("SELECT", "(")) else set()
-            for text in ("xa end 'x1'", "xa rollback 'x1'", "rollback"):
+            for text in (_XA_END, "xa rollback 'x1'", "rollback"):
                 with suppress(pymysql.MySQLError):
                     conn.query(text)
             left = difference(before, snapshot(conn, self._admin)) | found_rows
+            events = self._events(conn)  # the server notes a statement after it has answered it
             conn._execute_command(COM_RESET_CONNECTION, b"")
             conn._read_packet()
             survived = difference(before, snapshot(conn, self._admin))
         except (pymysql.OperationalError, pymysql.InterfaceError) as gone:
             if gone.args[0] not in (0, 2006, 2013):
                 raise
-            return Outcome(error, set(), set(), events)
+            return Outcome(error, set(), set(), set())
         return Outcome(error, left, survived, events)
 
-    def _events(self, conn: pymysql.Connection[Any], row: Row) -> set[str]:
+    def _events(self, conn: pymysql.Connection[Any]) -> set[str]:
+        """The kinds of the statements between the mark and the next of ours: MySQL blots out texts with secrets."""
         if self.flavour != "mysql":
             return set()
         with self._admin.cursor() as cursor:
             cursor.execute(
-                "select substring(event_name, 15) from performance_schema.events_statements_history_long"
-                " where thread_id = (select thread_id from performance_schema.threads where processlist_id = %s)",
+                "select substring(event_name, 15), sql_text from performance_schema.events_statements_history_long"
+                " where thread_id = (select thread_id from performance_schema.threads where processlist_id = %s)"
+                " order by event_id",
                 (conn.thread_id(),),
             )
-            return {name for (name,) in cursor.fetchall()}
+            events = list(cursor.fetchall())
+        texts = [text for _, text in events]
+        first = texts.index(_MARK) + 1
+        end = next(index for index in range(first, len(texts)) if texts[index] in (_FOUND_ROWS, _XA_END))
+        return {name for name, _ in events[first:end]}
 
     @staticmethod
     def _found_rows(conn: pymysql.Connection[Any], rows: int) -> set[str]:
         with conn.cursor() as cursor:
-            cursor.execute("select found_rows()")
+            cursor.execute(_FOUND_ROWS)
             ((found,),) = cursor.fetchall()
         return {"found rows:"} if rows and found > rows else set()
 
@@ -167,6 +173,26 @@ class Stage:
     def _roll_back_prepared(self) -> None:
         with suppress(pymysql.MySQLError):
             self._run("xa rollback 'x1'")
+
+    def commits(self, row: Row) -> bool:
+        """Whether what the session wrote before the row is still there when all is rolled back after it."""
+        self._stands = False
+        self.build(row)
+        self._stands = False
+        conn = self._connect()
+        try:
+            for text in (f"use {DATABASE}", *row.before, "begin", "insert into others values (99, 99)"):
+                conn.query(text)
+            _run_to_its_end(conn, row.text)
+            with suppress(pymysql.MySQLError):
+                conn.query("rollback")
+        finally:
+            with suppress(pymysql.MySQLError, OSError):
+                conn.close()
+            self._wait_until_gone(conn.thread_id())
+        with self._admin.cursor() as cursor:
+            cursor.execute(f"select 1 from {DATABASE}.others where id = 99")
+            return bool(cursor.fetchall())
 
     def kinds_of_statements(self) -> set[str]:
         """The names MySQL has for statements of SQL."""

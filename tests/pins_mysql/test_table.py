@@ -61,6 +61,19 @@ def test_the_row_does_what_it_says(stage: Stage, row: Row) -> None:
         assert not kept, "a reset does not take it back"
 
 
+NOT_COMMITTING = [row for row in ROWS if not classify_filled(row.text, Dialect.mysql("", row.only)).commits]
+
+
+@pytest.mark.parametrize("row", NOT_COMMITTING, ids=lambda row: re.sub(r"\W+", "-", str(row)).strip("-") or "nothing")
+def test_what_is_said_to_commit_nothing_does_not(stage: Stage, row: Row) -> None:
+    """Work done before it in the same transaction can still be rolled back."""
+    if row.only not in ("", stage.flavour):
+        pytest.skip(f"a statement of {row.only}")
+    if row.before:
+        pytest.skip("what comes before it opens or ends transactions")
+    assert not stage.commits(row)
+
+
 def test_every_kind_of_statement_is_run(stage: Stage) -> None:
     """A statement that a newer MySQL knows fails here until a row runs it."""
     if stage.flavour != "mysql":

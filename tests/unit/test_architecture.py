@@ -213,7 +213,7 @@ INSTANCE_NAMES = {
 }
 """What the driver's connections set on themselves and the face redefines on its class."""
 
-MYSQL_INSTANCE_NAMES = {"use_unicode", "decoders", "_read_timeout", "_write_timeout", "_result", "_affected_rows"}
+MYSQL_INSTANCE_NAMES = {"cursorclass", "use_unicode", "decoders", "_read_timeout", "_write_timeout", "_result", "_affected_rows"}
 """The same of PyMySQL's."""
 
 

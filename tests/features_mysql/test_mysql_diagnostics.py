@@ -1,0 +1,388 @@
+"""What the server tells about a session's last statement: right, or DiagnosticsLost, and never another session's."""
+
+from __future__ import annotations
+
+import threading
+
+import pymysql
+import pytest
+from pymysql.cursors import SSCursor
+
+from rdsproxy_lib import errors
+
+LOST = "lost"
+
+
+def ask(conn, text):
+    """The rows of a question, or that they cannot be told."""
+    try:
+        with conn.cursor() as cursor:
+            cursor.execute(text)
+            return cursor.fetchall()
+    except errors.DiagnosticsLost as error:
+        assert isinstance(error, pymysql.err.OperationalError)
+        assert error.args[0] == 1105
+        assert not conn.rdsproxy.pinned
+        return LOST
+
+
+QUESTIONS = {
+    "last_insert_id": "select last_insert_id()",
+    "@@last_insert_id": "select @@last_insert_id",
+    "@@identity": "select @@identity",
+    "row_count": "select row_count()",
+    "found_rows": "select found_rows()",
+    "@@warning_count": "select @@warning_count",
+    "@@error_count": "select @@session.error_count",
+    "show count warnings": "show count(*) warnings",
+    "show count errors": "show count(*) errors",
+    "show warnings": "show warnings",
+    "show errors": "show errors",
+    "show warnings limit": "show warnings limit 1",
+    "several": "select row_count(), last_insert_id(), found_rows()",
+    "in a where": "select 1 from dual where last_insert_id() = 2",
+    "comment": "select /* x */ last_insert_id ()",
+}
+BEFORE = {
+    "nothing": None,
+    "select": "select 1 union select 2",
+    "select with a table": "select * from feature_numbered",
+    "insert": "insert into feature_numbered (name) values ('a'), ('b')",
+    "insert an id": "insert into feature_numbered values (500, 'a')",
+    "insert ignore": "insert ignore into feature_numbered values (500, 'a'), (500, 'b')",
+    "update": "update feature_numbered set name = 'c'",
+    "delete": "delete from feature_numbered",
+    "do": "do 0",
+    "set an id": "do last_insert_id(77)",
+    "select an id": "select last_insert_id(78)",
+    "a warning": "select cast('x' as signed)",
+    "an error": "select * from feature_missing",
+    "a syntax error": "selec",
+    "ddl": "drop table if exists feature_missing",
+    "begin": "begin",
+    "savepoint": "savepoint s1",
+    "replace": "replace into feature_numbered (name) values ('z')",
+    "limit": "select * from (select 1 a union select 2 union select 3) t limit 1",
+    "commit": "commit",
+    "on duplicate": "insert into feature_numbered values (500, 'a') on duplicate key update name = 'x'",
+}
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+@pytest.mark.parametrize("before", BEFORE)
+def test_each_question_after_each_statement(features, clean, numbered, root, autocommit, before):
+    """Each question after each kind of statement has a private connection's answer, or is refused."""
+    from tests.features_mysql.conftest import Sessions
+
+    kinds = [Sessions(features, kind) for kind in ("private", "multiplexed", "rivals")]
+    try:
+        for name, question in QUESTIONS.items():
+            answers = []
+            for connect in kinds:
+                clean()
+                conn = connect(autocommit=autocommit)
+                if connect.is_private:
+                    private = conn
+                if BEFORE[before] is not None:
+                    try:
+                        conn.cursor().execute(BEFORE[before])
+                    except pymysql.err.MySQLError:
+                        pass
+                answers.append(ask(conn, question))
+                if not connect.is_private:
+                    assert not conn.rdsproxy.pinned
+                conn.rollback()
+                conn.close()
+            assert not private.open
+            for answer in answers[1:]:
+                assert answer in (answers[0], LOST), (name, answers)
+    finally:
+        for connect in kinds:
+            connect.finish()
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_show_warnings_method(same, rows, autocommit):
+    """show_warnings() after statements with warnings, with errors, and without."""
+
+    def story(conn):
+        found = []
+        for text in ("select cast('x' as signed)", "drop table if exists feature_none", "selec", "select * from feature_none",
+                     "insert into feature_items values (1, 'a'), (1, 'b')", "select 1", "insert into feature_items values (7, 'a')"):
+            try:
+                rows(conn, text)
+            except pymysql.err.MySQLError:
+                pass
+            found.append((text, conn.show_warnings(), conn.show_warnings()))
+        conn.commit()
+        return found
+
+    same(story, autocommit=autocommit)
+
+
+def test_show_warnings_of_a_new_session(connect):
+    """show_warnings() of a session that has done nothing tells nothing."""
+    for _ in range(3):
+        assert connect().show_warnings() in ((), [])
+
+
+def test_show_warnings_after_commit(same, rows):
+    """show_warnings() after commit() and rollback()."""
+
+    def story(conn):
+        found = []
+        for end in (conn.commit, conn.rollback):
+            rows(conn, "insert ignore into feature_items values (1, 'a'), (1, 'b')")
+            end()
+            found.append(conn.show_warnings())
+        return found
+
+    same(story)
+
+
+def test_show_warnings_with_rivals_between(shared, rows):
+    """The warnings of each of three sessions are its own, whoever ran since."""
+    conns = [shared(autocommit=True) for _ in range(3)]
+    for _ in range(3):
+        for number, conn in enumerate(conns):
+            rows(conn, f"select cast('mine{number}' as signed)")
+        for number, conn in enumerate(conns):
+            ((level, code, text),) = conn.show_warnings()
+            assert (level, code) == ("Warning", 1292)
+            assert f"mine{number}" in text
+
+
+def test_errors_of_others_are_not_told(shared, rows):
+    """After another session's error, SHOW ERRORS of this one tells nothing of it."""
+    one, two = shared(autocommit=True), shared(autocommit=True)
+    rows(two, "select 1")
+    with pytest.raises(pymysql.err.ProgrammingError):
+        rows(one, "select * from feature_secret")
+    for question in ("show errors", "show warnings", "show count(*) errors", "select @@error_count", "show errors limit 5"):
+        answer = ask(two, question)
+        assert "secret" not in str(answer)
+        assert answer in ((), LOST, ((0,),)), question
+
+
+def test_last_insert_id_in_a_transaction(shared, numbered, rows):
+    """Within a transaction LAST_INSERT_ID() is what this session inserted; the first question of all may be refused."""
+    conns = [shared(), shared()]
+    found = []
+    for _ in range(4):
+        for conn in conns:
+            with conn.cursor() as cursor:
+                cursor.execute("insert into feature_numbered (name) values ('a')")
+                mine = cursor.lastrowid
+                answer = ask(conn, "select last_insert_id()")
+            assert answer == ((mine,),) or (answer == LOST and not found)
+            found.append(answer)
+            conn.commit()
+
+
+def test_last_insert_id_after_commit(shared, numbered, rows):
+    """After commit LAST_INSERT_ID() is still this session's last, or is refused; from the second time on it is told."""
+    conns = [shared(), shared()]
+    told = 0
+    for _ in range(5):
+        mine = {}
+        for conn in conns:
+            with conn.cursor() as cursor:
+                cursor.execute("insert into feature_numbered (name) values ('a')")
+                mine[conn] = cursor.lastrowid
+            conn.commit()
+        for conn in conns:
+            answer = ask(conn, "select last_insert_id()")
+            assert answer in (LOST, ((mine[conn],),))
+            told += answer != LOST
+            conn.rollback()
+    assert told >= 6
+
+
+def test_last_insert_id_of_a_new_session_is_zero(shared, numbered, rows):
+    """A session that has not inserted is told 0, or nothing."""
+    writer = shared(autocommit=True)
+    for _ in range(4):
+        rows(writer, "insert into feature_numbered (name) values ('a')")
+        assert ask(shared(autocommit=True), "select last_insert_id()") in (LOST, ((0,),))
+
+
+def test_last_insert_id_as_a_value(shared, numbered, rows, root):
+    """INSERT … VALUES (LAST_INSERT_ID()) under autocommit uses this session's, or is refused."""
+    parent, other = shared(autocommit=True), shared(autocommit=True)
+    for _ in range(4):
+        with parent.cursor() as cursor:
+            cursor.execute("insert into feature_numbered (name) values ('parent')")
+            mine = cursor.lastrowid
+        rows(other, "insert into feature_numbered (name) values ('other')")
+        if ask(parent, "insert into feature_items values (last_insert_id(), 'child')") != LOST:
+            assert root("select max(id) from feature_items") == ((mine,),)
+
+
+def test_lastrowid_is_always_told(shared, numbered, rows):
+    """cursor.lastrowid and insert_id() need no question, and are the session's own."""
+    conns = [shared(autocommit=True) for _ in range(4)]
+    for _ in range(3):
+        for conn in conns:
+            with conn.cursor() as cursor:
+                cursor.execute("insert into feature_numbered (name) values (%s)", (str(id(conn)),))
+                number = cursor.lastrowid
+                assert conn.insert_id() == number
+            assert rows(conn, "select name from feature_numbered where id = %s", (number,)) == ((str(id(conn)),),)
+
+
+@pytest.mark.parametrize("question", ["select row_count()", "select found_rows()"])
+def test_counts_inside_a_transaction(same, rows, question):
+    """ROW_COUNT() and FOUND_ROWS() inside a transaction are always told."""
+
+    def story(conn):
+        found = []
+        for text in ("insert into feature_items values (1, 'a'), (2, 'b'), (3, 'c')", "update feature_items set name = 'x' where id > 1",
+                     "select * from feature_items", "select * from feature_items limit 1", "delete from feature_items"):
+            if text.startswith("select") or "row_count" in question:
+                rows(conn, text)
+                found.append(rows(conn, question))
+            else:
+                rows(conn, text)
+        return found
+
+    same(story)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sql_calc_found_rows(connect, rows):
+    """SQL_CALC_FOUND_ROWS pins, so that FOUND_ROWS() afterwards is told."""
+    connect.may_pin("FOUND_ROWS")
+    conn, other = connect(autocommit=True), connect(autocommit=True)
+    rows(conn, "insert into feature_items values (1, 'a'), (2, 'b'), (3, 'c')")
+    for _ in range(2):
+        assert len(rows(conn, "select sql_calc_found_rows * from feature_items limit 1")) == 1
+        rows(other, "select 1")
+        assert rows(conn, "select found_rows()") == ((3,),)
+
+
+def test_found_rows_after_a_stream(same, rows):
+    """FOUND_ROWS() after an unbuffered SELECT that was read to its end."""
+
+    def story(conn):
+        rows(conn, "insert into feature_items values (1, 'a'), (2, 'b')")
+        with conn.cursor(SSCursor) as cursor:
+            cursor.execute("select * from feature_items")
+            cursor.fetchall()
+        return rows(conn, "select found_rows()")
+
+    same(story)
+
+
+def test_row_count_of_another(shared, rows):
+    """ROW_COUNT() under autocommit, with another session's statement between, is this session's or refused."""
+    one, two = shared(autocommit=True), shared(autocommit=True)
+    for number in range(5):
+        rows(one, "replace into feature_items values (1, 'a'), (2, 'b'), (3, 'c')")
+        rows(two, "delete from feature_items where id = 1")
+        assert ask(one, "select row_count()") in (LOST, ((3,),), ((5,),), ((6,),))
+        rows(one, "do 0")
+        rows(two, "replace into feature_items values (1, 'x')")
+        assert ask(one, "select row_count()") in (LOST, ((0,),))
+
+
+def test_get_diagnostics(connect, rows):
+    """GET DIAGNOSTICS needs a user variable, pins, and tells of this session's last statement, or is refused."""
+    connect.may_pin("USER_VARIABLE")
+    conn, other = connect(), connect()
+    rows(conn, "insert into feature_items values (1, 'a'), (2, 'b')")
+    rows(other, "insert into feature_items values (3, 'b')")
+    rows(conn, "get diagnostics @n = row_count")
+    assert rows(conn, "select @n") == ((2,),)
+
+
+def test_questions_in_many_threads(shared, numbered):
+    """Eight threads that insert and ask at the same time are never told another's id."""
+    failures = []
+
+    def work():
+        try:
+            conn = shared.proxy.connect(autocommit=True)
+            for _ in range(15):
+                with conn.cursor() as cursor:
+                    cursor.execute("insert into feature_numbered (name) values ('a')")
+                    mine = cursor.lastrowid
+                answer = ask(conn, "select last_insert_id()")
+                assert answer in (LOST, ((mine,),))
+            conn.close()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_procedures_that_ask(shared, numbered, rows, root):
+    """A procedure that reads LAST_INSERT_ID() gets this session's, on a pinned connection or in its transaction."""
+    shared.may_pin("UNKNOWN_ROUTINE")
+    root("drop procedure if exists feature_asks")
+    root("create procedure feature_asks() begin insert into feature_numbered (name) values ('p'); select last_insert_id(); end")
+    conn = shared(autocommit=True)
+    with conn.cursor() as cursor:
+        cursor.callproc("feature_asks")
+        ((number,),) = cursor.fetchall()
+    assert root("select name from feature_numbered where id = %s", (number,)) == (("p",),)
+
+
+def test_warnings_after_executemany(same):
+    """show_warnings() after executemany() of several statements is about the last of them."""
+
+    def story(conn):
+        with conn.cursor() as cursor:
+            cursor.executemany("update feature_items set name = cast(%s as signed) where 1 = cast(%s as signed)", [("1", "a"), ("2", "b")])
+            return cursor.warning_count, conn.show_warnings()
+
+    same(story)
+
+
+def test_warnings_of_a_multi_statement(same, rows):
+    """show_warnings() after a text of several statements, the first of which warned."""
+
+    def story(conn):
+        with conn.cursor() as cursor:
+            cursor.execute("select cast('x' as signed); select 1")
+            while cursor.nextset():
+                pass
+        first = conn.show_warnings()
+        with conn.cursor() as cursor:
+            cursor.execute("select 1; select cast('y' as signed)")
+            while cursor.nextset():
+                pass
+        return first, conn.show_warnings()
+
+    flag = pymysql.constants.CLIENT.MULTI_STATEMENTS
+    same(story, client_flag=flag)
+    same(story, client_flag=flag, autocommit=True)
+
+
+def test_warnings_limit_of_a_session(same, rows):
+    """With max_error_count = 0 nothing is kept to be told."""
+    same.may_pin("SETTING")
+
+    def story(conn):
+        rows(conn, "set max_error_count = 0")
+        rows(conn, "select cast('x' as signed)")
+        return conn.show_warnings()
+
+    same(story)
+
+
+def test_notes_are_told(same, rows):
+    """Notes are warnings too; asking for them leaves the counts of the session as they are with the driver."""
+
+    def story(conn):
+        rows(conn, "insert into feature_items values (1, 'a'), (2, 'b'), (3, 'c')")
+        rows(conn, "drop table if exists feature_none")
+        found = [conn.show_warnings(), conn.affected_rows(), conn.insert_id()]
+        rows(conn, "insert into feature_items values (4, 'a'), (5, 'b'), (6, 'c')")
+        return [*found, conn.show_warnings(), conn.affected_rows(), conn.insert_id()]
+
+    same(story, autocommit=True)
