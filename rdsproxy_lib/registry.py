@@ -113,6 +113,10 @@ def _parameters(target: Target) -> dict[str, Any]:
         parameters["host"] = target.hosts[0]
     if target.ports:
         parameters["port"] = target.ports[0]
+    if target.engine == "mysql":  # whose driver wants numbers where a URL has texts
+        from .engines.mysql import from_text
+
+        parameters = from_text(parameters)
     for name in ("user", "password", "dbname"):
         if getattr(target, name) is not None:
             parameters[name] = getattr(target, name)

@@ -37,6 +37,9 @@ _NO_TX, _UNKNOWN = Tx.NONE, Tx.UNKNOWN
 _BEGIN = classify_filled("BEGIN")
 _COMMIT = classify_filled("COMMIT")
 _ROLLBACK = classify_filled("ROLLBACK")
+TIDYING = {"DROP TEMPORARY TABLE", "DROP TABLE", "DEALLOCATE PREPARE", "DROP PREPARE"}
+WITHOUT_TRIGGERS = {"SELECT", "SHOW", "BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SET"}
+"""Verbs that run nothing but what their text shows."""
 OPENING = {"BEGIN", "CALL", "EXECUTE", "EXECUTE IMMEDIATE", "START TRANSACTION", "XA PREPARE"}
 """Verbs that may commit what was before, and behind which a transaction may be open."""
 
@@ -57,6 +60,20 @@ class _NoSocket:
 NO_SOCKET = _NoSocket()
 
 
+class OwnedLock(Lock):
+    """A lock that knows its thread from the beginning, so that one an interrupt left behind is recognised."""
+
+    __slots__ = ()
+
+    @property
+    def __enter__(self) -> Any:
+        mutex = self.mutex
+        if mutex.locked() and (connection := self.owner()) is not None:
+            connection._rdsproxy_lock_is_taken()
+        self.user = HERE.thread
+        return mutex.__enter__
+
+
 class Connection(Wire):
     """A client connection: PyMySQL's interface, with a database connection borrowed per transaction.
 
@@ -66,7 +83,7 @@ class Connection(Wire):
     __module__ = "pymysql.connections"
 
     _rdsproxy: Client
-    _rdsproxy_lock: Lock
+    _rdsproxy_lock: OwnedLock
     # Defaults live on the class, so that an idle session costs little memory.
     cursorclass: type[Cursor] = Cursor
     use_unicode = True
@@ -87,7 +104,7 @@ class Connection(Wire):
     def __init__(self, make_client: Callable[[Any, Any], Client], **session: Any) -> None:
         """`make_client(weak reference to this, its lock)` makes the client; `session` holds PyMySQL's own keywords."""
         weak = ref(self)
-        self._rdsproxy_lock = lock = Lock(weak)
+        self._rdsproxy_lock = lock = OwnedLock(weak)
         self._rdsproxy = client = make_client(weak, lock)
         login: Any = client.login
         is_deferred = session.pop("defer_connect", False)
@@ -193,12 +210,12 @@ class Connection(Wire):
                     if not self._rdsproxy_has_warned:
                         self._rdsproxy_forget_warnings(statement, backend)
                 backend = self._rdsproxy_need(statement)
-            self._rdsproxy_lock.user = backend.user = HERE.thread
+            backend.user = HERE.thread
             self._rdsproxy_warnings = None
             self._rdsproxy_statement = statement
             was_open = self.server_status & IN_TRANSACTION or backend.lingers
-            self._rdsproxy_is_exchanging = True
             try:
+                self._rdsproxy_is_exchanging = True
                 _send(self, _COM_QUERY, sql)
                 affected = self._affected_rows = self._read_query_result(unbuffered)
             except BaseException as error:
@@ -228,9 +245,9 @@ class Connection(Wire):
             backend = client.backend
             if backend is None:
                 raise client.illegal(client.session.hold)
-            self._rdsproxy_lock.user = backend.user = HERE.thread
-            self._rdsproxy_is_exchanging = True
+            backend.user = HERE.thread
             try:
+                self._rdsproxy_is_exchanging = True
                 return read()
             except BaseException as error:
                 self._rdsproxy_failed(error, self.server_status & IN_TRANSACTION or backend.lingers)
@@ -244,11 +261,11 @@ class Connection(Wire):
             if self._result is not None:
                 self._rdsproxy_finish_last(self._result)
             backend = self._rdsproxy_need(statement)
-            self._rdsproxy_lock.user = backend.user = HERE.thread
+            backend.user = HERE.thread
             self._rdsproxy_statement = statement
             was_open = self.server_status & IN_TRANSACTION or backend.lingers
-            self._rdsproxy_is_exchanging = True
             try:
+                self._rdsproxy_is_exchanging = True
                 result = work(self, *arguments)
             except BaseException as error:
                 self._rdsproxy_failed(error, was_open)
@@ -315,7 +332,6 @@ class Connection(Wire):
 
     def _rdsproxy_hold(self) -> Any:
         """A backend for something that is no exchange of the driver's. The lock is held."""
-        self._rdsproxy_lock.user = HERE.thread
         return self._rdsproxy_need(None)
 
     def _rdsproxy_borrow(self, statement: Statement | None) -> Any:
@@ -372,9 +388,9 @@ class Connection(Wire):
         if backend is None or self._rdsproxy_is_adrift:
             self._result = None
             return
-        self._rdsproxy_lock.user = backend.user = HERE.thread
-        self._rdsproxy_is_exchanging = True
+        backend.user = HERE.thread
         try:
+            self._rdsproxy_is_exchanging = True
             if result.unbuffered_active:
                 warnings.warn("Previous unbuffered result was left incomplete", stacklevel=5)
                 result._finish_unbuffered_query()
@@ -534,8 +550,11 @@ class Connection(Wire):
             return
         if "autocommit" in changes and statement is not None and statement.parts[-1].verb == "SET":
             changes -= {"autocommit", "state"}  # which the status word tells
+        verbs = {part.verb for part in statement.parts} if statement is not None else {""}
+        if changes == {"state"} and verbs <= TIDYING:
+            return  # there is none of what it drops, for else the session would be pinned
         variables = changes - {"state"}
-        if variables and statement is not None and all(part.verb == "SELECT" for part in statement.parts):
+        if variables and verbs <= WITHOUT_TRIGGERS:
             # MariaDB runs NOWAIT and SET STATEMENT as a SET and its undoing, and reports both.
             self._current_timeout = UNSET
             if self._rdsproxy_engine.are_unchanged(backend, variables):
@@ -691,13 +710,17 @@ class Connection(Wire):
     def _rdsproxy_finish_close(self) -> None:
         """Close what is left, unless an exchange is still under way: its end comes here again."""
         client = self._rdsproxy
-        if self._rdsproxy_lock.mutex.acquire(blocking=False):
+        lock = self._rdsproxy_lock
+        if not lock.mutex.locked():
+            lock.user = HERE.thread
+        if lock.mutex.acquire(blocking=False):
             try:
                 if client.session.hold < _SESSION_LOST:
                     client.close()
                 self._sock = self._rfile = None
             finally:
-                self._rdsproxy_lock.mutex.release()
+                lock.user = None
+                lock.mutex.release()
 
     def _rdsproxy_expire(self, now: float) -> None:
         """Close it if `idle_client_timeout` is over, unless an exchange is under way."""

@@ -13,6 +13,7 @@ import pytest
 
 import rdsproxy_lib
 from rdsproxy_lib.config import OPTION_NAMES, Options
+from rdsproxy_lib.engines import mysql
 from rdsproxy_lib.engines.postgresql import TWINS
 from rdsproxy_lib.session import TRANSITIONS, Event, Hold
 from rdsproxy_lib.sql import Reason
@@ -41,8 +42,8 @@ def test_each_option_is_explained_with_its_default():
 
 
 def test_each_error_is_explained_with_its_class():
-    """errors.md has a row for every error; SQLSTATE, the driver's class and `retry_safe` are the real ones."""
-    table = {cells[0]: cells[1:4] for cells in rows("errors.md")[2:]}
+    """errors.md has a row for every error; SQLSTATE, code, the driver's class and `retry_safe` are the real ones."""
+    table = {cells[0]: cells[1:5] for cells in rows("errors.md")[2:]}
     exported = {name: getattr(rdsproxy_lib, name) for name in rdsproxy_lib.__all__}
     errors = {
         name: kind
@@ -50,13 +51,14 @@ def test_each_error_is_explained_with_its_class():
         if isinstance(kind, type) and issubclass(kind, rdsproxy_lib.Error) and kind is not rdsproxy_lib.Error
     }
     assert set(table) == set(errors)
-    for name, (driver_class, sqlstate, retry_safe) in table.items():
+    for name, (driver_class, sqlstate, code, retry_safe) in table.items():
         assert retry_safe == ("yes" if errors[name].retry_safe else "no"), name
         if errors[name] in TWINS:
             twin = TWINS[errors[name]]
             names = {kind.__name__ for kind in twin.__mro__}
             assert set(re.findall(r"\w+", driver_class.replace("errors.", ""))) <= names, name
             assert (twin.sqlstate or "none") == sqlstate, name
+            assert str(mysql.TWINS[errors[name]][1]) == code, name
 
 
 def test_the_table_of_states_is_the_codes():
@@ -92,13 +94,11 @@ def test_the_functions_named_are_there():
 
 def test_each_reason_is_explained():
     """pinning.md and the README have a row for every reason to pin that there is."""
-    assert {cells[0] for cells in rows("pinning.md")[2:]} == {reason.name for reason in Reason}
+    names = {reason.name for reason in Reason}
+    assert {cells[0] for cells in rows("pinning.md", "Reasons")[2:]} == names
+    assert {cells[0] for cells in rows("pinning.md", "MySQL and MariaDB")[2:]} < names
     text = README.read_text()
-    assert all(f"`{reason.name}`" in text for reason in Reason if "MySQL" not in _row(reason))
-
-
-def _row(reason):
-    return next(" ".join(cells) for cells in rows("pinning.md") if cells[0] == reason.name)
+    assert all(f"`{name}`" in text for name in names)
 
 
 def test_the_tests_named_exist():
@@ -121,14 +121,31 @@ def test_links_lead_somewhere(page):
             assert heading in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}, target
 
 
-BLOCKS = re.findall(r"(?ms)^```python\n(.*?)^```", README.read_text())
+def blocks(page):
+    """The Python in a page."""
+    return re.findall(r"(?ms)^```python\n(.*?)^```", page.read_text())
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
+BLOCKS = blocks(README)
+FOR_MYSQL = [block for block in BLOCKS if "pymysql" in block]
+FOR_POSTGRESQL = [block for block in BLOCKS if block not in FOR_MYSQL]
+
+
+@pytest.mark.parametrize("number", range(len(FOR_POSTGRESQL)))
 def test_the_programs_of_the_readme_run(url, number):
     """Each Python block of the README is a program that runs as it stands."""
+    _run(FOR_POSTGRESQL[number], url)
+
+
+@pytest.mark.parametrize("number", range(len(FOR_MYSQL)))
+def test_the_programs_for_mysql_run(mysql_url, number):
+    """The same for those that are for MySQL and MariaDB."""
+    _run(FOR_MYSQL[number], mysql_url)
+
+
+def _run(program, url):
     done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning", "-c", BLOCKS[number]],
+        [sys.executable, "-W", "error::DeprecationWarning", "-c", program],
         env={**os.environ, "DATABASE_URL": url},
         capture_output=True,
         text=True,
@@ -139,6 +156,30 @@ def test_the_programs_of_the_readme_run(url, number):
 
 def test_the_readme_has_a_program_for_each_way_of_use():
     """Replacing connect(), a Proxy, SQLAlchemy and Lambda; about ten lines each."""
-    for word in ("from rdsproxy_lib import psycopg", "rdsproxy_lib.Proxy(", "create_engine", "def handler("):
+    imports = ("from rdsproxy_lib import psycopg", "from rdsproxy_lib import pymysql")
+    for word in (*imports, "rdsproxy_lib.Proxy(", "create_engine", "def handler("):
         assert any(word in block for block in BLOCKS), word
     assert max(len(block.splitlines()) for block in BLOCKS) <= 16
+
+
+def test_the_programs_of_the_pages_run(url, mysql_url):
+    """The Python blocks in docs/ run, where a page gives them a connection `conn`."""
+    for page in PAGES:
+        for block in blocks(page):
+            with rdsproxy_lib.Proxy(mysql_url if "pymysql" in block else url) as proxy:
+                exec(block, {"conn": proxy.connect()})
+
+
+def test_what_the_pages_ask_on_the_command_line_pins():
+    """Each `explain` that a page shows is a command that answers; all examples pin."""
+    commands = {
+        match
+        for page in (*PAGES, README)
+        for match in re.findall(r'python -m (rdsproxy_lib explain (?:--engine mysql )?)"([^"]+)"', page.read_text())
+    }
+    assert len(commands) > 2
+    for command, text in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", *command.split(), text], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (1, ""), text

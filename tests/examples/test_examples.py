@@ -22,7 +22,7 @@ MYSQL = {
     "mysql_drop_in": "refused: 1062 Duplicate entry",
     "mysql_as_mysqldb": "20 connections, 1 of them to the database",
     "mysql_lambda_handler": "101 connections, 1 to the database",
-    "sqlalchemy_creator": "3 database connections",
+    "sqlalchemy_creator": "pins: none",
 }
 """By program: a part of what it prints when all went well."""
 

@@ -16,6 +16,7 @@ import pytest
 import rdsproxy_lib
 from rdsproxy_lib.engines.mysql import MySQLEngine
 from tests.features_mysql.rival import RIVAL_TABLE, rival_goes, rivals
+from tests.mysql_servers import ROOT_PASSWORD, ROOT_USER
 
 SECONDS = 15.0
 """How long a test waits for something that has to happen; never how long it takes."""
@@ -212,6 +213,7 @@ class FeatureServer:
     def __init__(self, server: Any) -> None:
         self.server = server
         self.is_mariadb = server.is_mariadb
+        self.admin: Any = None
         self._fresh: dict[Any, dict[str, Any]] = {}
 
     def parameters(self, **overrides: Any) -> dict[str, Any]:
@@ -282,10 +284,14 @@ def features(mysql_server: Any) -> FeatureServer:
 
 
 @pytest.fixture
-def admin(features: FeatureServer) -> Iterator[Any]:
-    """A private autocommit connection of root that looks at the server from outside."""
-    with features.server.admin(database=DATABASE) as conn:
-        yield conn
+def admin(features: FeatureServer) -> Any:
+    """A private autocommit connection of root that looks at the server from outside; one for all tests."""
+    if features.admin is None or not features.admin.open:
+        features.admin = pymysql.connect(
+            unix_socket=features.server.socket, user=ROOT_USER, password=ROOT_PASSWORD, database=DATABASE, autocommit=True,
+            init_command="set lock_wait_timeout = 10, innodb_lock_wait_timeout = 10",
+        )
+    return features.admin
 
 
 @pytest.fixture
@@ -303,8 +309,6 @@ def root(admin: Any) -> Callable[..., Any]:
 @pytest.fixture
 def clean(request: pytest.FixtureRequest, root: Callable[..., Any]) -> Callable[[], None]:
     """Empties the tables: now, and whenever it is called. That of numbers only for tests that use `numbered`."""
-    root("set lock_wait_timeout = 10")
-    root("set innodb_lock_wait_timeout = 10")
 
     def empty() -> None:
         root("delete from feature_items")

@@ -12,6 +12,7 @@ from pymysql import err
 
 from rdsproxy_lib.backend import MIXED, Backend
 from rdsproxy_lib.engines.mysql import MySQLEngine
+from rdsproxy_lib.engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION
 from rdsproxy_lib.pool import Pool
 from tests.rival import RivalPool
 
@@ -55,7 +56,7 @@ class MySQLRivalPool(RivalPool):
 def _rival_comes(backend: Any) -> None:
     wire = backend.raw
     run = MySQLEngine._run
-    was_on = wire.server_status & 2
+    was_on = wire.server_status & AUTOCOMMIT
     run(wire, f"set autocommit = {0 if was_on else 1}")
     run(wire, "begin")
     run(wire, "insert into rival_rows (word) values ('rival')")
@@ -67,18 +68,19 @@ def _rival_comes(backend: Any) -> None:
 def rival_goes(backend: Any) -> None:
     """End what the rival left open; what outlives a transaction stays."""
     wire = backend.raw
-    if wire is None or wire._sock is None or not wire.server_status & 1:
+    if wire is None or wire._sock is None or not wire.server_status & IN_TRANSACTION:
         return
     run = MySQLEngine._run
     run(wire, "rollback")
     run(wire, "select cast('rival' as signed) union all select 2 union all select 3")
-    assert not wire.server_status & 1
+    assert not wire.server_status & IN_TRANSACTION
     _noted(backend)
 
 
 def _noted(backend: Any) -> None:
     """Keep the books as a session of the library would."""
     backend.tracked.changes.clear()
+    backend.applied = backend.raw.server_status & AUTOCOMMIT
     backend.used_by = None
     backend.sequences_of = MIXED
 

@@ -82,7 +82,7 @@ def test_death_in_a_transaction(shared, rows, kill, names):
 
 @pytest.mark.parametrize(
     "act",
-    ["execute", "select", "commit", "begin", "ping", "ping(True)", "autocommit", "select_db", "show_warnings", "callproc",
+    ["execute", "select", "commit", "begin", "ping", "autocommit", "select_db", "show_warnings", "callproc",
      "executemany", "set_character_set", "savepoint", "commit text", "ddl", "set autocommit"],
 )
 def test_each_method_in_a_lost_transaction(shared, rows, kill, names, act):
@@ -95,7 +95,6 @@ def test_each_method_in_a_lost_transaction(shared, rows, kill, names, act):
     acts = {
         "execute": lambda: rows(conn, "insert into feature_items values (2, 'b')"),
         "select": lambda: rows(conn, "select 1"),
-        "ping(True)": lambda: conn.ping(True),
         "autocommit": lambda: conn.autocommit(True),
         "select_db": lambda: conn.select_db("test_features_other"),
         "callproc": lambda: conn.cursor().callproc("feature_rows"),
@@ -107,8 +106,7 @@ def test_each_method_in_a_lost_transaction(shared, rows, kill, names, act):
         "set autocommit": lambda: rows(conn, "set autocommit = 1"),
     }
     with pytest.raises(errors.TransactionLost) as caught:
-        with pytest.warns(DeprecationWarning) if act == "ping(True)" else no_warning():
-            acts.get(act, lambda: getattr(conn, act)())()
+        acts.get(act, lambda: getattr(conn, act)())()
     assert code(caught) == 1213
     assert names() == []
     conn.rollback()
@@ -116,12 +114,16 @@ def test_each_method_in_a_lost_transaction(shared, rows, kill, names, act):
     assert conn.get_autocommit() is False
 
 
-class no_warning:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
+def test_ping_reconnects_in_a_lost_transaction(shared, rows, kill):
+    """ping(reconnect=True) in a lost transaction begins a new session, as the driver does after any failed ping."""
+    conn = shared()
+    rows(conn, "insert into feature_items values (1, 'a')")
+    kill(conn.rdsproxy.backend_id)
+    with pytest.warns(DeprecationWarning):
+        conn.ping(True)
+    assert not conn.rdsproxy.in_transaction
+    assert rows(conn, "select * from feature_items") == ()
+    conn.rollback()
 
 
 @pytest.mark.parametrize("text", ["rollback", "ROLLBACK WORK", "/* x */ rollback", "rollback and no chain"])
@@ -146,8 +148,7 @@ def test_rollback_as_the_first_to_notice(shared, rows, kill, names, how):
     if how == "method":
         conn.rollback()
     else:
-        with pytest.raises(pymysql.err.OperationalError):
-            rows(conn, "rollback")
+        rows(conn, "rollback")
     assert not conn.rdsproxy.in_transaction
     rows(conn, "insert into feature_items values (2, 'b')")
     conn.commit()
@@ -257,15 +258,14 @@ def test_death_of_a_write_in_flight(shared, rows, root, running, text, kind):
     assert rows(conn, "select 1") == ((1,),)
 
 
-def test_no_write_is_repeated(shared, rows, root, running):
-    """After OutcomeUnknown the statement was run at most once."""
+def test_no_write_is_repeated(shared, numbered, rows, root, running):
+    """After OutcomeUnknown the statement was run at most once: MySQL goes on after the sleep that KILL cut short."""
     conn = shared(autocommit=True)
     for number in range(3):
-        text = f"insert into feature_items select {number}, concat('x', sleep(10))"
-        seen = in_thread(lambda text=text: rows(conn, text))
+        seen = in_thread(lambda: rows(conn, "insert into feature_numbered (name) select concat('x', sleep(10))"))
         root(f"kill {running('sleep(10)')}")
         assert isinstance(seen(), errors.OutcomeUnknown)
-    assert root("select count(*) from feature_items") == ((0,),)
+        assert root("select count(*) from feature_numbered")[0][0] <= number + 1
 
 
 # Pinned -----------------------------------------------------------------------------------------------------------
@@ -533,9 +533,9 @@ def test_idle_client_timeout(shared, rows, names):
     conn = proxy.connect()
     assert rows(conn, "select * from feature_items") == ()
     conn.close()
-    with pytest.raises(pymysql.err.InterfaceError) as caught:
+    with pytest.raises(pymysql.err.OperationalError) as caught:
         rows(idle, "select 1")
-    assert caught.value.args == (0, "")
+    assert code(caught) == 4031  # the server's own, of a connection it closed for being idle
     assert not idle.open
 
 
