@@ -283,8 +283,8 @@ class Connection(Wire):
         if "ROW_COUNT" in text or "FOUND_ROWS" in text:
             raise self._rdsproxy.engine.error(
                 errors.DiagnosticsLost,
-                "this asks for warnings and a count at once, which cannot be told for certain. Nothing was sent. Ask for"
-                " one after the other",
+                "this asks for warnings and a count at once, which cannot be told for certain. Nothing was sent. Ask for one"
+                " after the other",
             )
         self._rdsproxy_engine.forget_warnings(backend)
         self._current_timeout = UNSET
