@@ -24,6 +24,7 @@ from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
 from ..session import Tx
 from ..sql import Dialect, Routine, Statement
 from .base import Login
+from .mysql_insert_id import InsertedIds, InsertId
 from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
 from .mysql_wire import LISTENING, Columns, Wire
 
@@ -164,7 +165,7 @@ class MySQLLogin(Login):
 class MySQLBackend(Backend):
     """A slot with its wire and what its trackers say."""
 
-    __slots__ = ("is_streaming", "lingers", "look", "tracked")
+    __slots__ = ("inserted", "is_streaming", "lingers", "look", "tracked")
 
     login: MySQLLogin
     raw: Wire
@@ -172,6 +173,7 @@ class MySQLBackend(Backend):
     def __init__(self, login: MySQLLogin, raw: Wire) -> None:
         super().__init__(login, raw)
         self.tracked = raw._rdsproxy_tracked
+        self.inserted = InsertedIds()
         self.identity = raw.thread_id()
         self.lingers = False
         """A SAVEPOINT was set with autocommit off, which no status bit shows (MySQL bug 107875)."""
@@ -182,18 +184,6 @@ class MySQLBackend(Backend):
 
     def is_dead(self) -> bool:
         return self.raw._sock is None
-
-
-class InsertId:
-    """What LAST_INSERT_ID() is for one session."""
-
-    __slots__ = ("is_doubtful", "value")
-
-    def __init__(self) -> None:
-        self.value: int | None = 0
-        """None where only the backend can tell that this session inserted on last."""
-        self.is_doubtful = False
-        """It was set to 0 for not being known, and then something was inserted: another 0 proves nothing."""
 
 
 class MySQLEngine:
@@ -436,6 +426,7 @@ class MySQLEngine:
         self._run(wire, "DO 0")  # so that ROW_COUNT() and FOUND_ROWS() are what they are after a login
         backend.lingers = False
         backend.sequences_of = backend.used_by = None
+        backend.inserted = InsertedIds()
 
     def apply(self, backend: MySQLBackend, wanted: int) -> bool:
         wire = backend.raw
@@ -454,8 +445,7 @@ class MySQLEngine:
 
         As soon as any session of a login asks for it, all of them carry theirs along: it is set on a backend
         that another session used, and asked for before a backend is given back. The first question of all may
-        come too late for that, and is then refused. The insert id of an OK packet would not do: it is not what
-        LAST_INSERT_ID() says after an explicit id or an INSERT IGNORE.
+        come too late for that, and is refused where the ids that were reported do not prove the answer.
         """
         login = client.login
         if statement.reads_sequence:
@@ -463,14 +453,18 @@ class MySQLEngine:
         known: InsertId | None = client.insert_id
         if known is None:
             known = client.insert_id = InsertId()
-        if backend.sequences_of is not client.owner:
-            if known.value is None and statement.reads_sequence:
+        is_here = backend.serial == client.moved_on
+        if backend.sequences_of is not client.owner or not is_here:
+            if login.reads_sequences and statement.reads_diagnostics:  # which a command of ours would change
                 raise self._insert_id_is_lost()
-            if login.reads_sequences:
-                if statement.reads_diagnostics:  # which a command of ours would change
+            if known.value is None and statement.reads_sequence:
+                if not is_here or not backend.inserted.are_proof(client.owner, self._ask_insert_id(backend)):
                     raise self._insert_id_is_lost()
+                backend.sequences_of = client.owner
+            elif login.reads_sequences:
                 self._run(backend.raw, f"DO LAST_INSERT_ID({known.value or 0})")
                 backend.sequences_of = client.owner
+                client.moved_on = backend.serial
                 known.is_doubtful = known.value is None
             else:
                 says_the_same = known.value == 0 and backend.sequences_of is None
@@ -479,7 +473,7 @@ class MySQLEngine:
             raise self._insert_id_is_lost()
         if statement.moves_sequence:
             known.value = None
-            client.moved_on = backend.serial if backend.sequences_of is client.owner else 0
+            client.moved_on = backend.serial
 
     def keep_insert_id(self, client: Any, backend: MySQLBackend) -> None:
         """Before a backend is given back: what LAST_INSERT_ID() says to this session, if it may have changed."""
@@ -490,7 +484,6 @@ class MySQLEngine:
             value = self._ask_insert_id(backend)
             if value or not known.is_doubtful:
                 known.value, known.is_doubtful = value, False
-                client.moved_on = 0
 
     def forget_warnings(self, backend: MySQLBackend) -> None:
         """Empty the list of warnings, which outlives a transaction."""

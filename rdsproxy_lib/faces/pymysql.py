@@ -37,6 +37,7 @@ _NO_TX, _UNKNOWN = Tx.NONE, Tx.UNKNOWN
 _BEGIN = classify_filled("BEGIN")
 _COMMIT = classify_filled("COMMIT")
 _ROLLBACK = classify_filled("ROLLBACK")
+INSERTS = {"INSERT", "REPLACE"}
 TIDYING = {"DROP TEMPORARY TABLE", "DROP TABLE", "DEALLOCATE PREPARE", "DROP PREPARE"}
 WITHOUT_TRIGGERS = {"SELECT", "SHOW", "BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SET"}
 """Verbs that run nothing but what their text shows."""
@@ -58,6 +59,8 @@ class _NoSocket:
 
 
 NO_SOCKET = _NoSocket()
+LOST = object()
+"""Stands for warnings that could not be fetched."""
 
 
 class OwnedLock(Lock):
@@ -186,6 +189,10 @@ class Connection(Wire):
                 statement = _AS_AT_LOGIN
             if backend is None:
                 if statement.reads_diagnostics and is_show_warnings(statement) and client.session.hold is _PARKED:
+                    if self._rdsproxy_warnings is LOST:
+                        raise client.engine.error(
+                            errors.DiagnosticsLost, "the warnings went with their database connection. Nothing was sent"
+                        )
                     if self._rdsproxy_warnings is not None:
                         self._result = self._rdsproxy_warnings
                         self._affected_rows = self._result.affected_rows
@@ -283,8 +290,8 @@ class Connection(Wire):
         if "ROW_COUNT" in text or "FOUND_ROWS" in text:
             raise self._rdsproxy.engine.error(
                 errors.DiagnosticsLost,
-                "this asks for warnings and a count at once, which cannot be told for certain. Nothing was sent. Ask for one"
-                " after the other",
+                "this asks for warnings and a count at once, which cannot be told for certain. Nothing was sent."
+                " Ask for one after the other",
             )
         self._rdsproxy_engine.forget_warnings(backend)
         self._current_timeout = UNSET
@@ -410,6 +417,10 @@ class Connection(Wire):
 
     def _rdsproxy_note(self, statement: Statement, backend: Any) -> None:
         """What a statement that succeeded leaves for the next ones."""
+        if statement.moves_sequence:
+            backend.inserted.add(self._rdsproxy.owner, self._result.insert_id or 0)
+            if statement.parts[-1].verb not in INSERTS or len(statement.parts) > 1:
+                backend.inserted.is_wild = True
         if statement.ends_transaction:
             backend.lingers = False
         elif statement.lingers and not self.server_status & (IN_TRANSACTION | AUTOCOMMIT):
@@ -526,6 +537,7 @@ class Connection(Wire):
                 self._rdsproxy_engine.keep_insert_id(client, backend)
         except err.MySQLError:
             self._force_close()
+            self._rdsproxy_warnings = LOST
         except BaseException:
             self._force_close()
             self._rdsproxy_part(backend)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -162,12 +163,22 @@ def test_the_readme_has_a_program_for_each_way_of_use():
     assert max(len(block.splitlines()) for block in BLOCKS) <= 16
 
 
-def test_the_programs_of_the_pages_run(url, mysql_url):
-    """The Python blocks in docs/ run, where a page gives them a connection `conn`."""
-    for page in PAGES:
-        for block in blocks(page):
-            with rdsproxy_lib.Proxy(mysql_url if "pymysql" in block else url) as proxy:
-                exec(block, {"conn": proxy.connect()})
+def test_the_programs_of_the_pages_run(url):
+    """The Python blocks in docs/ run, where a page is given a connection `conn`."""
+    _run_pages(url, is_for_mysql=False)
+
+
+def test_the_programs_of_the_pages_for_mysql_run(mysql_url):
+    """The same for those that are for MySQL and MariaDB."""
+    _run_pages(mysql_url, is_for_mysql=True)
+
+
+def _run_pages(url, *, is_for_mysql):
+    programs = [block for page in PAGES for block in blocks(page) if ("pymysql" in block) == is_for_mysql]
+    assert programs
+    for program in programs:
+        with rdsproxy_lib.Proxy(url) as proxy, closing(proxy.connect()) as conn:
+            exec(program, {"conn": conn})
 
 
 def test_what_the_pages_ask_on_the_command_line_pins():

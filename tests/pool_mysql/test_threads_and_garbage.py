@@ -109,7 +109,7 @@ def test_a_stream_read_by_two_threads(proxy):
 
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_close_cuts_a_long_statement_short(proxy, running, ids, autocommit):
-    """close() in another thread ends the statement at once; its thread hears an error, and the backend is not lent on."""
+    """close() in another thread ends the statement; its thread hears an error; the backend is not lent on."""
     conn = proxy.connect(autocommit=autocommit)
     long = Call(ask, conn, "insert into items select 1 from (select sleep(20)) as nap")
     running("as nap")

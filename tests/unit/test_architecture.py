@@ -41,7 +41,7 @@ FLOORS: dict[str, int] = {
     "backend": 21, "pool": 22,
     "engines": 30, "engines/base": 31,
     "client": 35,
-    "engines/mysql_tracking": 40, "engines/mysql_wire": 41, "engines/mysql": 42, "engines/postgresql": 40,
+    "engines/mysql_tracking": 40, "engines/mysql_insert_id": 40, "engines/mysql_wire": 41, "engines/mysql": 42, "engines/postgresql": 40,
     "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/info": 41, "faces/exchange": 41,
     "faces/psycopg": 43, "faces/pymysql": 43,
     "proxy": 50, "registry": 51,
@@ -213,7 +213,9 @@ INSTANCE_NAMES = {
 }
 """What the driver's connections set on themselves and the face redefines on its class."""
 
-MYSQL_INSTANCE_NAMES = {"cursorclass", "use_unicode", "decoders", "_read_timeout", "_write_timeout", "_result", "_affected_rows"}
+MYSQL_INSTANCE_NAMES = {
+    "cursorclass", "use_unicode", "decoders", "_read_timeout", "_write_timeout", "_result", "_affected_rows",
+}  # fmt: skip
 """The same of PyMySQL's."""
 
 
