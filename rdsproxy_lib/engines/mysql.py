@@ -423,7 +423,8 @@ class MySQLEngine:
         wire._execute_command(COM_RESET_CONNECTION, b"")
         wire._read_ok_packet()
         self._set_up(backend, is_new=False)
-        self._run(wire, "DO 0")  # so that ROW_COUNT() and FOUND_ROWS() are what they are after a login
+        for text in ("SELECT 1 LIMIT 0", "DO 0"):  # so that FOUND_ROWS() and ROW_COUNT() are what they are at login
+            self._run(wire, text)
         backend.lingers = False
         backend.sequences_of = backend.used_by = None
         backend.inserted = InsertedIds()

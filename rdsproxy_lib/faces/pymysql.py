@@ -628,8 +628,11 @@ class Connection(Wire):
 
     def show_warnings(self) -> Any:
         """The rows of SHOW WARNINGS about the last statement."""
+        affected = self._affected_rows
         self.query("SHOW WARNINGS")
-        return self._result.rows
+        rows = self._result.rows
+        self._result, self._affected_rows = None, affected  # as the driver leaves them
+        return rows
 
     def select_db(self, db: Any) -> None:
         """Choose another database: the session is pinned."""

@@ -288,7 +288,11 @@ def admin(features: FeatureServer) -> Any:
     """A private autocommit connection of root that looks at the server from outside; one for all tests."""
     if features.admin is None or not features.admin.open:
         features.admin = pymysql.connect(
-            unix_socket=features.server.socket, user=ROOT_USER, password=ROOT_PASSWORD, database=DATABASE, autocommit=True,
+            unix_socket=features.server.socket,
+            user=ROOT_USER,
+            password=ROOT_PASSWORD,
+            database=DATABASE,
+            autocommit=True,
             init_command="set lock_wait_timeout = 10, innodb_lock_wait_timeout = 10",
         )
     return features.admin
@@ -313,7 +317,8 @@ def clean(request: pytest.FixtureRequest, root: Callable[..., Any]) -> Callable[
     def empty() -> None:
         root("delete from feature_items")
         if "numbered" in request.fixturenames:
-            root("truncate table feature_numbered")
+            root("delete from feature_numbered")
+            root("alter table feature_numbered auto_increment = 1")
 
     empty()
     return empty

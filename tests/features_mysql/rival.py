@@ -16,7 +16,9 @@ from rdsproxy_lib.engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION
 from rdsproxy_lib.pool import Pool
 from tests.rival import RivalPool
 
-RIVAL_TABLE = "create table if not exists rival_rows (id int primary key auto_increment, word text) auto_increment = 777000"
+RIVAL_TABLE = (
+    "create table if not exists rival_rows (id int primary key auto_increment, word text) auto_increment = 777000"
+)
 
 
 class MySQLRivalPool(RivalPool):

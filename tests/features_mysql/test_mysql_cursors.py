@@ -135,7 +135,7 @@ def test_kinds_of_text(same):
                 cursor.execute(text)
                 return all_of(cursor)
 
-        texts = [b"select 'bytes'", bytearray(b"select 'array'"), "select 'text'", "", " ", b"", ";", "-- c", None, 5]
+        texts = [b"select 'bytes'", bytearray(b"select 'array'"), "select 'text'", "", " ", b"", ";", "-- c", 5]
         return [outcome_of(one, text) for text in texts]
 
     same(story)
@@ -175,8 +175,11 @@ def test_all_column_types(same, rows, use_unicode):
 
         return [outcome_of(one, kind) for kind in KINDS]
 
-    outcome, _ = same(story, use_unicode=use_unicode)
-    assert not use_unicode or len(outcome[0][0][0]) == 2  # without, the decimals of the driver want text
+    conv = dict(pymysql.converters.conversions)
+    if not use_unicode:  # the driver's decimals want text
+        del conv[FIELD_TYPE.DECIMAL], conv[FIELD_TYPE.NEWDECIMAL]
+    outcome, _ = same(story, use_unicode=use_unicode, conv=conv)
+    assert len(outcome[0][0][0]) == 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -196,9 +199,15 @@ def test_a_row_that_looks_like_an_end(same, rows):
     """Rows that begin with the bytes by which the protocol marks an end, an error, NULL."""
 
     def story(conn):
-        return rows(conn, "select %s union all select %s union all select %s union all select null", (
-            b"\xfe" * 3, b"\xff\x15\x04#HY000no error", b"\xfb",
-        ))
+        return rows(
+            conn,
+            "select %s union all select %s union all select %s union all select null",
+            (
+                b"\xfe" * 3,
+                b"\xff\x15\x04#HY000no error",
+                b"\xfb",
+            ),
+        )
 
     same(story)
 
@@ -403,7 +412,11 @@ def test_fields_are_each_connections_own(connect, rows):
     """A converter that one session adds to its own decoders changes no other session's results."""
     one, two = connect(), connect()
     assert rows(one, "select id from feature_items union select 5") == ((5,),)
-    one.decoders = {**one.decoders, FIELD_TYPE.LONGLONG: lambda value: f"<{value}>", FIELD_TYPE.LONG: lambda v: f"<{v}>"}
+    one.decoders = {
+        **one.decoders,
+        FIELD_TYPE.LONGLONG: lambda value: f"<{value}>",
+        FIELD_TYPE.LONG: lambda v: f"<{v}>",
+    }
     assert rows(one, "select id from feature_items union select 5") == (("<5>",),)
     assert rows(two, "select id from feature_items union select 5") == ((5,),)
 
@@ -733,7 +746,24 @@ def test_unbuffered(connect, kind, autocommit, rival):
         rival(conn)
 
 
-@pytest.mark.parametrize("end", ["close", "drop", "execute", "other", "commit", "rollback", "ping", "conn.close", "begin", "autocommit", "select_db", "character_set", "warnings"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "close",
+        "drop",
+        "execute",
+        "other",
+        "commit",
+        "rollback",
+        "ping",
+        "conn.close",
+        "begin",
+        "autocommit",
+        "select_db",
+        "character_set",
+        "warnings",
+    ],
+)
 def test_half_read(same, rows, end):
     """A stream that is left half-way, by each way of leaving it: same warnings, and the next statement works."""
     if end == "select_db":
@@ -810,7 +840,9 @@ def test_errors_amid_a_stream(same, rows):
         rows(conn, "insert into feature_items values (1, 'a'), (2, 'b'), (3, 'c')")
         conn.commit()
         cursor = conn.cursor(SSCursor)
-        cursor.execute("select id, (select 1 union select id from feature_items x where x.id < i.id) from feature_items i")
+        cursor.execute(
+            "select id, (select 1 union select id from feature_items x where x.id < i.id) from feature_items i"
+        )
         return cursor.fetchall()
 
     same(story)
@@ -867,7 +899,9 @@ def test_found_rows_flag(same, rows, flag):
     def story(conn):
         rows(conn, "insert into feature_items values (1, 'a')")
         with conn.cursor() as cursor:
-            return cursor.execute("update feature_items set name = 'a'"), cursor.execute("update feature_items set name = 'b'")
+            return cursor.execute("update feature_items set name = 'a'"), cursor.execute(
+                "update feature_items set name = 'b'"
+            )
 
     assert same(story, client_flag=flag)[0] == ((1, 1) if flag else (0, 1))
 
@@ -958,8 +992,16 @@ def test_errors_are_the_servers(same, rows, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["use feature_missing", "set feature_missing = 1", "select feature_missing()", "execute feature_missing",
-             "create temporary table feature_items.x (a int)", "lock tables feature_missing write", "call feature_missing()"]
+    "text",
+    [
+        "use feature_missing",
+        "set feature_missing = 1",
+        "select feature_missing()",
+        "execute feature_missing",
+        "create temporary table feature_items.x (a int)",
+        "lock tables feature_missing write",
+        "call feature_missing()",
+    ],
 )
 def test_what_failed_does_not_pin(shared, rows, text):
     """A statement that would pin and fails leaves the session multiplexed, but for routines, which may have run."""

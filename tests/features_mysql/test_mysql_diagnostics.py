@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pymysql
@@ -86,10 +87,8 @@ def test_each_question_after_each_statement(features, clean, numbered, root, aut
                 if connect.is_private:
                     private = conn
                 if BEFORE[before] is not None:
-                    try:
+                    with contextlib.suppress(pymysql.err.MySQLError):
                         conn.cursor().execute(BEFORE[before])
-                    except pymysql.err.MySQLError:
-                        pass
                 answers.append(ask(conn, question))
                 if not connect.is_private:
                     assert not conn.rdsproxy.pinned
@@ -109,12 +108,17 @@ def test_show_warnings_method(same, rows, autocommit):
 
     def story(conn):
         found = []
-        for text in ("select cast('x' as signed)", "drop table if exists feature_none", "selec", "select * from feature_none",
-                     "insert into feature_items values (1, 'a'), (1, 'b')", "select 1", "insert into feature_items values (7, 'a')"):
-            try:
+        for text in (
+            "select cast('x' as signed)",
+            "drop table if exists feature_none",
+            "selec",
+            "select * from feature_none",
+            "insert into feature_items values (1, 'a'), (1, 'b')",
+            "select 1",
+            "insert into feature_items values (7, 'a')",
+        ):
+            with contextlib.suppress(pymysql.err.MySQLError):
                 rows(conn, text)
-            except pymysql.err.MySQLError:
-                pass
             found.append((text, conn.show_warnings(), conn.show_warnings()))
         conn.commit()
         return found
@@ -160,7 +164,13 @@ def test_errors_of_others_are_not_told(shared, rows):
     rows(two, "select 1")
     with pytest.raises(pymysql.err.ProgrammingError):
         rows(one, "select * from feature_secret")
-    for question in ("show errors", "show warnings", "show count(*) errors", "select @@error_count", "show errors limit 5"):
+    for question in (
+        "show errors",
+        "show warnings",
+        "show count(*) errors",
+        "select @@error_count",
+        "show errors limit 5",
+    ):
         answer = ask(two, question)
         assert "secret" not in str(answer)
         assert answer in ((), LOST, ((0,),)), question
@@ -238,8 +248,13 @@ def test_counts_inside_a_transaction(same, rows, question):
 
     def story(conn):
         found = []
-        for text in ("insert into feature_items values (1, 'a'), (2, 'b'), (3, 'c')", "update feature_items set name = 'x' where id > 1",
-                     "select * from feature_items", "select * from feature_items limit 1", "delete from feature_items"):
+        for text in (
+            "insert into feature_items values (1, 'a'), (2, 'b'), (3, 'c')",
+            "update feature_items set name = 'x' where id > 1",
+            "select * from feature_items",
+            "select * from feature_items limit 1",
+            "delete from feature_items",
+        ):
             if text.startswith("select") or "row_count" in question:
                 rows(conn, text)
                 found.append(rows(conn, question))
@@ -278,7 +293,7 @@ def test_found_rows_after_a_stream(same, rows):
 def test_row_count_of_another(shared, rows):
     """ROW_COUNT() under autocommit, with another session's statement between, is this session's or refused."""
     one, two = shared(autocommit=True), shared(autocommit=True)
-    for number in range(5):
+    for _number in range(5):
         rows(one, "replace into feature_items values (1, 'a'), (2, 'b'), (3, 'c')")
         rows(two, "delete from feature_items where id = 1")
         assert ask(one, "select row_count()") in (LOST, ((3,),), ((5,),), ((6,),))
@@ -326,7 +341,9 @@ def test_procedures_that_ask(shared, numbered, rows, root):
     """A procedure that reads LAST_INSERT_ID() gets this session's, on a pinned connection or in its transaction."""
     shared.may_pin("UNKNOWN_ROUTINE")
     root("drop procedure if exists feature_asks")
-    root("create procedure feature_asks() begin insert into feature_numbered (name) values ('p'); select last_insert_id(); end")
+    root(
+        "create procedure feature_asks() begin insert into feature_numbered (name) values ('p'); select last_insert_id(); end"
+    )
     conn = shared(autocommit=True)
     with conn.cursor() as cursor:
         cursor.callproc("feature_asks")
@@ -339,7 +356,10 @@ def test_warnings_after_executemany(same):
 
     def story(conn):
         with conn.cursor() as cursor:
-            cursor.executemany("update feature_items set name = cast(%s as signed) where 1 = cast(%s as signed)", [("1", "a"), ("2", "b")])
+            cursor.executemany(
+                "update feature_items set name = cast(%s as signed) where 1 = cast(%s as signed)",
+                [("1", "a"), ("2", "b")],
+            )
             return cursor.warning_count, conn.show_warnings()
 
     same(story)

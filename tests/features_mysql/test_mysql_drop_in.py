@@ -10,9 +10,24 @@ import pytest
 
 from rdsproxy_lib import pymysql, registry
 
-SUBMODULES = ["charset", "connections", "converters", "cursors", "err", "optionfile", "protocol", "times", "constants",
-              "constants.CLIENT", "constants.COMMAND", "constants.CR", "constants.ER", "constants.FIELD_TYPE", "constants.FLAG",
-              "constants.SERVER_STATUS"]
+SUBMODULES = [
+    "charset",
+    "connections",
+    "converters",
+    "cursors",
+    "err",
+    "optionfile",
+    "protocol",
+    "times",
+    "constants",
+    "constants.CLIENT",
+    "constants.COMMAND",
+    "constants.CR",
+    "constants.ER",
+    "constants.FIELD_TYPE",
+    "constants.FLAG",
+    "constants.SERVER_STATUS",
+]
 
 
 @pytest.fixture
@@ -147,7 +162,9 @@ def test_read_default_file(features, clean, shared_proxies, rows, tmp_path):
 
 def test_unix_socket(features, clean, shared_proxies, rows):
     """unix_socket= of connect()."""
-    conn = pymysql.connect(unix_socket=features.server.socket, user="app", password="app-secret", database="test_features")
+    conn = pymysql.connect(
+        unix_socket=features.server.socket, user="app", password="app-secret", database="test_features"
+    )
     assert rows(conn, "select 1") == ((1,),)
     assert conn.host_info == conn.get_host_info() == "Localhost via UNIX socket"
     conn.close()

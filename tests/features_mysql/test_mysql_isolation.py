@@ -25,7 +25,11 @@ LEFTOVERS = {
     "read only": ("set session transaction read only", "insert into feature_items values (1, 'a')", ()),
     "next read only": ("set transaction read only", "insert into feature_items values (1, 'a')", ()),
     "database": ("use test_features_other", "select database()", (("test_features",),)),
-    "temporary table": ("create temporary table leaked (a int)", "select count(*) from information_schema.tables where table_name = 'leaked'", ((0,),)),
+    "temporary table": (
+        "create temporary table leaked (a int)",
+        "select count(*) from information_schema.tables where table_name = 'leaked'",
+        ((0,),),
+    ),
     "shadowing table": ("create temporary table feature_items (leaked int)", "select id from feature_items", ()),
     "named lock": ("select get_lock('leaked', 1)", "select is_free_lock('leaked')", ((1,),)),
     "prepared": ("prepare leaked from 'select 1'", "execute leaked", pymysql.err.OperationalError),
@@ -35,14 +39,26 @@ LEFTOVERS = {
     "names": ("set names latin1", "select hex('ä')", (("C3A4",),)),
     "results": ("set character_set_results = 'latin1'", "select @@character_set_results", (("utf8mb4",),)),
     "select limit": ("set sql_select_limit = 1", "select 1 union select 2", ((1,), (2,))),
-    "foreign keys": ("set foreign_key_checks = 0, unique_checks = 0", "select @@foreign_key_checks, @@unique_checks", ((1, 1),)),
-    "group_concat": ("set group_concat_max_len = 4", "select group_concat(a) from (select 11 a union select 22) t", (("11,22",),)),
+    "foreign keys": (
+        "set foreign_key_checks = 0, unique_checks = 0",
+        "select @@foreign_key_checks, @@unique_checks",
+        ((1, 1),),
+    ),
+    "group_concat": (
+        "set group_concat_max_len = 4",
+        "select group_concat(a) from (select 11 a union select 22) t",
+        (("11,22",),),
+    ),
     "timestamp": ("set timestamp = 1", "select now() > '2001-01-01'", ((1,),)),
     "insert id": ("set insert_id = 999", "insert into feature_numbered (name) values ('a')", ()),
     "last insert id": ("select last_insert_id(555)", "select 1", ((1,),)),
     "lc_time_names": ("set lc_time_names = 'de_DE'", "select monthname('2024-01-01')", (("January",),)),
     "safe updates": ("set sql_safe_updates = 1", "delete from feature_items", ()),
-    "lock wait": ("set innodb_lock_wait_timeout = 1, lock_wait_timeout = 1", "select @@lock_wait_timeout > 1, @@innodb_lock_wait_timeout > 1", ((1, 1),)),
+    "lock wait": (
+        "set innodb_lock_wait_timeout = 1, lock_wait_timeout = 1",
+        "select @@lock_wait_timeout > 1, @@innodb_lock_wait_timeout > 1",
+        ((1, 1),),
+    ),
     "open transaction": ("insert into feature_items values (1, 'leaked')", "select * from feature_items", ()),
     "savepoint": ("savepoint leaked", "rollback to leaked", pymysql.err.OperationalError),
     "xa": ("xa start 'leaked'", "insert into feature_items values (1, 'a')", ()),
@@ -51,13 +67,25 @@ LEFTOVERS = {
     "week": ("set default_week_format = 3", "select week('2024-01-01')", ((0,),)),
     "chain": ("set completion_type = 1", "commit", ()),
     "sort buffer": ("set sort_buffer_size = 40000", "select @@sort_buffer_size > 40000", ((1,),)),
-    "auto_increment": ("set auto_increment_increment = 10, auto_increment_offset = 5", "select @@auto_increment_increment, @@auto_increment_offset", ((1, 1),)),
+    "auto_increment": (
+        "set auto_increment_increment = 10, auto_increment_offset = 5",
+        "select @@auto_increment_increment, @@auto_increment_offset",
+        ((1, 1),),
+    ),
     "default engine": ("set default_storage_engine = 'MyISAM'", "select @@default_storage_engine", (("InnoDB",),)),
     "collation": ("set collation_connection = 'utf8mb4_bin'", "select 'a' = 'A'", ((1,),)),
-    "storage": ("set sql_big_selects = 0, max_join_size = 1", "select count(*) from feature_items a, feature_items b", ((0,),)),
+    "storage": (
+        "set sql_big_selects = 0, max_join_size = 1",
+        "select count(*) from feature_items a, feature_items b",
+        ((0,),),
+    ),
     "quotes": ("set sql_quote_show_create = 0", "select @@sql_quote_show_create", ((1,),)),
     "big strings": ("set max_sort_length = 8", "select @@max_sort_length > 8", ((1,),)),
-    "optimizer": ("set optimizer_switch = 'index_merge=off'", "select @@optimizer_switch = @@global.optimizer_switch", ((1,),)),
+    "optimizer": (
+        "set optimizer_switch = 'index_merge=off'",
+        "select @@optimizer_switch = @@global.optimizer_switch",
+        ((1,),),
+    ),
 }
 
 
@@ -72,7 +100,9 @@ def check(rows, conn, question, answer):
 @pytest.mark.parametrize("name", LEFTOVERS)
 def test_what_a_session_leaves(shared, rows, name):
     """What one session has set up is not met by others: after close(), when dropped, after connect(), while it lives."""
-    shared.may_pin("USER_VARIABLE", "SETTING", "TEMP_TABLE", "NAMED_LOCK", "PREPARED_STATEMENT", "TABLE_LOCK", "HOLD_CURSOR")
+    shared.may_pin(
+        "USER_VARIABLE", "SETTING", "TEMP_TABLE", "NAMED_LOCK", "PREPARED_STATEMENT", "TABLE_LOCK", "HOLD_CURSOR"
+    )
     act, question, answer = LEFTOVERS[name]
     for end in ("closed", "dropped", "reconnected", "alive"):
         if end == "alive" and name in ("named lock", "table lock", "read lock", "xa", "shadowing table"):
@@ -88,7 +118,6 @@ def test_what_a_session_leaves(shared, rows, name):
         elif end == "dropped":
             shared.opened.remove(conn)
             del conn
-            gc.collect()
         for _ in range(3):
             other = shared()
             check(rows, other, question, answer)
@@ -98,12 +127,25 @@ def test_what_a_session_leaves(shared, rows, name):
 
 def test_a_session_with_many_settings(shared, rows):
     """A session that set, locked, prepared and created much leaves nothing when it closes."""
-    shared.may_pin("USER_VARIABLE", "SETTING", "TEMP_TABLE", "NAMED_LOCK", "PREPARED_STATEMENT", "TABLE_LOCK", "HOLD_CURSOR")
+    shared.may_pin(
+        "USER_VARIABLE", "SETTING", "TEMP_TABLE", "NAMED_LOCK", "PREPARED_STATEMENT", "TABLE_LOCK", "HOLD_CURSOR"
+    )
     for _ in range(2):
         conn = shared()
         for name, (act, _, _) in LEFTOVERS.items():
-            if name not in ("xa", "table lock", "read lock", "handler", "read only", "next read only", "open transaction", "insert id",
-                            "isolation", "shadowing table", "database"):
+            if name not in (
+                "xa",
+                "table lock",
+                "read lock",
+                "handler",
+                "read only",
+                "next read only",
+                "open transaction",
+                "insert id",
+                "isolation",
+                "shadowing table",
+                "database",
+            ):
                 rows(conn, act)
         conn.close()
         other = shared()
@@ -220,7 +262,9 @@ def test_what_routines_leave(shared, rows, root, depth):
     """User variables and settings that stored code sets stay with its session where a text shows the call."""
     shared.may_pin("UNKNOWN_ROUTINE", "USER_VARIABLE", "SETTING")
     root("drop function if exists feature_leaks")
-    root("create function feature_leaks() returns int deterministic begin set @leaked = 1; set time_zone = '+05:00'; return 1; end")
+    root(
+        "create function feature_leaks() returns int deterministic begin set @leaked = 1; set time_zone = '+05:00'; return 1; end"
+    )
     root("drop procedure if exists feature_leaks_too")
     root("create procedure feature_leaks_too() begin set @leaked = 1; set time_zone = '+05:00'; end")
     root("drop trigger if exists feature_trigger")
@@ -306,7 +350,9 @@ def test_init_query_after_a_reset(features, clean, rows):
     """What the option init_query sets is there again after a pinned session closed."""
     import rdsproxy_lib
 
-    with rdsproxy_lib.Proxy(features.url(), max_connections=1, init_query="set @mine = 7; set time_zone = '+02:00'") as proxy:
+    with rdsproxy_lib.Proxy(
+        features.url(), max_connections=1, init_query="set @mine = 7; set time_zone = '+02:00'"
+    ) as proxy:
         for _ in range(3):
             conn = proxy.connect(autocommit=True)
             assert not conn.rdsproxy.pinned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pymysql
@@ -19,7 +20,9 @@ def backend_of(conn):
 
 def is_parked(connect, *conns):
     """Whether none of these holds a backend; of a private one it is not asked."""
-    return connect.is_private or all(conn.rdsproxy._lock is not None and conn.rdsproxy.backend is None for conn in conns)
+    return connect.is_private or all(
+        conn.rdsproxy._lock is not None and conn.rdsproxy.backend is None for conn in conns
+    )
 
 
 def is_held(connect, conn):
@@ -255,7 +258,9 @@ def test_transactions_by_statement(same, rows, text, names):
 
     def story(conn):
         found = []
-        for number, end in enumerate(["commit", "rollback", "COMMIT WORK", "commit and no chain", "rollback no release"]):
+        for number, end in enumerate(
+            ["commit", "rollback", "COMMIT WORK", "commit and no chain", "rollback no release"]
+        ):
             rows(conn, text)
             rows(conn, "insert into feature_items values (%s, 'a')", (number,))
             before = names()
@@ -452,10 +457,8 @@ def test_ddl_commits(same, rows, names, text, root):
 
 
 def with_suppress(root, text):
-    try:
+    with contextlib.suppress(pymysql.err.MySQLError):
         root(text)
-    except pymysql.err.MySQLError:
-        pass
 
 
 def test_ddl_gives_the_backend_back(shared, rows):
@@ -789,6 +792,7 @@ def test_after_a_deadlock_the_transaction_is_over(connect, rows, running):
         pytest.fail("the larger transaction was chosen as the victim")
 
 
+@pytest.mark.parametrize("connect", ["private", "rivals"], indirect=True)
 def test_lock_timeout_keeps_the_transaction(connect, rows, names):
     """1205 undoes the statement alone; the transaction stays open, as on a private connection."""
     connect.may_pin("SETTING")
@@ -936,7 +940,9 @@ def test_xa_start_before_any_table(same, rows, names):
     same(story, autocommit=True)
 
 
-@pytest.mark.parametrize("text", ["commit", "begin", "rollback", "create table feature_xa (a int)", "set autocommit = 1"])
+@pytest.mark.parametrize(
+    "text", ["commit", "begin", "rollback", "create table feature_xa (a int)", "set autocommit = 1"]
+)
 def test_xa_refuses_other_ends(same, rows, names, text):
     """Inside a branch COMMIT and its like are refused with 1399, and the branch goes on."""
 

@@ -36,7 +36,7 @@ FUNCTIONS = sorted(builtins.FUNCTIONS | builtins.MYSQL_FUNCTIONS | builtins.MARI
 VARIABLES = words(
     """
 sql_mode autocommit time_zone foreign_key_checks unique_checks sql_log_bin character_set_client
- max_statement_time tx_isolation transaction_isolation lc_time_names
+max_statement_time tx_isolation transaction_isolation lc_time_names
     """
 )
 CONSTANTS = words(
