@@ -423,8 +423,7 @@ class MySQLEngine:
         wire._execute_command(COM_RESET_CONNECTION, b"")
         wire._read_ok_packet()
         self._set_up(backend, is_new=False)
-        for text in ("SELECT 1 LIMIT 0", "DO 0"):  # so that FOUND_ROWS() and ROW_COUNT() are what they are at login
-            self._run(wire, text)
+        self._run(wire, "DO 0")  # so that ROW_COUNT() is what it is after a login
         backend.lingers = False
         backend.sequences_of = backend.used_by = None
         backend.inserted = InsertedIds()

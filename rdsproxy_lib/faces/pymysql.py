@@ -309,7 +309,7 @@ class Connection(Wire):
         """Refuse a question about an earlier statement than the last, which may have run elsewhere."""
         text = statement.digest.upper()
         is_last = self._result is not None and self._result.description is not None
-        if "FOUND_ROWS" in text and not is_last and self._rdsproxy.backend_id is not None:
+        if "FOUND_ROWS" in text and not is_last:
             why = "FOUND_ROWS() cannot be answered for certain: the last statement was no SELECT. Nothing was sent"
         elif "LASTVAL" in text or "PREVIOUS" in text:
             why = "the last value of a sequence cannot be told for certain. Nothing was sent. Keep what NEXTVAL() gave"
