@@ -114,7 +114,7 @@ def _parameters(target: Target) -> dict[str, Any]:
     if target.ports:
         parameters["port"] = target.ports[0]
     if target.engine == "mysql":  # whose driver wants numbers where a URL has texts
-        from .engines.mysql import from_text
+        from .engines.mysql_parameters import from_text
 
         parameters = from_text(parameters)
     for name in ("user", "password", "dbname"):

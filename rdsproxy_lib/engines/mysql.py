@@ -8,14 +8,14 @@ import re
 import select
 import socket
 import ssl
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 import pymysql
 from pymysql import err
 from pymysql.connections import Connection as Driver
-from pymysql.constants import COMMAND, CR, ER
+from pymysql.constants import COMMAND, ER
 
 from .. import credentials, errors
 from ..backend import MIXED, Backend, OpenFailed, Refusal
@@ -24,7 +24,9 @@ from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
 from ..session import Tx
 from ..sql import Dialect, Routine, Statement
 from .base import Login
+from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, FATAL, code_of, refusal_of, twin_of
 from .mysql_insert_id import InsertedIds, InsertId
+from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
 from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
 from .mysql_wire import LISTENING, Columns, Wire
 
@@ -47,104 +49,9 @@ TRACKERS = (
 )
 EXEMPT_FROM_INIT_CONNECT = ("SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN")
 
-DISCONNECTED_FOR_INACTIVITY = 4031  # MySQL's
 PLAIN_NAME = re.compile("[a-z_0-9]+").fullmatch
-FULL = {ER.CON_COUNT_ERROR, ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED}
-FATAL = {
-    ER.SERVER_SHUTDOWN,
-    ER.FORCING_CLOSE,
-    ER.ABORTING_CONNECTION,
-    1927,  # MariaDB: connection was killed
-    3169,  # MySQL: session was killed
-    DISCONNECTED_FOR_INACTIVITY,
-}
-"""The server has ended the connection with this error, though its end may still be unread."""
-PERMANENT_CLIENT_ERRORS = {CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR.CR_AUTH_PLUGIN_ERR}
 
 _NO_TX, _OPEN, _UNKNOWN = Tx.NONE, Tx.OPEN, Tx.UNKNOWN
-
-SESSION_KEYWORDS = frozenset(
-    {
-        "autocommit",
-        "conv",
-        "cursorclass",
-        "defer_connect",
-        "max_allowed_packet",
-        "read_timeout",
-        "use_unicode",
-        "write_timeout",
-    }
-)
-"""Connect arguments of PyMySQL that shape the Python side: the client connection's, not part of the pool's key."""
-_NUMBERS = {"client_flag", "connect_timeout", "max_allowed_packet", "port", "read_timeout", "write_timeout"}
-_TRUTHS = {"autocommit", "local_infile", "ssl_disabled", "ssl_verify_cert", "ssl_verify_identity", "use_unicode"}
-_TLS_ARGUMENTS = {
-    "ssl",
-    "ssl_ca",
-    "ssl_cert",
-    "ssl_disabled",
-    "ssl_key",
-    "ssl_key_password",
-    "ssl_verify_cert",
-    "ssl_verify_identity",
-}
-
-
-# -- our errors as PyMySQL's: the code decides what frameworks make of one, as it does for an error of the server
-
-
-class BorrowTimeout(errors.BorrowTimeout, err.OperationalError):
-    """Code 9501, RDS Proxy's own."""
-
-
-class NoWriterAvailable(errors.NoWriterAvailable, err.OperationalError):
-    """Code 9501."""
-
-
-class TransactionLost(errors.TransactionLost, err.OperationalError):
-    """Code 1213, a deadlock's: every retry loop knows it."""
-
-
-class OutcomeUnknown(errors.OutcomeUnknown, err.OperationalError):
-    """Code 2013."""
-
-
-class SessionLost(errors.SessionLost, err.OperationalError):
-    """Code 2013."""
-
-
-class DiagnosticsLost(errors.DiagnosticsLost, err.OperationalError):
-    """Code 1105, the server's for an error that has no code."""
-
-
-class CredentialsError(errors.CredentialsError, err.OperationalError):
-    """Code 1045, access denied: no server was asked."""
-
-
-class TlsRequired(errors.TlsRequired, err.OperationalError):
-    """Code 3159, the server's for require_secure_transport."""
-
-
-class PinRefused(errors.PinRefused, err.OperationalError):
-    """Code 1105: the refusal is ours."""
-
-
-class ProxyClosed(errors.ProxyClosed, err.OperationalError):
-    """Code 2006: there is nothing to talk to any more."""
-
-
-TWINS: dict[type[errors.Error], tuple[Callable[[int, str], err.Error], int]] = {
-    errors.BorrowTimeout: (BorrowTimeout, 9501),
-    errors.NoWriterAvailable: (NoWriterAvailable, 9501),
-    errors.TransactionLost: (TransactionLost, ER.LOCK_DEADLOCK),
-    errors.OutcomeUnknown: (OutcomeUnknown, CR.CR_SERVER_LOST),
-    errors.SessionLost: (SessionLost, CR.CR_SERVER_LOST),
-    errors.DiagnosticsLost: (DiagnosticsLost, ER.UNKNOWN_ERROR),
-    errors.CredentialsError: (CredentialsError, ER.ACCESS_DENIED_ERROR),
-    errors.TlsRequired: (TlsRequired, 3159),
-    errors.PinRefused: (PinRefused, ER.UNKNOWN_ERROR),
-    errors.ProxyClosed: (ProxyClosed, CR.CR_SERVER_GONE_ERROR),
-}
 
 
 class MySQLLogin(Login):
@@ -197,31 +104,7 @@ class MySQLEngine:
         self._credentials = source
         given = {**from_text(target.driver), **options.driver_options}
         self.session_defaults = {name: given.pop(name) for name in SESSION_KEYWORDS & given.keys()}
-        self._base = self._base_parameters(given, target, options, tls)
-
-    @staticmethod
-    def _base_parameters(
-        given: Mapping[str, Any], target: Target, options: Options, tls: TLS | None
-    ) -> dict[str, Any]:
-        base = dict(given)
-        if target.hosts:
-            is_socket = target.hosts[0].startswith("/")
-            base["unix_socket" if is_socket else "host"] = target.hosts[0]
-        if target.ports:
-            base["port"] = int(target.ports[0])
-        for name, value in (("user", target.user), ("database", target.dbname), ("password", target.password)):
-            if value is not None:
-                base[name] = value
-        if tls is not None:
-            if doubled := sorted(_TLS_ARGUMENTS & base.keys()):
-                raise errors.ConfigurationError(f"give either {doubled[0]} or tls=, not both")
-            if tls.mode == "disabled":
-                base["ssl_disabled"] = True
-            elif tls.mode != "preferred":
-                base["ssl"] = _context(tls)
-        if options.require_tls and base.get("ssl_disabled"):
-            raise errors.ConfigurationError("require_tls=True contradicts a disabled TLS")
-        return base
+        self._base = base_parameters(given, target, options, tls)
 
     # -- logging in
 
@@ -240,7 +123,7 @@ class MySQLEngine:
     def check(self, login: MySQLLogin) -> None:
         # The driver's own constructor judges its arguments. A context for TLS takes it 20 ms to make: only if asked.
         arguments = dict(login.parameters)
-        if not _TLS_ARGUMENTS & arguments.keys():
+        if not TLS_ARGUMENTS & arguments.keys():
             arguments["ssl_disabled"] = True
         login.prototype = Driver(defer_connect=True, **arguments)
 
@@ -258,7 +141,7 @@ class MySQLEngine:
             self._set_up(backend, is_new=True)
         except err.Error as error:
             wire._force_close()
-            raise OpenFailed(error, self._refusal(error)) from None
+            raise OpenFailed(error, refusal_of(error)) from None
         except BaseException:
             wire._force_close()
             raise
@@ -283,23 +166,8 @@ class MySQLEngine:
             # Looked up now, so that tracing which replaces it sees our connects.
             raw = pymysql.connect(autocommit=None, **parameters)
         except Exception as error:
-            raise OpenFailed(error, self._refusal(error)) from None
+            raise OpenFailed(error, refusal_of(error)) from None
         return _listening(getattr(raw, "__wrapped__", raw))
-
-    @staticmethod
-    def _refusal(error: Exception) -> Refusal:
-        """What a failed login means, by its code."""
-        if not isinstance(error, err.Error) or isinstance(error, errors.TlsRequired | err.NotSupportedError):
-            return Refusal.PERMANENT  # of the driver: an argument, or a package that is missing
-        code = code_of(error)
-        if code in FULL:
-            return Refusal.FULL
-        if code == ER.SERVER_SHUTDOWN:
-            return Refusal.TRANSIENT
-        if isinstance(getattr(error, "original_exception", None), ssl.SSLCertVerificationError):
-            return Refusal.PERMANENT
-        is_clients = CR.CR_ERROR_FIRST <= code <= CR.CR_ERROR_LAST and code not in PERMANENT_CLIENT_ERRORS
-        return Refusal.TRANSIENT if is_clients else Refusal.PERMANENT
 
     def _set_up(self, backend: MySQLBackend, *, is_new: bool) -> None:
         """What every session of this login begins with; after a reset, all that the server or the driver did once."""
@@ -552,8 +420,7 @@ class MySQLEngine:
         return False
 
     def error(self, kind: type[errors.Error], message: str) -> err.Error:
-        twin, code = TWINS[kind]
-        return twin(code, message)
+        return twin_of(kind, message)
 
     def closed_error(self, message: str, *, is_expired: bool = False) -> err.Error:
         if is_expired:
@@ -562,28 +429,6 @@ class MySQLEngine:
 
 
 _THE_USERS = {"client_flag", "password", "init_command", "sql_mode", "connect_timeout", "encoders", "decoders"}
-
-
-def code_of(error: BaseException | None) -> int:
-    """The number of an error of the driver or the server; 0 where it has none."""
-    if isinstance(error, err.MySQLError) and error.args and isinstance(error.args[0], int):
-        return error.args[0]
-    return 0
-
-
-def from_text(parameters: Mapping[str, str]) -> dict[str, Any]:
-    """The driver's arguments from the text they have in a URL. Raises ConfigurationError, naming the one."""
-    values: dict[str, Any] = dict(parameters)
-    for name, text in parameters.items():
-        if name in _NUMBERS:
-            if not text.isascii() or not text.isdigit():
-                raise errors.ConfigurationError(f"{name} in the URL must be a whole number, not {text!r}")
-            values[name] = int(text)
-        elif name in _TRUTHS:
-            if text.lower() not in ("true", "false", "1", "0"):
-                raise errors.ConfigurationError(f"{name} in the URL must be true or false, not {text!r}")
-            values[name] = text.lower() in ("true", "1")
-    return values
 
 
 def _listening(raw: Driver) -> Wire:
@@ -596,14 +441,3 @@ def _listening(raw: Driver) -> Wire:
     wire._read_timeout = wire._write_timeout = COMMAND_SECONDS  # only commands of our own run on it as it is
     raw._sock = raw._rfile = None
     return wire
-
-
-def _context(tls: TLS) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the certificates that servers make for themselves fail it
-    context.check_hostname = tls.mode == "verify-identity"
-    context.verify_mode = ssl.CERT_REQUIRED if tls.mode.startswith("verify") else ssl.CERT_NONE
-    context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[tls.min_version]
-    if tls.cert is not None:
-        context.load_cert_chain(tls.cert, tls.key)
-    return context

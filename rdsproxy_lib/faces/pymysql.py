@@ -7,10 +7,8 @@ word, converters, encoding, time limits, the last result) is the session's and l
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from weakref import ref
 
@@ -18,7 +16,7 @@ from pymysql import err
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as Driver
 from pymysql.connections import MySQLResult
-from pymysql.constants import COMMAND, CR
+from pymysql.constants import COMMAND
 from pymysql.cursors import Cursor
 
 from .. import errors
@@ -30,26 +28,32 @@ from ..engines.mysql_wire import Result, Wire
 from ..session import ENDED_BY_UNPIN, Hold, Tx
 from ..sql import Reason, Statement, classify_filled
 from .lock import Lock
+from .mysql_statements import (
+    AS_AT_LOGIN,
+    BEGIN,
+    COMMIT,
+    HARMLESS,
+    INSERTS,
+    NO_WARNINGS,
+    ROLLBACK,
+    SET_AUTOCOMMIT,
+    SET_NAMES,
+    TIDYING,
+    USE,
+    WITHOUT_TRIGGERS,
+    asks_for_warnings,
+    is_end,
+    is_plain_rollback,
+    is_show_warnings,
+)
+from .pymysql_stream import Stream
 
 _PARKED, _BORROWED, _TX_LOST, _SESSION_LOST = Hold.PARKED, Hold.BORROWED, Hold.TX_LOST, Hold.SESSION_LOST
 _NO_TX, _UNKNOWN = Tx.NONE, Tx.UNKNOWN
 
-_BEGIN = classify_filled("BEGIN")
-_COMMIT = classify_filled("COMMIT")
-_ROLLBACK = classify_filled("ROLLBACK")
-INSERTS = {"INSERT", "REPLACE"}
-TIDYING = {"DROP TEMPORARY TABLE", "DROP TABLE", "DEALLOCATE PREPARE", "DROP PREPARE"}
-WITHOUT_TRIGGERS = {"SELECT", "SHOW", "BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SET"}
-"""Verbs that run nothing but what their text shows."""
-OPENING = {"BEGIN", "CALL", "EXECUTE", "EXECUTE IMMEDIATE", "START TRANSACTION", "XA PREPARE"}
-"""Verbs that may commit what was before, and behind which a transaction may be open."""
-
 _COM_QUERY = COMMAND.COM_QUERY
 _send = Driver._execute_command
-_HARMLESS = classify_filled("")
-_AS_AT_LOGIN = replace(classify_filled("DO 0"), digest="SET NAMES")
-_NO_WARNINGS = replace(classify_filled("DO 0"), digest="SHOW WARNINGS LIMIT 0")
-SET_NAMES = re.compile(r"SET NAMES (\w+)(?: COLLATE (\w+))?", re.IGNORECASE).fullmatch
+
 
 class _NoSocket:
     """What `_sock` is while no backend is held: the driver only looks whether there is one."""
@@ -186,7 +190,7 @@ class Connection(Wire):
             else:
                 statement = classify_filled(bytes(sql).decode(self.encoding, "replace"), dialect)
             if statement.causes and self._rdsproxy_is_as_at_login(statement):
-                statement = _AS_AT_LOGIN
+                statement = AS_AT_LOGIN
             if backend is None:
                 if statement.reads_diagnostics and is_show_warnings(statement) and client.session.hold is _PARKED:
                     if self._rdsproxy_warnings is LOST:
@@ -197,13 +201,13 @@ class Connection(Wire):
                         self._result = self._rdsproxy_warnings
                         self._affected_rows = self._result.affected_rows
                         return self._affected_rows
-                    sql, statement = b"SHOW WARNINGS LIMIT 0", _NO_WARNINGS
+                    sql, statement = b"SHOW WARNINGS LIMIT 0", NO_WARNINGS
                 elif statement.reads_diagnostics:
                     self._rdsproxy_check_certain(statement)
                 backend = self._rdsproxy_borrow(statement)
                 if statement.reads_diagnostics and self._rdsproxy_warnings is None:
                     self._rdsproxy_forget_warnings(statement, backend)
-                elif statement is _NO_WARNINGS:
+                elif statement is NO_WARNINGS:
                     backend.used_by = None  # the list of the session before is still there
                 if backend.tracked.dialect is not dialect:  # it was the first of its login, or sql_mode's default moved
                     statement = classify_filled(sql.decode(self.encoding, "replace"), backend.tracked.dialect)
@@ -330,7 +334,7 @@ class Connection(Wire):
             if isinstance(error, errors.Error) or client.backend is None:
                 raise
             # A command of ours failed on it, and nothing of the user's was sent since.
-            self._rdsproxy_statement = _HARMLESS
+            self._rdsproxy_statement = HARMLESS
             raise self._rdsproxy_abort(self.server_status & IN_TRANSACTION, error) or error from error
         if self._rfile is None:  # an interrupt fell between two steps of giving it back
             self._rdsproxy_attach(backend)
@@ -548,7 +552,7 @@ class Connection(Wire):
 
     def _rdsproxy_drop(self) -> None:
         """Let go of a backend that died with nothing open."""
-        self._rdsproxy.failed(None, tx_open=False, may_have_committed=False, is_over=False, statement=_HARMLESS)
+        self._rdsproxy.failed(None, tx_open=False, may_have_committed=False, is_over=False, statement=HARMLESS)
 
     def _rdsproxy_see_changes(self, backend: Any) -> None:
         """The server says that the session changed. If the text did not announce it, it pins now."""
@@ -556,7 +560,7 @@ class Connection(Wire):
         changes = set(tracked.changes)
         tracked.changes.clear()
         client, statement = self._rdsproxy, self._rdsproxy_statement
-        if statement is _AS_AT_LOGIN:
+        if statement is AS_AT_LOGIN:
             return
         if client.session.pins and client.session.pins.keys() - ENDED_BY_UNPIN:
             return
@@ -579,7 +583,7 @@ class Connection(Wire):
 
     def begin(self) -> None:
         """Begin a transaction."""
-        self._rdsproxy_run(_BEGIN, Driver.begin)
+        self._rdsproxy_run(BEGIN, Driver.begin)
 
     def commit(self) -> None:
         """Commit. Asks nobody where nothing is open."""
@@ -587,7 +591,7 @@ class Connection(Wire):
             return
         if self._rdsproxy.session.hold is _TX_LOST:
             raise self._rdsproxy.illegal(_TX_LOST)
-        self._rdsproxy_run(_COMMIT, Driver.commit)
+        self._rdsproxy_run(COMMIT, Driver.commit)
 
     def rollback(self) -> None:
         """Roll back. Asks nobody where nothing is open."""
@@ -599,7 +603,7 @@ class Connection(Wire):
         if self._rdsproxy_is_idle():
             return
         try:
-            self._rdsproxy_run(_ROLLBACK, Driver.rollback)
+            self._rdsproxy_run(ROLLBACK, Driver.rollback)
         except err.MySQLError:
             if not self._rdsproxy_is_rolled_back():
                 raise
@@ -624,7 +628,7 @@ class Connection(Wire):
                 status = self.server_status
                 self.server_status = status | AUTOCOMMIT if value else status & ~AUTOCOMMIT
                 return
-        self._rdsproxy_run(classify_filled("SET AUTOCOMMIT = 0"), Driver._send_autocommit_mode)
+        self._rdsproxy_run(SET_AUTOCOMMIT, Driver._send_autocommit_mode)
 
     def show_warnings(self) -> Any:
         """The rows of SHOW WARNINGS about the last statement."""
@@ -637,7 +641,7 @@ class Connection(Wire):
     def select_db(self, db: Any) -> None:
         """Choose another database: the session is pinned."""
         if db != self._rdsproxy.login.dbname or self._rdsproxy.session.hold > _BORROWED or self._sock is None:
-            self._rdsproxy_run(classify_filled("USE db"), Driver.select_db, db)
+            self._rdsproxy_run(USE, Driver.select_db, db)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """SET NAMES: the session is pinned, unless it has that character set and collation already."""
@@ -663,12 +667,12 @@ class Connection(Wire):
                 raise self._rdsproxy.illegal(self._rdsproxy.session.hold)
             self.connect()
         try:
-            self._rdsproxy_run(_HARMLESS, _ping)
+            self._rdsproxy_run(HARMLESS, _ping)
         except err.MySQLError as error:
             if not reconnect or isinstance(error, errors.BorrowTimeout):
                 raise
             self.connect()
-            self._rdsproxy_run(_HARMLESS, _ping)
+            self._rdsproxy_run(HARMLESS, _ping)
 
     def thread_id(self) -> int:
         """The id of the database connection that was used last; of none in particular before the first statement."""
@@ -785,69 +789,9 @@ class Connection(Wire):
             client.abandon()
 
 
-class Stream(Result):
-    """A result that is read row by row: the backend is held until its end."""
-
-    def _read_rowdata_packet_unbuffered(self) -> Any:
-        connection = self.connection
-        if not self.unbuffered_active:
-            return None
-        if not self._rdsproxy_is_current(connection):
-            hold = connection._rdsproxy.session.hold
-            if hold > _BORROWED:
-                raise connection._rdsproxy.illegal(hold)
-            raise err.OperationalError(CR.CR_SERVER_LOST, "the rest of the rows went with their database connection")
-        if connection._rdsproxy_is_exchanging:
-            return super()._read_rowdata_packet_unbuffered()
-        return connection._rdsproxy_read(super()._read_rowdata_packet_unbuffered)
-
-    def _rdsproxy_is_current(self, connection: Any) -> bool:
-        """Whether what is left of it can still be read, and has not gone with the backend it came from."""
-        if connection._result is self and connection._rdsproxy.backend is not None:
-            return True
-        self.unbuffered_active = False
-        self.connection = None
-        return False
-
-    def _finish_unbuffered_query(self) -> None:
-        connection = self.connection
-        if not self.unbuffered_active or not self._rdsproxy_is_current(connection):
-            return
-        if connection._rdsproxy_is_exchanging and connection._rdsproxy_lock.user is HERE.thread:
-            super()._finish_unbuffered_query()
-        elif connection._rdsproxy_lock.mutex.locked() or connection._rdsproxy.pool.is_inside():
-            self.unbuffered_active = False
-            self.connection = None
-            connection._rdsproxy_drift()
-        else:
-            connection._rdsproxy_read(super()._finish_unbuffered_query)
-
-
 def _ping(connection: Connection) -> None:
     connection._execute_command(COMMAND.COM_PING, b"")
     connection._read_ok_packet()
-
-
-def is_show_warnings(statement: Statement) -> bool:
-    """Whether the text asks for all warnings, and nothing else."""
-    return len(statement.parts) == 1 and statement.digest.upper() == "SHOW WARNINGS"
-
-
-def asks_for_warnings(text: str) -> bool:
-    """Whether a statement that reads the diagnostics wants the warnings or errors of the one before."""
-    return any(word in text for word in ("WARNING", "ERROR", "CONDITION", "NUMBER"))
-
-
-def is_end(statement: Statement) -> bool:
-    """Whether no transaction is open after it, whatever happened."""
-    (part, *others) = statement.parts
-    ends = part.ends_transaction or (part.commits and part.verb not in OPENING)
-    return ends and not others and "CHAIN" not in part.text.upper()
-
-
-def is_plain_rollback(statement: Statement) -> bool:
-    """Whether the text is a ROLLBACK and nothing else."""
-    return len(statement.parts) == 1 and statement.ends_transaction and statement.parts[0].verb == "ROLLBACK"
 
 
 _KEPT = {

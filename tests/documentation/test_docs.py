@@ -14,7 +14,7 @@ import pytest
 
 import rdsproxy_lib
 from rdsproxy_lib.config import OPTION_NAMES, Options
-from rdsproxy_lib.engines import mysql
+from rdsproxy_lib.engines import mysql_errors
 from rdsproxy_lib.engines.postgresql import TWINS
 from rdsproxy_lib.session import TRANSITIONS, Event, Hold
 from rdsproxy_lib.sql import Reason
@@ -59,7 +59,7 @@ def test_each_error_is_explained_with_its_class():
             names = {kind.__name__ for kind in twin.__mro__}
             assert set(re.findall(r"\w+", driver_class.replace("errors.", ""))) <= names, name
             assert (twin.sqlstate or "none") == sqlstate, name
-            assert str(mysql.TWINS[errors[name]][1]) == code, name
+            assert str(mysql_errors.TWINS[errors[name]][1]) == code, name
 
 
 def test_the_table_of_states_is_the_codes():

@@ -332,8 +332,8 @@ def test_init_connect_init_command_and_init_query_survive_a_reset(private_mysql_
         ask(admin, "set global init_connect = 'set @from_server = ''s'', wait_timeout = 4321'")
     options = {"init_query": "set @from_option = 'o', lock_wait_timeout = 77", "max_connections": 1}
     url = server.url(init_command="set @from_driver = 'd'", sql_mode="ANSI_QUOTES")
-    look = "select @from_server, @from_driver, @from_option, @@wait_timeout, @@lock_wait_timeout, @@sql_mode, @mine, database()"
-    expected = ("s", "d", "o", 4321, 77, "ANSI_QUOTES", None, "app")
+    look = "select @from_server, @from_driver, @from_option, @@wait_timeout, @@lock_wait_timeout, @@sql_mode, @mine"
+    expected = ("s", "d", "o", 4321, 77, "ANSI_QUOTES", None)
     with Proxy(url, **options) as proxy:
         number = None
         for pin in ("set @mine = 1, @from_server = 0, @from_driver = 0", "set sql_mode = ''", "use mysql_no", "begin"):
