@@ -919,6 +919,28 @@ def test_overlapping_use_raises_at_once(shared, rows, running):
     conn.rollback()
 
 
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("what", ["fetchone", "fetchall", "nextset", "execute", "close"])
+def test_overlapping_fetches_raise_at_once(shared, running, what):
+    """A second thread that fetches amid the first one's fetch gets ProgrammingError, and the first one gets its rows."""
+    conn = shared(autocommit=True)
+    cursor = conn.cursor(SSCursor)
+    cursor.execute("select 1, repeat('x', 100000) union all select 2, sleep(0.5) union all select 3, 'overlapped'")
+    cursor.fetchone()
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(cursor.fetchone()))
+    thread.start()
+    running("overlapped")
+    time.sleep(0.05)
+    with pytest.raises(pymysql.err.ProgrammingError):
+        {"nextset": conn.next_result, "execute": lambda: conn.cursor().execute("select 1")}.get(
+            what, lambda: getattr(cursor, what)()
+        )()
+    thread.join()
+    assert seen == [(2, "0")]
+    assert cursor.fetchall() == [(3, "overlapped")]
+
+
 def test_threads_may_take_turns(connect, rows):
     """A connection may be used by one thread after another."""
     conn = connect()

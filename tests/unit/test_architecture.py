@@ -25,6 +25,7 @@ from rdsproxy_lib.engines import mysql_wire
 from rdsproxy_lib.faces import info
 from rdsproxy_lib.faces import psycopg as face
 from rdsproxy_lib.faces import pymysql as mysql_face
+from rdsproxy_lib.faces import pymysql_exchange as mysql_exchange
 from rdsproxy_lib.faces import pymysql_stream as mysql_stream
 
 PACKAGE = Path(rdsproxy_lib.__file__).parent
@@ -45,7 +46,8 @@ FLOORS: dict[str, int] = {
     "engines/mysql_tracking": 40, "engines/mysql_insert_id": 40, "engines/mysql_wire": 41,
     "engines/mysql_errors": 40, "engines/mysql_parameters": 40, "engines/mysql": 42, "engines/postgresql": 40,
     "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/info": 41, "faces/exchange": 41,
-    "faces/psycopg": 43, "faces/mysql_statements": 41, "faces/pymysql_stream": 43, "faces/pymysql": 44,
+    "faces/psycopg": 43, "faces/mysql_statements": 41, "faces/pymysql_stream": 43,
+    "faces/pymysql_exchange": 44, "faces/pymysql": 45,
     "proxy": 50, "registry": 51,
     "psycopg": 60, "pymysql": 60, "__init__": 70,
 }  # fmt: skip
@@ -192,6 +194,7 @@ def test_what_we_add_has_one_prefix():
         (face.Connection, psycopg.Connection, INSTANCE_NAMES),
         (info.Info, psycopg.ConnectionInfo, INSTANCE_NAMES),
         (mysql_face.Connection, pymysql.connections.Connection, MYSQL_INSTANCE_NAMES),
+        (mysql_exchange.Exchange, pymysql.connections.Connection, MYSQL_INSTANCE_NAMES),
         (mysql_stream.Stream, pymysql.connections.MySQLResult, set()),
         (mysql_wire.Wire, pymysql.connections.Connection, MYSQL_INSTANCE_NAMES),
         (mysql_wire.Result, pymysql.connections.MySQLResult, set()),
