@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,6 +32,9 @@ _NO_TX, _TX_UNKNOWN = Tx.NONE, Tx.UNKNOWN
 CANCEL_SECONDS = 5.0
 """How long a backend waits for a cancel request under way before it is closed instead of lent again."""
 
+
+OPAQUE = frozenset({Reason.UNKNOWN_ROUTINE, Reason.UNKNOWN_STATEMENT, Reason.PREPARED_STATEMENT})
+"""Pins for what may run anything, questions about the session's last statement among it."""
 
 _PLACE = ("service", "host", "hostaddr", "unix_socket", "port", "dbname", "database", "db", "user")
 """What tells databases apart among the parameters of a login."""
@@ -249,7 +252,11 @@ class Client:
     def _pin_for(self, statement: Statement, backend: Backend) -> None:
         """Pin before the statement runs, so that a refusal loses nothing."""
         added: tuple[Reason, ...] = ()
-        for cause in self._causes(statement, backend):
+        causes = self._causes(statement, backend)
+        is_proved = not causes and self._home.options.routine_policy == "pin"
+        if not backend.pinned and not is_proved and any(cause.reason in OPAQUE for cause in statement.causes):
+            self.engine.hide_diagnostics(self, backend)
+        for cause in causes:
             if self._add_pin(cause, statement.digest, backend):
                 added += (cause.reason,)
         self._added = added
@@ -261,9 +268,9 @@ class Client:
             self.pool.pin(backend, anyway=True)
         self._add_pin(Cause(reason, what), statement.digest if statement is not None else "", backend)
 
-    def _causes(self, statement: Statement, backend: Any) -> Iterable[Cause]:
+    def _causes(self, statement: Statement, backend: Any) -> Sequence[Cause]:
         """Why this statement pins: less the routines that leave nothing behind, as far as anybody can tell."""
-        causes: Iterable[Cause] = statement.causes
+        causes: Sequence[Cause] = statement.causes
         changes = any(changes_routines(part.verb) for part in statement.parts)
         if not changes and not any(cause.reason is Reason.UNKNOWN_ROUTINE for cause in causes):
             return causes

@@ -94,6 +94,9 @@ class Engine(Opener, Protocol):
     def reset(self, backend: Any) -> None:
         """Bring the session on the server back to what it was after login, by asking for it and checking the answer."""
 
+    def hide_diagnostics(self, client: Any, backend: Any) -> None:
+        """Before a statement that may ask anything: what other sessions left to be asked is not to be found."""
+
     def apply(self, backend: Any, wanted: int) -> bool:
         """Give a backend just borrowed the settings its session wants; False where it turned out to be dead."""
 

@@ -24,7 +24,7 @@ from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
 from ..session import Tx
 from ..sql import Dialect, Routine, Statement
 from .base import Login
-from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, FATAL, code_of, refusal_of, twin_of
+from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, refusal_of, twin_of
 from .mysql_insert_id import InsertedIds, InsertId
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
 from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
@@ -57,7 +57,7 @@ _NO_TX, _OPEN, _UNKNOWN = Tx.NONE, Tx.OPEN, Tx.UNKNOWN
 class MySQLLogin(Login):
     """A login, with what the driver makes of its arguments, and what the server does to each of its sessions."""
 
-    __slots__ = ("columns", "init_connect", "prototype")
+    __slots__ = ("columns", "init_connect", "prototype", "sql_mode")
 
     def __init__(self, user: str | None, dbname: str | None, parameters: Mapping[str, Any]) -> None:
         super().__init__(user, dbname, parameters, Dialect.MYSQL)
@@ -65,6 +65,8 @@ class MySQLLogin(Login):
         """A connection of the driver that never connects."""
         self.columns = Columns()
         """What results look like, for all sessions of this login."""
+        self.sql_mode: str | None = None
+        """That of its first backend, and of all others: its sessions escape by it."""
         self.init_connect: str | None = None
         """What the server runs at each login of this user; None until it was asked."""
 
@@ -184,7 +186,7 @@ class MySQLEngine:
                 self._run(wire, login.init_connect)
             collation = f" COLLATE {wire.collation}" if wire.collation else ""
             settings = f"NAMES {wire.charset}{collation}, {settings}"
-        sql_mode = parameters.get("sql_mode")
+        sql_mode = parameters.get("sql_mode") if login.sql_mode is None else login.sql_mode
         if sql_mode is not None:
             settings += f", sql_mode={wire.escape(sql_mode)}"
         self._run(wire, f"SET {settings}")
@@ -192,11 +194,15 @@ class MySQLEngine:
             if text:
                 self._run(wire, text)
         ((sql_mode, init_connect),) = self._run(wire, "SELECT @@sql_mode, @@init_connect")
+        if login.sql_mode is None:
+            login.sql_mode = sql_mode
+        elif login.sql_mode != sql_mode:  # a session escapes and reads by one mode, whatever the server's becomes
+            self._run(wire, f"SET sql_mode={wire.escape(login.sql_mode)}")
         if wire.server_status & IN_TRANSACTION:
-            self._run(wire, "COMMIT")
+            self._run(wire, "COMMIT AND NO CHAIN NO RELEASE")
         if login.init_connect is None:
             login.init_connect = self._init_connect(wire, init_connect)
-        login.dialect = Dialect.mysql(sql_mode, "mariadb" if "MariaDB" in wire.server_version else "mysql")
+        login.dialect = Dialect.mysql(login.sql_mode, "mariadb" if "MariaDB" in wire.server_version else "mysql")
         backend.tracked.begin(login.dialect)
         backend.applied = wire.server_status & AUTOCOMMIT
 
@@ -283,7 +289,7 @@ class MySQLEngine:
         return isinstance(backend.raw._sock, ssl.SSLSocket)
 
     def rollback(self, backend: MySQLBackend) -> None:
-        self._run(backend.raw, "ROLLBACK")
+        self._run(backend.raw, "ROLLBACK AND NO CHAIN NO RELEASE")  # whatever completion_type says
         backend.lingers = False
 
     def reset(self, backend: MySQLBackend) -> None:
@@ -330,10 +336,7 @@ class MySQLEngine:
                     raise self._insert_id_is_lost()
                 backend.sequences_of = client.owner
             elif login.reads_sequences:
-                self._run(backend.raw, f"DO LAST_INSERT_ID({known.value or 0})")
-                backend.sequences_of = client.owner
-                client.moved_on = backend.serial
-                known.is_doubtful = known.value is None
+                self._carry(client, known, backend)
             else:
                 says_the_same = known.value == 0 and backend.sequences_of is None
                 backend.sequences_of = client.owner if says_the_same else MIXED
@@ -342,6 +345,21 @@ class MySQLEngine:
         if statement.moves_sequence:
             known.value = None
             client.moved_on = backend.serial
+
+    def hide_diagnostics(self, client: Any, backend: MySQLBackend) -> None:
+        known: InsertId | None = client.insert_id
+        if known is None:
+            known = client.insert_id = InsertId()
+        if backend.sequences_of is not client.owner or backend.serial != client.moved_on:
+            self._carry(client, known, backend)
+        if backend.tracked.dialect.server == "mariadb":  # which keeps them over statements without a table
+            self.forget_warnings(backend)
+
+    def _carry(self, client: Any, known: InsertId, backend: MySQLBackend) -> None:
+        self._run(backend.raw, f"DO LAST_INSERT_ID({known.value or 0})")
+        backend.sequences_of = client.owner
+        client.moved_on = backend.serial
+        known.is_doubtful = known.value is None
 
     def keep_insert_id(self, client: Any, backend: MySQLBackend) -> None:
         """Before a backend is given back: what LAST_INSERT_ID() says to this session, if it may have changed."""
@@ -413,7 +431,7 @@ class MySQLEngine:
     # -- errors
 
     def is_fatal(self, error: BaseException) -> bool:
-        return code_of(error) in FATAL
+        return False  # the question after an error tells
 
     def never_ran(self, error: BaseException) -> bool:
         """False: no error of MySQL tells whether a function in the statement had run already."""

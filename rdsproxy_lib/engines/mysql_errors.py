@@ -13,15 +13,6 @@ from ..backend import Refusal
 
 DISCONNECTED_FOR_INACTIVITY = 4031  # MySQL's
 FULL = {ER.CON_COUNT_ERROR, ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED}
-FATAL = {
-    ER.SERVER_SHUTDOWN,
-    ER.FORCING_CLOSE,
-    ER.ABORTING_CONNECTION,
-    1927,  # MariaDB: connection was killed
-    3169,  # MySQL: session was killed
-    DISCONNECTED_FOR_INACTIVITY,
-}
-"""The server has ended the connection with this error, though its end may still be unread."""
 PERMANENT_CLIENT_ERRORS = {CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR.CR_AUTH_PLUGIN_ERR}
 
 

@@ -368,6 +368,10 @@ class PostgresEngine:
             pass
         self._run_init_query(backend)
 
+    def hide_diagnostics(self, client: Any, backend: PostgresBackend) -> None:
+        if backend.sequences_of is not None and backend.sequences_of is not client.owner:
+            self._forget_sequences(backend)
+
     def apply(self, backend: PostgresBackend, wanted: int) -> bool:
         raise NotImplementedError("psycopg's settings go with its BEGIN; nothing is to be applied")
 

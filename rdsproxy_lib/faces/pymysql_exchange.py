@@ -106,7 +106,12 @@ class Exchange(Wire):
             if (last := self._result) is not None and (last.unbuffered_active or last.has_next):
                 self._rdsproxy_finish_last(last)
             backend = client.backend
-            dialect = client.login.dialect if backend is None else self._rdsproxy_tracked.dialect
+            if backend is not None:
+                dialect = backend.tracked.dialect
+            else:
+                if client.login.ghost is None:
+                    self._rdsproxy_ghost()  # the server's sql_mode decides how the text is read
+                dialect = client.login.dialect
             if isinstance(sql, str):
                 statement = classify_filled(sql, dialect)
                 sql = sql.encode(self.encoding)
@@ -132,10 +137,6 @@ class Exchange(Wire):
                     self._rdsproxy_forget_warnings(statement, backend)
                 elif statement is NO_WARNINGS:
                     backend.used_by = None  # the list of the session before is still there
-                if backend.tracked.dialect is not dialect:  # it was the first of its login, or sql_mode's default moved
-                    statement = classify_filled(sql.decode(self.encoding, "replace"), backend.tracked.dialect)
-                    client.need(statement)
-                    self._current_timeout = UNSET
             elif statement.is_plain and self._rfile is not None and not client.idle_timeout:
                 backend.statements += 1  # all that need() has to do
             else:
@@ -367,13 +368,15 @@ class Exchange(Wire):
             try:
                 self._rdsproxy_ask()
             except err.MySQLError:
-                is_answer = False
+                # The connection ended with the error; what the error says of the statement is true all the same.
+                if statement is not None and not was_open and len(statement.parts) == 1:
+                    self._rdsproxy_statement = HARMLESS
             except BaseException:
                 self._rdsproxy_abort(was_open)
                 raise
-        if is_answer:
-            client.failed(error, tx_open=False, may_have_committed=False, is_over=False, statement=statement)
-            return
+            else:
+                client.failed(error, tx_open=False, may_have_committed=False, is_over=False, statement=statement)
+                return
         instead = self._rdsproxy_abort(was_open, error)
         if instead is not None and isinstance(error, err.MySQLError) and not self._rdsproxy_is_rolled_back():
             raise instead from error
@@ -483,7 +486,7 @@ class Exchange(Wire):
         changes = set(tracked.changes)
         tracked.changes.clear()
         client, statement = self._rdsproxy, self._rdsproxy_statement
-        if statement is AS_AT_LOGIN:
+        if statement is AS_AT_LOGIN or backend.needs_reset:  # which it will be when its transaction is over
             return
         if client.session.pins and client.session.pins.keys() - ENDED_BY_UNPIN:
             return

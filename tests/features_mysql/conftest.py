@@ -253,7 +253,8 @@ class FeatureServer:
             f" where owner_thread_id = {mine} and object_schema <> 'performance_schema'"
         )
         state["(prepared)"] = ask(
-            f"select statement_name from performance_schema.prepared_statements_instances where owner_thread_id = {mine}"
+            "select statement_name from performance_schema.prepared_statements_instances"
+            f" where owner_thread_id = {mine}"
         )
         return state
 

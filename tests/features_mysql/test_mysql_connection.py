@@ -44,9 +44,9 @@ def test_public_names_are_the_drivers(features, clean, shared):
 
 
 ATTRIBUTES = """
-    host port db charset collation encoding use_unicode autocommit_mode sql_mode init_command max_allowed_packet unix_socket
-    bind_address connect_timeout protocol_version server_version server_charset server_language open cursorclass host_info
-    _closed _read_timeout _write_timeout _local_infile user ssl server_public_key _secure
+    host port db charset collation encoding use_unicode autocommit_mode sql_mode init_command max_allowed_packet
+    unix_socket bind_address connect_timeout protocol_version server_version server_charset server_language open cursorclass
+    host_info    _closed _read_timeout _write_timeout _local_infile user ssl server_public_key _secure
 """
 
 
@@ -510,7 +510,7 @@ def test_deferred_and_collected(connect):
 
 
 def test_connect_again(same, rows, names):
-    """connect() of an open connection begins anew: what was open is undone, as autocommit and the rest are the arguments'."""
+    """connect() of an open connection begins anew: what was open is undone, the rest is as the arguments say."""
 
     def story(conn):
         rows(conn, "insert into feature_items values (1, 'a')")
@@ -930,13 +930,14 @@ def test_overlapping_fetches_raise_at_once(shared, running, what):
     seen = []
     thread = threading.Thread(target=lambda: seen.append(cursor.fetchone()))
     thread.start()
-    running("overlapped")
-    time.sleep(0.05)
-    with pytest.raises(pymysql.err.ProgrammingError):
-        {"nextset": conn.next_result, "execute": lambda: conn.cursor().execute("select 1")}.get(
-            what, lambda: getattr(cursor, what)()
-        )()
-    thread.join()
+    try:
+        running("overlapped")
+        time.sleep(0.05)
+        acts = {"nextset": conn.next_result, "execute": lambda: conn.cursor().execute("select 1")}
+        with pytest.raises(pymysql.err.ProgrammingError):
+            acts.get(what, lambda: getattr(cursor, what)())()
+    finally:
+        thread.join(2)
     assert seen == [(2, "0")]
     assert cursor.fetchall() == [(3, "overlapped")]
 
@@ -971,3 +972,54 @@ def test_close_from_another_thread(shared, rows, running):
     assert not thread.is_alive()
     assert isinstance(seen[0], pymysql.err.Error)
     assert not conn.open
+
+
+# More of connect() ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("autocommit", [None, True, False])
+@pytest.mark.parametrize("value", [0, 1])
+def test_autocommit_in_init_command(same, rows, autocommit, value):
+    """SET autocommit in an init_command holds where autocommit=None, as the driver's own comes after it."""
+
+    def story(conn):
+        found = [conn.get_autocommit(), rows(conn, "select @@autocommit")]
+        rows(conn, "insert into feature_items values (1, 'a')")
+        conn.rollback()
+        return found, rows(conn, "select * from feature_items"), conn.get_autocommit()
+
+    same(story, autocommit=autocommit, init_command=f"set autocommit = {value}")
+
+
+def test_tls(features, clean, rows):
+    """Where the server offers TLS it is used, as by the driver."""
+    import rdsproxy_lib
+
+    parameters = {**features.parameters(), "ssl_disabled": None}
+    private = pymysql.connect(**parameters)
+    expected = rows(private, "show status like 'ssl_version'")
+    private.close()
+    with rdsproxy_lib.Proxy(features.server.url(database="test_features"), max_connections=1) as proxy:
+        conn = proxy.connect(autocommit=True)
+        assert rows(conn, "show status like 'ssl_version'") == expected
+        rows(conn, "set @a = 1")
+        conn.close()
+        conn = proxy.connect(autocommit=True)
+        assert rows(conn, "select @a") == ((None,),)
+        assert proxy.stats().database_connections_with_tls == (1 if expected[0][1] else 0)
+        conn.close()
+
+
+@pytest.mark.parametrize("kind", [Cursor, SSCursor])
+def test_program_name_and_attributes(connect, rows, kind):
+    """program_name= of connect() is seen by the server, and is this session's alone."""
+    conn, other = connect(program_name="features", cursorclass=kind), connect()
+    look = (
+        "select attr_value from performance_schema.session_connect_attrs"
+        " where processlist_id = connection_id() and attr_name = 'program_name'"
+    )
+    for _ in range(2):
+        assert list(rows(conn, look)) == [("features",)]
+        conn.rollback()
+        assert list(rows(other, look)) == []
+        other.rollback()

@@ -257,7 +257,7 @@ def test_too_large_a_packet(connect, rows):
 
 # Fetching ---------------------------------------------------------------------------------------------------------
 
-SEVEN = "select seq from (select 1 seq union select 2 union select 3 union select 4 union select 5 union select 6 union select 7) t"
+SEVEN = " union ".join(f"select {number} as seq" for number in range(1, 8))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -726,7 +726,7 @@ def test_a_procedure_that_writes(connect, procedures, rows, names):
 
 # Unbuffered cursors -----------------------------------------------------------------------------------------------
 
-MANY = "select a.n * 10 + b.n as n from (select 0 n union select 1 union select 2 union select 3) a, (select 0 n union select 1 union select 2) b order by n"
+MANY = " union all ".join(f"select {number} as n" for number in range(12))
 
 
 @pytest.mark.parametrize("kind", UNBUFFERED)

@@ -17,15 +17,17 @@ LOST = "lost"
 
 def ask(conn, text):
     """The rows of a question, or that they cannot be told."""
+    refused = None
     try:
         with conn.cursor() as cursor:
             cursor.execute(text)
             return cursor.fetchall()
     except errors.DiagnosticsLost as error:
-        assert isinstance(error, pymysql.err.OperationalError)
-        assert error.args[0] == 1105
-        assert not conn.rdsproxy.pinned
-        return LOST
+        refused = error
+    assert isinstance(refused, pymysql.err.OperationalError)
+    assert refused.args[0] == 1105
+    assert not conn.rdsproxy.pinned
+    return LOST
 
 
 QUESTIONS = {
@@ -342,7 +344,8 @@ def test_procedures_that_ask(shared, numbered, rows, root):
     shared.may_pin("UNKNOWN_ROUTINE")
     root("drop procedure if exists feature_asks")
     root(
-        "create procedure feature_asks() begin insert into feature_numbered (name) values ('p'); select last_insert_id(); end"
+        "create procedure feature_asks() begin insert into feature_numbered (name) values ('p');"
+        " select last_insert_id(); end"
     )
     conn = shared(autocommit=True)
     with conn.cursor() as cursor:

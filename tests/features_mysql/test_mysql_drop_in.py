@@ -134,10 +134,10 @@ def test_old_names_of_arguments(features, clean, shared_proxies, rows):
     parameters = features.parameters()
     parameters["db"] = parameters.pop("database")
     parameters["passwd"] = parameters.pop("password")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="is deprecated"):
         private = driver.connect(**parameters)
     private.close()
-    with pytest.warns(DeprecationWarning) as said:
+    with pytest.warns(DeprecationWarning, match="is deprecated") as said:
         conn = pymysql.connect(**parameters)
     assert rows(conn, "select database()") == (("test_features",),)
     assert {str(item.message).split(",")[0] for item in said} == {"'db' is deprecated", "'passwd' is deprecated"}

@@ -85,11 +85,13 @@ STORIES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.parametrize("mysql_server", ["mariadb-10.11"], indirect=True)  # the quicker one: it is about our code
 @pytest.mark.parametrize("autocommit", [True, False])
 @pytest.mark.parametrize("story", list(STORIES))
-def test_an_interrupt_at_any_point_of_an_exchange(make_proxy, admin, story, autocommit):
+def test_an_interrupt_at_any_point_of_an_exchange(make_proxy, mysql_server, mysql_database, admin, story, autocommit):
     """Wherever it strikes, the session works after rollback() or says why not, and others get its backend, clean."""
-    proxy = make_proxy(max_connections=1, connection_borrow_timeout=2)
+    url = mysql_server.url(database=mysql_database, ssl_disabled="true")
+    proxy = make_proxy(url, max_connections=1, connection_borrow_timeout=2)
     proxy.connect().close()
     worlds: list[Any] = []
     outcomes: dict[str, int] = {}
