@@ -42,6 +42,7 @@ class Backend:
         "needs_reset",
         "owner",
         "pinned",
+        "pinned_by",
         "raw",
         "sequences_of",
         "serial",
@@ -62,6 +63,8 @@ class Backend:
         self.idle_since = 0.0  # wall clock, which goes on while the process is frozen; the monotonic one may not
         self.expires_at = float("inf")
         self.pinned = False
+        self.pinned_by = ""
+        """The last reason to pin it, and what gave it."""
         self.sequences_of: object | None = None
         """Whose sequence values currval() and lastval() tell here: None, one session, or MIXED."""
         self.used_by: object | None = None

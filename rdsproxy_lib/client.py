@@ -304,6 +304,16 @@ class Client:
             logger.warning("routines could not be judged from the catalogue: %s", str(error))
             return None
 
+    def has_just_pinned(self, reason: Reason) -> bool:
+        """Whether the last statement pinned the session, which was not pinned before, for that reason alone."""
+        return self._added == (reason,) and (self.session.pins or {}).keys() == {reason}
+
+    def take_back(self, reason: Reason) -> None:
+        """The pin of the last statement was for nothing."""
+        self._added = ()
+        if self.session.remove_pins({reason}, tx_open=True):
+            self.backend.pinned = False
+
     def add_pin(self, reason: Reason, what: str) -> None:
         """Pin the backend that is held, for something that is not a statement."""
         self._add_pin(Cause(reason, what), "", self.backend)
@@ -320,6 +330,7 @@ class Client:
             backend.unresettable = True
         new = session.add_pin(Pin(cause.reason, cause.what, digest, time.monotonic()))
         if new:
+            backend.pinned_by = f"{cause.reason.name}: {cause.what}"
             pins = self.pool.counters.pins
             pins[cause.reason.name] = pins.get(cause.reason.name, 0) + 1
             logger.info(
@@ -376,6 +387,9 @@ class Client:
                 return
             if tx is not Tx.NONE:
                 self.engine.rollback(backend)
+                if self.engine.tx(backend) is not Tx.NONE:
+                    self.pool.discard(backend)
+                    return
             if backend.needs_reset or backend.pinned:
                 self.engine.reset(backend)
                 counters.resets += 1
@@ -491,9 +505,15 @@ class Client:
 
     def expire(self, now: float) -> None:
         """Close the session if `idle_client_timeout` seconds passed since its last statement."""
-        if self.idle_timeout and now - self._last_used >= self.idle_timeout and self.session.hold < Hold.SESSION_LOST:
+        if self.is_due(now):
             self._expired = True
             self.close()
+
+    def is_due(self, now: float) -> bool:
+        """Whether `idle_client_timeout` seconds passed since the last statement of a session that is not closed yet."""
+        if not self.idle_timeout or now - self._last_used < self.idle_timeout:
+            return False
+        return self.session.hold < Hold.SESSION_LOST
 
     def is_orphan(self) -> bool:
         """Whether this is a forked child, and the session the parent's."""

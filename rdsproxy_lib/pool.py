@@ -278,7 +278,7 @@ class Pool:
                     timeout = self._timeout_locked(
                         waiter.since,
                         "every thread that holds a database connection waits for another one, so none can ever become"
-                        f" free ({self._holders_locked(now)}); end a transaction before starting one on another"
+                        " free; end a transaction before starting one on another"
                         " connection, or raise max_connections",
                     )
                 elif not waiter.warned and now >= waiter.since + WARN_AFTER:
@@ -506,7 +506,7 @@ class Pool:
         error = self._opener.error(
             errors.BorrowTimeout,
             f"timed out waiting to acquire a database connection after {waited:.1f} s: {why}; "
-            f"{self._occupancy_locked()}. Nothing was sent to the database"
+            f"{self._occupancy_locked()}; {self._holders_locked(time.monotonic())}. Nothing was sent to the database"
             + (f"; the last attempt to connect failed: {self._connect_error}" if self._connect_error else ""),
         )
         error.__cause__ = self._connect_error
@@ -514,8 +514,9 @@ class Pool:
 
     def _holders_locked(self, now: float) -> str:
         held = sorted((b for b in self._all if b.owner is not None), key=lambda b: b.borrowed_at)[:5]
-        return "longest holders: " + ", ".join(
-            f"thread {b.user.name if b.user else '?'} for {now - b.borrowed_at:.1f} s{' (pinned)' if b.pinned else ''}"
+        return ("longest holders: " if held else "no holders") + ", ".join(
+            f"thread {b.user.name if b.user else '?'} for {now - b.borrowed_at:.1f} s"
+            + (f" (pinned by {b.pinned_by})" if b.pinned else "")
             for b in held
         )
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import select
-import socket
 import ssl
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -24,6 +22,7 @@ from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
 from ..session import Tx
 from ..sql import Dialect, Routine, Statement
 from .base import Login
+from .descriptor import point_at_nothing, shut_down
 from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, refusal_of, twin_of
 from .mysql_insert_id import InsertedIds, InsertId
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
@@ -50,6 +49,9 @@ TRACKERS = (
 EXEMPT_FROM_INIT_CONNECT = ("SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN")
 
 PLAIN_NAME = re.compile("[a-z_0-9]+").fullmatch
+
+ABANDONED: list[Any] = []
+"""In a forked child: the parent's sockets and readers."""
 
 _NO_TX, _OPEN, _UNKNOWN = Tx.NONE, Tx.OPEN, Tx.UNKNOWN
 
@@ -256,14 +258,16 @@ class MySQLEngine:
             backend.raw.close()
 
     def abandon(self, backend: MySQLBackend) -> None:
-        backend.raw._force_close()
+        # A thread of the parent may have been reading: its reader is locked for ever here, and must never be closed.
+        wire = backend.raw
+        with suppress(OSError, AttributeError, ValueError):
+            point_at_nothing(wire._sock.fileno())
+        ABANDONED.append((wire._sock, wire._rfile))
+        wire._sock = wire._rfile = None
 
     def hang_up(self, backend: MySQLBackend) -> None:
-        wire = backend.raw
         with suppress(OSError, AttributeError, ValueError):  # closed by now
-            descriptor = os.dup(wire._sock.fileno())
-            with socket.socket(fileno=descriptor) as twin:
-                twin.shutdown(socket.SHUT_RDWR)
+            shut_down(backend.raw._sock.fileno())
 
     def is_alive(self, backend: MySQLBackend, idle_for: float) -> bool:
         if backend.look.poll(0):

@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import select
-import socket
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
@@ -29,6 +28,7 @@ from ..routines import BODIES, RoutineBody
 from ..session import Tx
 from ..sql import Dialect, Routine, Statement
 from .base import Login
+from .descriptor import point_at_nothing, shut_down
 
 logger = logging.getLogger(__name__)
 
@@ -319,7 +319,7 @@ class PostgresEngine:
             # Terminate, so that the server does not log a lost client. Under TLS it could only go out in the clear.
             with suppress(OSError):
                 os.write(descriptor, b"X\x00\x00\x00\x04")
-        _point_at_nothing(descriptor)
+        point_at_nothing(descriptor)
         backend.login.ghost = pgconn
         return True
 
@@ -331,11 +331,11 @@ class PostgresEngine:
 
     def abandon(self, backend: PostgresBackend) -> None:
         with suppress(psycopg.Error, OSError):
-            _point_at_nothing(backend.pgconn.socket)
+            point_at_nothing(backend.pgconn.socket)
 
     def hang_up(self, backend: PostgresBackend) -> None:
-        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(backend.pgconn.socket)) as twin:
-            twin.shutdown(socket.SHUT_RDWR)
+        with suppress(psycopg.Error, OSError):
+            shut_down(backend.pgconn.socket)
 
     def is_alive(self, backend: PostgresBackend, idle_for: float) -> bool:
         if idle_for < ASK_AFTER_IDLE and not backend.look.poll(0):
@@ -505,15 +505,6 @@ class PostgresEngine:
 
     def closed_error(self, message: str, *, is_expired: bool = False) -> psycopg.Error:
         return psycopg.OperationalError(message)
-
-
-def _point_at_nothing(descriptor: int) -> None:
-    """Replace an open socket by /dev/null in this process: any I/O on it fails and nothing reaches the other end."""
-    null = os.open(os.devnull, os.O_RDWR)
-    try:
-        os.dup2(null, descriptor)
-    finally:
-        os.close(null)
 
 
 def _from_environment() -> dict[str, str]:

@@ -30,9 +30,13 @@ def is_show_warnings(statement: Statement) -> bool:
     return len(statement.parts) == 1 and statement.digest.upper() == "SHOW WARNINGS"
 
 
-def asks_for_warnings(text: str) -> bool:
-    """Whether a statement that reads the diagnostics wants the warnings or errors of the one before."""
-    return any(word in text for word in ("WARNING", "ERROR", "CONDITION", "NUMBER"))
+asks_for_warnings = re.compile(
+    r"\b(?:warnings|errors|warning_count|error_count|condition|number)\b", re.IGNORECASE
+).search
+asks_for_found_rows = re.compile(r"\bfound_rows\s*\(", re.IGNORECASE).search
+asks_for_row_count = re.compile(r"\brow_count\b", re.IGNORECASE).search
+asks_for_a_sequence = re.compile(r"\b(?:lastval\s*\(|previous\s+value\b)", re.IGNORECASE).search
+"""What a statement that reads the diagnostics wants to know of those before it."""
 
 
 def is_end(statement: Statement) -> bool:

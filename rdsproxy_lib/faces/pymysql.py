@@ -119,6 +119,7 @@ class Connection(Exchange):
     def commit(self) -> None:
         """Commit. Asks nobody where nothing is open."""
         if self._rdsproxy_is_idle():
+            self._rdsproxy_forget_last()
             return
         if self._rdsproxy.session.hold is _TX_LOST:
             raise self._rdsproxy.illegal(_TX_LOST)
@@ -130,14 +131,22 @@ class Connection(Exchange):
             with self._rdsproxy_lock:
                 if self._rdsproxy.session.hold is _TX_LOST:
                     self._rdsproxy.rolled_back()
+                    self._result = None
                     return
         if self._rdsproxy_is_idle():
+            self._rdsproxy_forget_last()
             return
         try:
             self._rdsproxy_run(ROLLBACK, Driver.rollback)
         except err.MySQLError:
             if not self._rdsproxy_is_rolled_back():
                 raise
+
+    def _rdsproxy_forget_last(self) -> None:
+        """What the driver and the server forget with a statement that was not needed."""
+        self._result = None
+        if self._rdsproxy.login.dialect.server == "mysql":  # MariaDB keeps the list of warnings
+            self._rdsproxy_warnings = None
 
     def _rdsproxy_is_idle(self) -> bool:
         """Whether nothing can be open: no backend is held."""
@@ -158,6 +167,7 @@ class Connection(Exchange):
             if self._rdsproxy.backend is None and self._rdsproxy.session.hold is _PARKED:
                 status = self.server_status
                 self.server_status = status | AUTOCOMMIT if value else status & ~AUTOCOMMIT
+                self._rdsproxy_forget_last()
                 return
         self._rdsproxy_run(SET_AUTOCOMMIT, Driver._send_autocommit_mode)
 
@@ -173,6 +183,8 @@ class Connection(Exchange):
         """Choose another database: the session is pinned."""
         if db != self._rdsproxy.login.dbname or self._rdsproxy.session.hold > _BORROWED or self._sock is None:
             self._rdsproxy_run(USE, Driver.select_db, db)
+        else:
+            self._rdsproxy_forget_last()
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """SET NAMES: the session is pinned, unless it has that character set and collation already."""
@@ -274,16 +286,27 @@ class Connection(Exchange):
 
     def _rdsproxy_expire(self, now: float) -> None:
         """Close it if `idle_client_timeout` is over, unless an exchange is under way."""
-        if self._rdsproxy_lock.mutex.acquire(blocking=False):
-            try:
-                self._rdsproxy.expire(now)
-                if self._rdsproxy.backend is None and self._rfile is not None:
-                    self._sock, self._rfile = NO_SOCKET, None
-            finally:
-                self._rdsproxy_lock.mutex.release()
+        if not self._rdsproxy.is_due(now):
+            return
+        self._rdsproxy_is_expiring = True
+        try:
+            if self._rdsproxy_lock.mutex.acquire(blocking=False):
+                try:
+                    self._rdsproxy.expire(now)
+                    if self._rdsproxy.backend is None and self._rfile is not None:
+                        self._sock, self._rfile = NO_SOCKET, None
+                finally:
+                    self._rdsproxy_lock.mutex.release()
+        finally:
+            self._rdsproxy_is_expiring = False
 
     def _rdsproxy_lock_is_taken(self) -> None:
         """PyMySQL's connections are for one thread at a time, and so are these."""
+        if self._rdsproxy_is_expiring:
+            return  # another thread looks whether `idle_client_timeout` is over: wait for its verdict
+        if self._rdsproxy.is_orphan():
+            self._rdsproxy.orphan()
+            raise self._rdsproxy.illegal(_SESSION_LOST)
         if self._rdsproxy_lock.user is HERE.thread:
             if self._rdsproxy_is_exchanging:
                 raise err.ProgrammingError("this connection is in the middle of an exchange of this very thread")

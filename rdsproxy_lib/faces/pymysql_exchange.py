@@ -31,6 +31,9 @@ from .mysql_statements import (
     SET_NAMES,
     TIDYING,
     WITHOUT_TRIGGERS,
+    asks_for_a_sequence,
+    asks_for_found_rows,
+    asks_for_row_count,
     asks_for_warnings,
     is_end,
     is_plain_rollback,
@@ -90,6 +93,8 @@ class Exchange(Wire):
     """The result of a SHOW WARNINGS about the last statement, asked before its backend was given back."""
     _rdsproxy_has_warned = False
     """Whether any statement since the backend was borrowed had warnings."""
+    _rdsproxy_is_expiring = False
+    """Another thread holds the lock to see whether `idle_client_timeout` is over."""
     _rdsproxy_is_adrift = False
     """Rows of a stream were left unread where nothing may be read: the backend cannot be used any more."""
 
@@ -169,7 +174,7 @@ class Exchange(Wire):
 
     def next_result(self, unbuffered: bool = False) -> int:
         """Read the next result of a text that has several."""
-        if self._rdsproxy_is_exchanging:  # the driver, about to send something
+        if self._rdsproxy_is_exchanging and self._rdsproxy_lock.user is HERE.thread:  # the driver, before it sends
             return super().next_result(unbuffered)
         return self._rdsproxy_read(lambda: super(Exchange, self).next_result(unbuffered))
 
@@ -212,10 +217,10 @@ class Exchange(Wire):
 
     def _rdsproxy_forget_warnings(self, statement: Statement, backend: Any) -> None:
         """MariaDB keeps the list of warnings over statements that use no table: those of another session, too."""
-        text = statement.digest.upper()
+        text = statement.digest
         if backend.tracked.dialect.server != "mariadb" or not asks_for_warnings(text):
             return
-        if "ROW_COUNT" in text or "FOUND_ROWS" in text:
+        if asks_for_row_count(text) or asks_for_found_rows(text):
             raise self._rdsproxy.engine.error(
                 errors.DiagnosticsLost,
                 "this asks for warnings and a count at once, which cannot be told for certain. Nothing was sent."
@@ -235,11 +240,11 @@ class Exchange(Wire):
 
     def _rdsproxy_check_certain(self, statement: Statement) -> None:
         """Refuse a question about an earlier statement than the last, which may have run elsewhere."""
-        text = statement.digest.upper()
+        text = statement.digest
         is_last = self._result is not None and self._result.description is not None
-        if "FOUND_ROWS" in text and not is_last:
+        if asks_for_found_rows(text) and not is_last:
             why = "FOUND_ROWS() cannot be answered for certain: the last statement was no SELECT. Nothing was sent"
-        elif "LASTVAL" in text or "PREVIOUS" in text:
+        elif asks_for_a_sequence(text):
             why = "the last value of a sequence cannot be told for certain. Nothing was sent. Keep what NEXTVAL() gave"
         else:
             return
@@ -488,6 +493,13 @@ class Exchange(Wire):
         client, statement = self._rdsproxy, self._rdsproxy_statement
         if statement is AS_AT_LOGIN or backend.needs_reset:  # which it will be when its transaction is over
             return
+        variables = changes - {"state"}
+        if variables and statement is not None and statement.causes and client.has_just_pinned(Reason.SETTING):
+            # Frameworks set what is so already. Then nothing was changed, and nothing is to be kept.
+            self._current_timeout = UNSET
+            if self._rdsproxy_engine.are_unchanged(backend, variables):
+                client.take_back(Reason.SETTING)
+            return
         if client.session.pins and client.session.pins.keys() - ENDED_BY_UNPIN:
             return
         if "autocommit" in changes and statement is not None and statement.parts[-1].verb == "SET":
@@ -495,7 +507,6 @@ class Exchange(Wire):
         verbs = {part.verb for part in statement.parts} if statement is not None else {""}
         if changes == {"state"} and verbs <= TIDYING:
             return  # there is none of what it drops, for else the session would be pinned
-        variables = changes - {"state"}
         if variables and verbs <= WITHOUT_TRIGGERS:
             # MariaDB runs NOWAIT and SET STATEMENT as a SET and its undoing, and reports both.
             self._current_timeout = UNSET

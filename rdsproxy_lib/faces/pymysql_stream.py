@@ -26,7 +26,7 @@ class Stream(Result):
             if hold > _BORROWED:
                 raise connection._rdsproxy.illegal(hold)
             raise err.OperationalError(CR.CR_SERVER_LOST, "the rest of the rows went with their database connection")
-        if connection._rdsproxy_is_exchanging:
+        if connection._rdsproxy_is_exchanging and connection._rdsproxy_lock.user is HERE.thread:
             return super()._read_rowdata_packet_unbuffered()
         return connection._rdsproxy_read(super()._read_rowdata_packet_unbuffered)
 

@@ -45,8 +45,8 @@ def test_public_names_are_the_drivers(features, clean, shared):
 
 ATTRIBUTES = """
     host port db charset collation encoding use_unicode autocommit_mode sql_mode init_command max_allowed_packet
-    unix_socket bind_address connect_timeout protocol_version server_version server_charset server_language open cursorclass
-    host_info    _closed _read_timeout _write_timeout _local_infile user ssl server_public_key _secure
+    unix_socket bind_address connect_timeout protocol_version server_version server_charset server_language open
+    cursorclass host_info    _closed _read_timeout _write_timeout _local_infile user ssl server_public_key _secure
 """
 
 
@@ -884,6 +884,7 @@ def test_kill_query_reaches_its_session(shared, rows, running, root):
 # Threads ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(5)
 def test_overlapping_use_raises_at_once(shared, rows, running):
     """A second thread that uses a connection amid the first one's statement gets ProgrammingError at once."""
     conn = shared()
@@ -922,7 +923,7 @@ def test_overlapping_use_raises_at_once(shared, rows, running):
 @pytest.mark.timeout(5)
 @pytest.mark.parametrize("what", ["fetchone", "fetchall", "nextset", "execute", "close"])
 def test_overlapping_fetches_raise_at_once(shared, running, what):
-    """A second thread that fetches amid the first one's fetch gets ProgrammingError, and the first one gets its rows."""
+    """A second thread that fetches amid the first one's fetch gets ProgrammingError; the first one gets its rows."""
     conn = shared(autocommit=True)
     cursor = conn.cursor(SSCursor)
     cursor.execute("select 1, repeat('x', 100000) union all select 2, sleep(0.5) union all select 3, 'overlapped'")

@@ -148,6 +148,29 @@ def test_show_warnings_after_commit(same, rows):
     same(story)
 
 
+@pytest.mark.parametrize("act", ["commit", "rollback", "autocommit", "ping", "begin", "get_autocommit", "select_db"])
+def test_counts_after_silent_calls(same, rows, act):
+    """insert_id(), affected_rows() and show_warnings() after a method that may have had nothing to send."""
+
+    def story(conn):
+        found = []
+        arguments = {"autocommit": (not conn.get_autocommit(),), "select_db": ("test_features",)}.get(act, ())
+        for text in (
+            "select cast('x' as signed)",
+            "select 5",
+            "insert ignore into feature_items values (1, 'a'), (1, 'b')",
+        ):
+            for look in (conn.insert_id, conn.affected_rows, conn.show_warnings):
+                rows(conn, text)
+                getattr(conn, act)(*arguments)
+                found.append((text, look.__name__, look()))
+        conn.rollback()
+        return found
+
+    same(story)
+    same(story, autocommit=True)
+
+
 def test_show_warnings_with_rivals_between(shared, rows):
     """The warnings of each of three sessions are its own, whoever ran since."""
     conns = [shared(autocommit=True) for _ in range(3)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import threading
 import traceback
@@ -41,6 +42,8 @@ def in_child(function: Callable[[], Any]) -> None:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as answer:
+        if not select.select([reader], [], [], 20)[0]:  # it may hang before it comes to its alarm
+            os.kill(pid, signal.SIGKILL)
         text = answer.read().decode()
     os.waitpid(pid, 0)
     assert text == "well", text or "the child hung"

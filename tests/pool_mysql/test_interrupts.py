@@ -50,7 +50,7 @@ def warned(conn: Any) -> None:
 
 
 def failed(conn: Any) -> None:
-    with suppress(pymysql.err.ProgrammingError):
+    with suppress(pymysql.err.OperationalError):
         ask(conn, "select no_such")
 
 

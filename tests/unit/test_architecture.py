@@ -41,7 +41,7 @@ FLOORS: dict[str, int] = {
     "stats": 10,
     "config": 20, "session": 20, "credentials": 20, "explanation": 20, "routines": 20,
     "backend": 21, "pool": 22,
-    "engines": 30, "engines/base": 31,
+    "engines": 30, "engines/base": 31, "engines/descriptor": 31,
     "client": 35,
     "engines/mysql_tracking": 40, "engines/mysql_insert_id": 40, "engines/mysql_wire": 41,
     "engines/mysql_errors": 40, "engines/mysql_parameters": 40, "engines/mysql": 42, "engines/postgresql": 40,
