@@ -12,6 +12,8 @@ COMMIT = classify_filled("COMMIT")
 ROLLBACK = classify_filled("ROLLBACK")
 SET_AUTOCOMMIT = classify_filled("SET AUTOCOMMIT = 0")
 USE = classify_filled("USE other")
+OF_TRANSACTIONS = {"transaction_isolation", "transaction_read_only", "tx_isolation", "tx_read_only"}
+"""What SET SESSION TRANSACTION sets, and all of it: unlike with SET NAMES, the trackers report it completely."""
 INSERTS = {"INSERT", "REPLACE"}
 TIDYING = {"DROP TEMPORARY TABLE", "DROP TABLE", "DEALLOCATE PREPARE", "DROP PREPARE"}
 WITHOUT_TRIGGERS = {"SELECT", "SHOW", "BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SET"}

@@ -21,7 +21,7 @@ from pymysql.cursors import Cursor
 from .. import errors
 from ..backend import HERE
 from ..client import Client
-from ..engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION
+from ..engines.mysql_tracking import AUTOCOMMIT
 from ..session import Hold
 from ..sql import Reason
 from .mysql_statements import (
@@ -144,6 +144,9 @@ class Connection(Exchange):
 
     def _rdsproxy_forget_last(self) -> None:
         """What the driver and the server forget with a statement that was not needed."""
+        result = self._result
+        if result is not None and (result.unbuffered_active or result.has_next):
+            return  # it is still to be read
         self._result = None
         if self._rdsproxy.login.dialect.server == "mysql":  # MariaDB keeps the list of warnings
             self._rdsproxy_warnings = None
@@ -315,23 +318,6 @@ class Connection(Exchange):
         raise err.ProgrammingError(
             "two threads use one PyMySQL connection at the same time; nothing was sent. Give each thread its own"
         )
-
-    def _rdsproxy_drift(self) -> None:
-        """Leave a stream unread where nothing may be read: in a finaliser amid another exchange or pool operation."""
-        backend = self._rdsproxy.backend
-        if backend is not None:
-            self._rdsproxy_is_adrift = True
-            self._rdsproxy.engine.hang_up(backend)
-            if not self._rdsproxy_lock.mutex.locked():
-                self._rfile = None  # so that the next statement looks here first
-
-    def _rdsproxy_cast_off(self) -> None:
-        """Let go of a backend whose stream was left unread."""
-        self._rdsproxy_is_adrift = False
-        if self._rdsproxy.backend is not None:
-            self._rdsproxy_abort(self.server_status & IN_TRANSACTION)
-            if self._rdsproxy.session.hold > _BORROWED:
-                raise self._rdsproxy.illegal(self._rdsproxy.session.hold)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} {self._rdsproxy!r} at 0x{id(self):x}>"

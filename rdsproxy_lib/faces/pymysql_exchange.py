@@ -28,6 +28,7 @@ from .mysql_statements import (
     HARMLESS,
     INSERTS,
     NO_WARNINGS,
+    OF_TRANSACTIONS,
     SET_NAMES,
     TIDYING,
     WITHOUT_TRIGGERS,
@@ -93,10 +94,10 @@ class Exchange(Wire):
     """The result of a SHOW WARNINGS about the last statement, asked before its backend was given back."""
     _rdsproxy_has_warned = False
     """Whether any statement since the backend was borrowed had warnings."""
+    _rdsproxy_has_selected = False
+    """Whether this session had rows from the backend it is pinned to, so that FOUND_ROWS() there is its own."""
     _rdsproxy_is_expiring = False
     """Another thread holds the lock to see whether `idle_client_timeout` is over."""
-    _rdsproxy_is_adrift = False
-    """Rows of a stream were left unread where nothing may be read: the backend cannot be used any more."""
 
     @property
     def _rdsproxy_engine(self) -> Any:
@@ -145,9 +146,9 @@ class Exchange(Wire):
             elif statement.is_plain and self._rfile is not None and not client.idle_timeout:
                 backend.statements += 1  # all that need() has to do
             else:
-                if statement.reads_diagnostics and client.session.hold is _BORROWED:
+                if statement.reads_diagnostics:
                     self._rdsproxy_check_certain(statement)
-                    if not self._rdsproxy_has_warned:
+                    if not self._rdsproxy_has_warned and client.session.hold is _BORROWED:
                         self._rdsproxy_forget_warnings(statement, backend)
                 backend = self._rdsproxy_need(statement)
             backend.user = HERE.thread
@@ -242,9 +243,9 @@ class Exchange(Wire):
         """Refuse a question about an earlier statement than the last, which may have run elsewhere."""
         text = statement.digest
         is_last = self._result is not None and self._result.description is not None
-        if asks_for_found_rows(text) and not is_last:
+        if asks_for_found_rows(text) and not is_last and not self._rdsproxy_has_selected:
             why = "FOUND_ROWS() cannot be answered for certain: the last statement was no SELECT. Nothing was sent"
-        elif asks_for_a_sequence(text):
+        elif asks_for_a_sequence(text) and self._rdsproxy.session.hold <= _BORROWED:
             why = "the last value of a sequence cannot be told for certain. Nothing was sent. Keep what NEXTVAL() gave"
         else:
             return
@@ -253,8 +254,6 @@ class Exchange(Wire):
     def _rdsproxy_need(self, statement: Statement | None) -> Any:
         """The backend for the next exchange, with its socket in our hands."""
         client = self._rdsproxy
-        if self._rdsproxy_is_adrift:
-            self._rdsproxy_cast_off()
         if client.backend is None:
             return self._rdsproxy_borrow(statement)
         try:
@@ -309,7 +308,7 @@ class Exchange(Wire):
         self._current_timeout = wire._current_timeout
         self.server_thread_id = wire.server_thread_id
         self._rdsproxy_tracked = backend.tracked
-        self._rdsproxy_has_warned = False
+        self._rdsproxy_has_warned = self._rdsproxy_has_selected = False
         self._rfile = wire._rfile
 
     def _rdsproxy_part(self, backend: Any) -> None:
@@ -325,7 +324,7 @@ class Exchange(Wire):
     def _rdsproxy_finish_last(self, result: MySQLResult) -> None:
         """Read what is left of the answer before, as the driver does before it sends the next text."""
         backend = self._rdsproxy.backend
-        if backend is None or self._rdsproxy_is_adrift:
+        if backend is None:
             self._result = None
             return
         backend.user = HERE.thread
@@ -437,6 +436,8 @@ class Exchange(Wire):
         if result is not None:
             if result.warning_count:
                 self._rdsproxy_has_warned = True
+            if client.session.pins is not None and result.description is not None:
+                self._rdsproxy_has_selected = True
             if result.unbuffered_active or result.has_next:
                 backend.is_streaming = True
         if status & IN_TRANSACTION and not self._closed and not client.idle_timeout:
@@ -494,12 +495,13 @@ class Exchange(Wire):
         if statement is AS_AT_LOGIN or backend.needs_reset:  # which it will be when its transaction is over
             return
         variables = changes - {"state"}
-        if variables and statement is not None and statement.causes and client.has_just_pinned(Reason.SETTING):
+        is_new = statement is not None and bool(statement.causes) and client.has_just_pinned(Reason.SETTING)
+        if variables and variables <= OF_TRANSACTIONS and is_new:
             # Frameworks set what is so already. Then nothing was changed, and nothing is to be kept.
             self._current_timeout = UNSET
             if self._rdsproxy_engine.are_unchanged(backend, variables):
                 client.take_back(Reason.SETTING)
-            return
+                return
         if client.session.pins and client.session.pins.keys() - ENDED_BY_UNPIN:
             return
         if "autocommit" in changes and statement is not None and statement.parts[-1].verb == "SET":

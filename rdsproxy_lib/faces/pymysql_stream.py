@@ -44,9 +44,5 @@ class Stream(Result):
             return
         if connection._rdsproxy_is_exchanging and connection._rdsproxy_lock.user is HERE.thread:
             super()._finish_unbuffered_query()
-        elif connection._rdsproxy_lock.mutex.locked() or connection._rdsproxy.pool.is_inside():
-            self.unbuffered_active = False
-            self.connection = None
-            connection._rdsproxy_drift()
-        else:
+        elif not connection._rdsproxy.pool.is_inside():  # where a finaliser leaves it to the next statement
             connection._rdsproxy_read(super()._finish_unbuffered_query)

@@ -116,7 +116,7 @@ def test_show_warnings_method(same, rows, autocommit):
             "selec",
             "select * from feature_none",
             "insert into feature_items values (1, 'a'), (1, 'b')",
-            "select 1",
+            "select count(*) from feature_items",  # of a table: see docs/differences.md on MariaDB's list of warnings
             "insert into feature_items values (7, 'a')",
         ):
             with contextlib.suppress(pymysql.err.MySQLError):
@@ -157,7 +157,7 @@ def test_counts_after_silent_calls(same, rows, act):
         arguments = {"autocommit": (not conn.get_autocommit(),), "select_db": ("test_features",)}.get(act, ())
         for text in (
             "select cast('x' as signed)",
-            "select 5",
+            "select count(*) from feature_items",
             "insert ignore into feature_items values (1, 'a'), (1, 'b')",
         ):
             for look in (conn.insert_id, conn.affected_rows, conn.show_warnings):
