@@ -25,6 +25,7 @@ from ..engines.mysql_tracking import AUTOCOMMIT
 from ..session import Hold
 from ..sql import Reason
 from .mysql_statements import (
+    AS_AT_LOGIN,
     BEGIN,
     COMMIT,
     HARMLESS,
@@ -186,6 +187,8 @@ class Connection(Exchange):
         """Choose another database: the session is pinned."""
         if db != self._rdsproxy.login.dbname or self._rdsproxy.session.hold > _BORROWED or self._sock is None:
             self._rdsproxy_run(USE, Driver.select_db, db)
+        elif self._rdsproxy.backend is not None:
+            self._rdsproxy_run(AS_AT_LOGIN, Driver.select_db, db)
         else:
             self._rdsproxy_forget_last()
 
