@@ -190,7 +190,7 @@ class Connection(Exchange):
         elif self._rdsproxy.backend is not None:
             self._rdsproxy_run(AS_AT_LOGIN, Driver.select_db, db)
         else:
-            self._rdsproxy_forget_last()
+            self._result = None
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """SET NAMES: the session is pinned, unless it has that character set and collation already."""

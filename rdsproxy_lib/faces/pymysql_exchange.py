@@ -213,6 +213,8 @@ class Exchange(Wire):
                 raise
             finally:
                 self._rdsproxy_is_exchanging = False
+            if statement is not HARMLESS and statement is not AS_AT_LOGIN:
+                self._rdsproxy_warnings = None
             self._rdsproxy_note(statement, backend)
             return result
 
