@@ -331,7 +331,8 @@ def numbered() -> str:
     return "feature_numbered"
 
 
-@pytest.fixture(params=["private", "multiplexed", "rivals"])
+# Whether the tests expect what the driver does is asked by `make test-long`.
+@pytest.fixture(params=[pytest.param("private", marks=pytest.mark.long), "multiplexed", "rivals"])
 def connect(request: pytest.FixtureRequest, features: FeatureServer, clean: Any) -> Iterator[Sessions]:
     """Opens connections: private ones, then multiplexed ones, then multiplexed ones with rivals."""
     sessions = Sessions(features, request.param)

@@ -32,11 +32,16 @@ SUBMODULES = [
 
 @pytest.fixture
 def shared_proxies():
-    """Closes the proxies that the process shares."""
+    """Closes the proxies that the process shares: those of other tests now, and its own afterwards."""
+
+    def close():
+        for proxy in registry._proxies.values():
+            proxy.close()
+        registry._proxies.clear()
+
+    close()
     yield
-    for proxy in registry._proxies.values():
-        proxy.close()
-    registry._proxies.clear()
+    close()
 
 
 def test_names():
