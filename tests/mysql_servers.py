@@ -379,6 +379,7 @@ class MySQLServer:
             "password": ROOT_PASSWORD,
             "autocommit": True,
             "connect_timeout": 10,
+            "ssl_disabled": True,  # with TLS in sight PyMySQL takes 15 ms more for each connection
             **overrides,
         }
         return pymysql.connect(**settings)

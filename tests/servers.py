@@ -326,7 +326,10 @@ class PostgresServer:
         except subprocess.TimeoutExpired:
             log = self._log_tail()
             self.kill()
-            raise ServerFailed(f"{self!r} did not stop within {_STOP_TIMEOUT:g} s\n{log}") from None
+            # 15.20 was seen to stay for ever behind its shutdown checkpoint, which comes when all clients are gone:
+            # what was committed is on disk then.
+            if "checkpoint complete" not in log.rpartition("shutdown request")[2]:
+                raise ServerFailed(f"{self!r} did not stop within {_STOP_TIMEOUT:g} s\n{log}") from None
         self._process = None
 
     def restart(self, mode: Shutdown = "fast") -> None:

@@ -18,6 +18,8 @@ INSERTS = {"INSERT", "REPLACE"}
 TIDYING = {"DROP TEMPORARY TABLE", "DROP TABLE", "DEALLOCATE PREPARE", "DROP PREPARE"}
 WITHOUT_TRIGGERS = {"SELECT", "SHOW", "BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SET"}
 """Verbs that run nothing but what their text shows."""
+AUTOCOMMIT_IS_TOLD_WITH = {*WITHOUT_TRIGGERS, "UNLOCK"}
+"""Verbs with which a change of autocommit is reported: after a SET that failed, with the next statement."""
 OPENING = {"BEGIN", "CALL", "EXECUTE", "EXECUTE IMMEDIATE", "START TRANSACTION", "XA PREPARE"}
 """Verbs that may commit what was before, and behind which a transaction may be open."""
 

@@ -25,6 +25,7 @@ from ..sql import Reason, Statement, classify_filled
 from .lock import Lock
 from .mysql_statements import (
     AS_AT_LOGIN,
+    AUTOCOMMIT_IS_TOLD_WITH,
     HARMLESS,
     INSERTS,
     NO_WARNINGS,
@@ -164,7 +165,7 @@ class Exchange(Wire):
                 if not isinstance(error, err.MySQLError) or not self._rdsproxy_is_rolled_back():
                     raise
                 # What was to be undone went with the backend: the ROLLBACK gets its answer from another one.
-                self._rdsproxy_borrow(statement)
+                backend = self._rdsproxy_borrow(statement)
                 _send(self, _COM_QUERY, sql)
                 affected = self._affected_rows = self._read_query_result(unbuffered)
             finally:
@@ -265,7 +266,10 @@ class Exchange(Wire):
                 raise
             # A command of ours failed on it, and nothing of the user's was sent since.
             self._rdsproxy_statement = HARMLESS
-            raise self._rdsproxy_abort(self.server_status & IN_TRANSACTION, error) or error from error
+            instead = self._rdsproxy_abort(self.server_status & IN_TRANSACTION, error)
+            if instead is None:
+                raise
+            raise instead from error
         if self._rfile is None:  # an interrupt fell between two steps of giving it back
             self._rdsproxy_attach(backend)
         self._current_timeout = UNSET  # commands of our own may have run on it
@@ -506,9 +510,9 @@ class Exchange(Wire):
                 return
         if client.session.pins and client.session.pins.keys() - ENDED_BY_UNPIN:
             return
-        if "autocommit" in changes and statement is not None and statement.parts[-1].verb == "SET":
-            changes -= {"autocommit", "state"}  # which the status word tells
         verbs = {part.verb for part in statement.parts} if statement is not None else {""}
+        if "autocommit" in changes and verbs <= AUTOCOMMIT_IS_TOLD_WITH:
+            changes -= {"autocommit", "state"}  # which the status word tells
         if changes == {"state"} and verbs <= TIDYING:
             return  # there is none of what it drops, for else the session would be pinned
         if variables and verbs <= WITHOUT_TRIGGERS:

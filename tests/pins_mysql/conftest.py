@@ -80,6 +80,7 @@ class Stage:
                 "user": "root",
                 "password": "root-secret",
                 "database": None,
+                "ssl_disabled": True,
                 "autocommit": True,
                 "client_flag": CLIENT.MULTI_STATEMENTS,
                 "read_timeout": 60,

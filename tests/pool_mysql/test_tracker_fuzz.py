@@ -14,6 +14,7 @@ import rdsproxy_lib
 from rdsproxy_lib import sql_mysql_builtins as builtins
 from rdsproxy_lib.backend import OpenFailed
 from rdsproxy_lib.engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION
+from rdsproxy_lib.faces.mysql_statements import AUTOCOMMIT_IS_TOLD_WITH
 from rdsproxy_lib.sql import classify_filled
 
 STATEMENTS = 6_000
@@ -393,7 +394,7 @@ def run(server: Any, count: int, seed: int) -> dict[str, Any]:
                 continue
         changes = set(tracked.changes)
         tracked.changes.clear()
-        if "autocommit" in changes and statement.parts[-1].verb == "SET":
+        if "autocommit" in changes and {part.verb for part in statement.parts} <= AUTOCOMMIT_IS_TOLD_WITH:
             changes -= {"autocommit", "state"}
         if changes - {"state"} and engine.are_unchanged(backend, changes - {"state"}):
             changes = set()  # MariaDB tells of SET STATEMENT, which takes back what it set, also later
