@@ -39,6 +39,7 @@ OPAQUE = frozenset({Reason.UNKNOWN_ROUTINE, Reason.UNKNOWN_STATEMENT, Reason.PRE
 _PLACE = ("service", "host", "hostaddr", "unix_socket", "port", "dbname", "database", "db", "user")
 """What tells databases apart among the parameters of a login."""
 
+
 def _is_past(owner: Callable[[], Any], engine: Engine, backend: Any, statements: int) -> bool:
     """Whether the transaction is over in which a session ran that statement of this backend."""
     connection = owner()
@@ -75,7 +76,7 @@ class Client:
         "_last_serial",
         "_last_used",
         "_lock",
-                "_timeout",
+        "_timeout",
         "backend",
         "backend_id",
         "engine",

@@ -242,11 +242,11 @@ class Proxy:
             except BaseException:
                 self.pool.discard(backend)
                 raise
-            if gave_its_wire:
-                self.pool.forget(backend)
-            else:
+            if not gave_its_wire:
                 self.pool.give_back(backend)
-            if gave_its_wire and self.options.connection_borrow_timeout == 0:
+                return
+            self.pool.forget(backend)
+            if self.options.connection_borrow_timeout == 0:
                 # With 0 a borrow takes what is idle and opens nothing, so there has to be one.
                 self.pool.give_back(self.pool.borrow(login, max(0.001, deadline - time.monotonic())))
         finally:

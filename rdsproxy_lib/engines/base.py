@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any, Protocol
 
-from ..backend import Backend, Opener
+from .. import credentials, errors
+from ..backend import Backend, Opener, OpenFailed, Refusal
 from ..routines import RoutineBody
 from ..session import Tx
 from ..sql import Dialect, Routine, Statement
@@ -51,6 +52,19 @@ class Login:
 
     def __repr__(self) -> str:
         return f"<Login user={self.user!r} dbname={self.dbname!r}>"
+
+
+def user_and_password(
+    source: Any, login: Login, error: Callable[[type[errors.Error], str], Exception]
+) -> tuple[str, str] | None:
+    """What the credentials give for this login, None without any. Raises OpenFailed, with the driver's twin inside."""
+    try:
+        picked = credentials.pick(source, login.user)
+        return None if picked is None else credentials.fetch(picked)
+    except errors.CredentialsError as failure:
+        twin = error(errors.CredentialsError, str(failure))
+        twin.__cause__ = failure.__cause__
+        raise OpenFailed(twin, Refusal.PERMANENT) from None
 
 
 def _hashable(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import select
 import ssl
@@ -16,20 +15,18 @@ from pymysql.connections import Connection as Driver
 from pymysql.constants import COMMAND, ER
 
 from .. import credentials, errors
-from ..backend import MIXED, Backend, OpenFailed, Refusal
+from ..backend import MIXED, Backend, OpenFailed
 from ..config import TLS, Options, Target
 from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
 from ..session import Tx
 from ..sql import Dialect, Routine, Statement
-from .base import Login
+from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
 from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, refusal_of, twin_of
 from .mysql_insert_id import InsertedIds, InsertId
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
 from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
 from .mysql_wire import LISTENING, Columns, Wire
-
-logger = logging.getLogger(__name__)
 
 ASK_AFTER_IDLE = 30.0
 """Seconds after which an idle backend answers a ping before it is lent: a silent peer shows no readable socket."""
@@ -158,14 +155,8 @@ class MySQLEngine:
         parameters["connect_timeout"] = min(timeout, parameters.get("connect_timeout") or timeout)
         parameters["read_timeout"] = parameters["write_timeout"] = timeout
         parameters["client_flag"] = parameters.get("client_flag", 0) | LISTENING
-        try:
-            source = credentials.pick(self._credentials, login.user)
-            if source is not None:
-                parameters["user"], parameters["password"] = credentials.fetch(source)
-        except errors.CredentialsError as error:
-            twin = self.error(errors.CredentialsError, str(error))
-            twin.__cause__ = error.__cause__
-            raise OpenFailed(twin, Refusal.PERMANENT) from None
+        if (found := user_and_password(self._credentials, login, self.error)) is not None:
+            parameters["user"], parameters["password"] = found
         try:
             # Looked up now, so that tracing which replaces it sees our connects.
             raw = pymysql.connect(autocommit=None, **parameters)
@@ -214,9 +205,6 @@ class MySQLEngine:
         privileges = self._run(
             wire,
             "SELECT privilege_type FROM information_schema.user_privileges"
-            " WHERE grantee = concat('\\'', replace(current_user(), '@', '\\'@\\''), '\\'')"
-            if not wire.server_status & 0x200
-            else "SELECT privilege_type FROM information_schema.user_privileges"
             " WHERE grantee = concat('''', replace(current_user(), '@', '''@'''), '''')",
         )
         is_exempt = any(privilege in EXEMPT_FROM_INIT_CONNECT for (privilege,) in privileges)

@@ -220,16 +220,15 @@ class Result(MySQLResult):
         """The next row, None behind the last. Raises what a converter raises; the next call reads on."""
         wire = self.connection
         try:
-            data = wire._rdsproxy_payload()
-            if data[0] == _END_OF_ROWS and len(data) < _LONGEST_END:
-                self._rdsproxy_end(data)
+            packet = wire._read_packet()
+            if self._check_packet_is_eof(packet):
                 self.unbuffered_active = False
                 self.connection = self.rows = None
                 return None
         except _NOT_THE_ROWS_FAULT as error:
             wire._rdsproxy_give_up(error)
         try:
-            row = _row(data, self.converters)
+            row = _row(packet._data, self.converters)
         except Malformed as error:
             wire._rdsproxy_give_up(error)
         except Exception:
@@ -296,12 +295,13 @@ class Result(MySQLResult):
             data = next_payload()
             if data[0] == _END_OF_ROWS and len(data) < _LONGEST_END:
                 break
-            try:
-                rows.append(_row(data, converters))
-            except Malformed:
-                raise
-            except Exception as error:
-                failure, converters = failure or error, []
+            if failure is None:
+                try:
+                    rows.append(_row(data, converters))
+                except Malformed:
+                    raise
+                except Exception as error:
+                    failure = error
         self._rdsproxy_end(data)
         if failure is not None:
             wire._rdsproxy_is_in_step = True
@@ -314,8 +314,6 @@ def _row(data: bytes, converters: list[tuple[str | None, Callable[[Any], Any] | 
     """The values of one row. Raises Malformed, and what a converter raises."""
     row: list[Any] = []
     at, end = 0, len(data)
-    if not converters:
-        return ()
     for encoding, converter in converters:
         if at >= end:
             raise Malformed("a row that ends too early")

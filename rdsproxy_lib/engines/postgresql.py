@@ -27,7 +27,7 @@ from ..config import TLS, Options, Target
 from ..routines import BODIES, RoutineBody
 from ..session import Tx
 from ..sql import Dialect, Routine, Statement
-from .base import Login
+from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
 
 logger = logging.getLogger(__name__)
@@ -269,14 +269,8 @@ class PostgresEngine:
         parameters = dict(login.parameters)
         # libpq's least is 2 s
         parameters["connect_timeout"] = max(2, min(ceil(timeout), timeout_from_conninfo(parameters)))
-        try:
-            source = credentials.pick(self._credentials, login.user)
-            if source is not None:
-                parameters["user"], parameters["password"] = credentials.fetch(source)
-        except errors.CredentialsError as error:
-            twin = CredentialsError(str(error))
-            twin.__cause__ = error.__cause__
-            raise OpenFailed(twin, Refusal.PERMANENT) from None
+        if (found := user_and_password(self._credentials, login, self.error)) is not None:
+            parameters["user"], parameters["password"] = found
         first: psycopg.Error | None = None
         while True:
             try:
@@ -373,7 +367,7 @@ class PostgresEngine:
             self._forget_sequences(backend)
 
     def apply(self, backend: PostgresBackend, wanted: int) -> bool:
-        raise NotImplementedError("psycopg's settings go with its BEGIN; nothing is to be applied")
+        return True  # psycopg's settings go with its BEGIN
 
     def mind_sequences(self, client: Any, statement: Statement, backend: PostgresBackend) -> None:
         """See to it that currval() and lastval() never tell another session's value.

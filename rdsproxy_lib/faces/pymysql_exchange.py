@@ -187,15 +187,19 @@ class Exchange(Wire):
             backend = client.backend
             if backend is None:
                 raise client.illegal(client.session.hold)
-            backend.user = HERE.thread
-            try:
-                self._rdsproxy_is_exchanging = True
-                return read()
-            except BaseException as error:
-                self._rdsproxy_failed(error, self.server_status & IN_TRANSACTION or backend.lingers)
-                raise
-            finally:
-                self._rdsproxy_is_exchanging = False
+            return self._rdsproxy_converse(backend, read)
+
+    def _rdsproxy_converse(self, backend: Any, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Do something with the driver's code that speaks on the wire: `query` without its short ways."""
+        backend.user = HERE.thread
+        try:
+            self._rdsproxy_is_exchanging = True
+            return work(*arguments)
+        except BaseException as error:
+            self._rdsproxy_failed(error, self.server_status & IN_TRANSACTION or backend.lingers)
+            raise
+        finally:
+            self._rdsproxy_is_exchanging = False
 
     def _rdsproxy_run(self, statement: Statement, work: Callable[..., Any], *arguments: Any) -> Any:
         """Run a method of the driver that asks the server something, on a backend."""
@@ -203,17 +207,8 @@ class Exchange(Wire):
             if self._result is not None:
                 self._rdsproxy_finish_last(self._result)
             backend = self._rdsproxy_need(statement)
-            backend.user = HERE.thread
             self._rdsproxy_statement = statement
-            was_open = self.server_status & IN_TRANSACTION or backend.lingers
-            try:
-                self._rdsproxy_is_exchanging = True
-                result = work(self, *arguments)
-            except BaseException as error:
-                self._rdsproxy_failed(error, was_open)
-                raise
-            finally:
-                self._rdsproxy_is_exchanging = False
+            result = self._rdsproxy_converse(backend, work, self, *arguments)
             if statement is not HARMLESS and statement is not AS_AT_LOGIN:
                 self._rdsproxy_warnings = None
             self._rdsproxy_note(statement, backend)
@@ -333,19 +328,11 @@ class Exchange(Wire):
         if backend is None:
             self._result = None
             return
-        backend.user = HERE.thread
-        try:
-            self._rdsproxy_is_exchanging = True
-            if result.unbuffered_active:
-                warnings.warn("Previous unbuffered result was left incomplete", stacklevel=5)
-                result._finish_unbuffered_query()
-            while self._result is not None and self._result.has_next:
-                super().next_result()
-        except BaseException as error:
-            self._rdsproxy_failed(error, self.server_status & IN_TRANSACTION or backend.lingers)
-            raise
-        finally:
-            self._rdsproxy_is_exchanging = False
+        if result.unbuffered_active:
+            warnings.warn("Previous unbuffered result was left incomplete", stacklevel=5)
+            self._rdsproxy_converse(backend, result._finish_unbuffered_query)
+        while self._result is not None and self._result.has_next:
+            self._rdsproxy_converse(backend, super().next_result)
         self._result = None
 
     def _rdsproxy_stream(self) -> MySQLResult:
