@@ -79,6 +79,18 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """Something of the session that a statement may set for longer than its transaction, and that can be moved."""
+
+    name: str
+    """In lower case. PostgreSQL: a parameter, ``role`` and ``session_authorization`` among them. MySQL: a variable,
+    ``@name`` for one of the user's, ``role``, ``schema`` for the database in use. ``*``: all of them. ``""`` where
+    `parameter` tells."""
+    parameter: int | str | None = None
+    """PostgreSQL: which parameter of ``execute()`` holds the name: its place, from 0, or its key."""
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """One statement of a text."""
 
@@ -104,6 +116,14 @@ class Part:
     """MySQL: it opens something that only COMMIT or ROLLBACK ends and no status bit shows: SAVEPOINT, XA."""
     commits: bool = False
     """MySQL: it may make earlier work permanent: COMMIT, DDL and all that commits implicitly, and what is unknown."""
+    settings: tuple[Setting, ...] = ()
+    """What the session takes along to other backends afterwards, instead of a pin."""
+    holds: tuple[tuple[Reason, str], ...] = ()
+    """MySQL: what its causes pin for, by name, lower case: the temporary table, the prepared statement, …"""
+    frees: tuple[tuple[Reason, str], ...] = ()
+    """Pins that it may end. MySQL: with the name of what goes, or ``*``; PostgreSQL is asked, and the name is ``*``."""
+    awaits_question: bool = False
+    """MySQL: SQL_CALC_FOUND_ROWS. The next statement may ask about it, and the backend is held for that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +144,10 @@ class Statement:
     reads_diagnostics: bool
     lingers: bool
     commits: bool
+    settings: tuple[Setting, ...]
+    frees: frozenset[Reason]
+    """Pins that one of its parts may end."""
+    awaits_question: bool
     digest: str
     """The parts' texts, joined."""
 
@@ -202,6 +226,10 @@ def _part(found: Finding, text: str) -> Part:
         reads_diagnostics=found.reads_diagnostics,
         lingers=found.lingers,
         commits=found.commits,
+        settings=tuple(Setting(*setting) for setting in found.settings),
+        holds=tuple((Reason(reason), name) for reason, name in found.holds),
+        frees=tuple((Reason(reason), name) for reason, name in found.frees),
+        awaits_question=found.awaits_question,
     )
 
 
@@ -227,7 +255,11 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
     sets_local = any(part.sets_local for part in parts)
     reads_diagnostics = any(part.reads_diagnostics for part in parts)
     lingers = any(part.lingers for part in parts)
+    settings = tuple(dict.fromkeys(setting for part in parts for setting in part.settings))
+    frees = frozenset(reason for part in parts for reason, _ in part.frees)
+    awaits_question = any(part.awaits_question for part in parts)
     is_special = sets_local or reads_sequence or moves_sequence or reads_diagnostics or lingers
+    is_special = is_special or bool(settings or frees or awaits_question)
     return Statement(
         parts=parts,
         causes=causes,
@@ -235,11 +267,14 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
         reads_sequence=reads_sequence,
         moves_sequence=moves_sequence,
         ends_transaction=any(part.ends_transaction for part in parts),
-        changes_plans=bool(causes) or sets_local,
+        changes_plans=bool(causes or settings) or sets_local,
         is_plain=not causes and not is_special,
         reads_diagnostics=reads_diagnostics,
         lingers=lingers,
         commits=any(part.commits for part in parts),
+        settings=settings,
+        frees=frees,
+        awaits_question=awaits_question,
         digest="; ".join(part.text for part in parts),
     )
 

@@ -20,6 +20,13 @@ class Finding:
     reads_diagnostics: bool = False
     lingers: bool = False
     commits: bool = False
+    settings: dict[tuple[str, int | str | None], None] = field(default_factory=dict)  # an ordered set
+    holds: dict[tuple[str, str], None] = field(default_factory=dict)
+    frees: dict[tuple[str, str], None] = field(default_factory=dict)
+    awaits_question: bool = False
+
+    def takes_along(self, name: str, parameter: int | str | None = None) -> None:
+        self.settings[name, parameter] = None
 
     def pin(self, reason: str, what: str) -> None:
         self.causes[reason, what] = None
