@@ -57,7 +57,12 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 _LAZY = {
     "TLS": ".config",
     "Static": ".credentials",
+    "PinWarning": ".events",
+    "PinnedShareHigh": ".events",
     "Proxy": ".proxy",
+    "SessionPinned": ".events",
+    "SessionUnpinned": ".events",
+    "StateLeaked": ".events",
     "configure": ".registry",
     "connect": ".registry",
     "explain": ".explanation",

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from . import errors
+from .settings import CLEAN
 
 MIXED = object()
 
@@ -30,7 +31,6 @@ class Backend:
 
     __slots__ = (
         "__weakref__",
-        "applied",
         "borrowed_at",
         "cancel_lock",
         "cancelled",
@@ -38,6 +38,7 @@ class Backend:
         "expires_at",
         "identity",
         "idle_since",
+        "label",
         "login",
         "needs_reset",
         "owner",
@@ -69,8 +70,8 @@ class Backend:
         """Whose sequence values currval() and lastval() tell here: None, one session, or MIXED."""
         self.used_by: object | None = None
         """The session whose statement was the last here; None after one of our own that changes the diagnostics."""
-        self.applied = 0
-        """The settings in force, to be compared with what a session wants."""
+        self.label = CLEAN
+        """The settings in force, once the transaction is over that changes them: true, or it is closed."""
         self.needs_reset = False
         self.unresettable = False
         self.cancel_lock = threading.Lock()  # held while a cancel request is under way

@@ -7,15 +7,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
 from .backend import HERE, Backend
+from .events import Events, PinnedShareHigh, SessionPinned, SessionUnpinned, StateLeaked, call_site, warn
 from .pool import Pool
 from .routines import Catalogue, RoutineBody, changes_routines
-from .session import ENDED_BY_UNPIN, KEPT_AFTER_ERROR, Event, Hold, IllegalMove, Pin, Session, Tx
+from .session import (
+    ENDED_BY_UNPIN,
+    FREED_AT_ONCE,
+    KEPT_AFTER_ERROR,
+    REVIEWED,
+    Event,
+    Hold,
+    IllegalMove,
+    Pin,
+    Session,
+    Tx,
+)
+from .settings import CLEAN, Immovable
 from .sql import Cause, Reason, Routine, Statement
 
 if TYPE_CHECKING:
@@ -55,6 +68,7 @@ class Home(Protocol):
     pool: Pool
     engine: Engine
     catalogue: Catalogue
+    events: Events
 
     def haunt(self, login: Login, timeout: float) -> None: ...
     def say_hello(self) -> None: ...
@@ -70,6 +84,7 @@ class Client:
 
     __slots__ = (
         "_added",
+        "_audited",
         "_epoch",
         "_expired",
         "_home",
@@ -79,14 +94,19 @@ class Client:
         "_timeout",
         "backend",
         "backend_id",
+        "doubts",
         "engine",
+        "held",
         "idle_timeout",
         "insert_id",
+        "is_thorough",
+        "lingers",
         "login",
         "moved_on",
         "owner",
         "pool",
         "session",
+        "touched",
         "wanted",
     )
 
@@ -104,8 +124,19 @@ class Client:
         self.insert_id: Any = None
         """MySQL: what is known of this session's LAST_INSERT_ID()."""
         self._last_serial = 0
-        self.wanted = 0
-        """The settings this session wants on its backends. MySQL: the status bit of autocommit."""
+        self.wanted = CLEAN
+        """The settings this session has outside of its transaction, and so wants on its backends."""
+        self.touched: set[str] | None = None
+        """Settings that statements named on the present backend: the server is asked for them before it is left."""
+        self.doubts: frozenset[Reason] | None = None
+        """Pins that may have come to nothing, or to an end: the server is asked when the transaction is over."""
+        self.held: dict[Reason, set[str]] | None = None
+        """MySQL: what pins the session, by name."""
+        self.lingers = False
+        """The backend is kept for the next statement, which may ask about the last one."""
+        self.is_thorough = bool(self.idle_timeout or home.options.keep_diagnostics or home.options.audit)
+        """Each statement takes the long way through `need`."""
+        self._audited: list[str] | None = [] if home.options.audit else None
         self.pool = home.pool
         self._epoch = self.pool.epoch
         self.engine = home.engine
@@ -144,49 +175,74 @@ class Client:
         backend = self.backend
         return backend is not None and self.engine.tx(backend) is not Tx.NONE
 
-    def pin(self, reason: str = "") -> None:
+    def pin(self, reason: str = "") -> ManualPin:
         """Keep one database connection to this session until `unpin()` or close: for state the library cannot see.
 
-        Borrows one if none is held. Raises PinRefused where `max_pinned_percent` is reached.
+        Borrows one if none is held. As a context manager, `with conn.rdsproxy.pin("why"):`, until the end of the block.
+        Raises PinRefused where `max_pinned_percent` is reached.
         """
         with self._lock:
             self.owner()._rdsproxy_hold()
-            self.add_pin(Reason.MANUAL, reason or "conn.rdsproxy.pin()")
+            is_new = self._add_pin(Cause(Reason.MANUAL, reason or "conn.rdsproxy.pin()"), "", self.backend)
+        return ManualPin(self, is_new)
 
-    def unpin(self) -> None:
+    def unpin(self, reasons: frozenset[Reason] = ENDED_BY_UNPIN) -> None:
         """End the pins that stand for not knowing: MANUAL, UNKNOWN_ROUTINE, UNKNOWN_STATEMENT and RAW_ACCESS.
 
         The session is multiplexed again when no other reason is left and no transaction is open, and whatever
         it left on the database connection is reset then. Pins for state that was seen (a temporary table, a
-        lock, a setting, …) stay.
+        lock, …) stay. `reasons` may name fewer of those four; others are left alone.
         """
         with self._lock:
             self._lock.user = HERE.thread
-            backend = self.backend
-            if backend is None or not self.session.pins:
-                return
-            if self.session.remove_pins(ENDED_BY_UNPIN, tx_open=True):
-                backend.needs_reset = True  # and settle(), at the end of the lock, gives it back
+            if self.backend is not None:
+                self._end_pins(reasons & ENDED_BY_UNPIN)  # and settle(), at the end of the lock, gives it back
+
+    def _end_pins(self, reasons: Collection[Reason]) -> bool:
+        """End these pins; True when none is left. What was pinned is reset before it is lent again."""
+        session, backend = self.session, self.backend
+        pins = dict(session.pins or {})
+        if not pins or not session.remove_pins(set(reasons), tx_open=True):
+            return False
+        backend.pinned = False
+        backend.needs_reset = True
+        self._say_unpinned(pins, backend)
+        return True
+
+    def _say_unpinned(self, pins: Mapping[Reason, Pin], backend: Backend) -> None:
+        """Tell that a session is multiplexed again, or over; `pins` as they were."""
+        seconds = time.monotonic() - min(pin.since for pin in pins.values())
+        names = tuple(reason.name for reason in pins)
+        logger.info("session unpinned from database connection %s after %.3f s", backend.identity, seconds)
+        if (events := self._home.events).handlers:
+            events.emit(SessionUnpinned(names, seconds, backend.identity))
 
     # -- step 2 to 4: before an exchange
 
-    def need(self, statement: Statement | None) -> Any:
+    def need(self, statement: Statement | None, parameters: Any = None) -> Any:
         """The backend for the next exchange, borrowed if none is held, pinned if the statement demands it.
 
-        Raises the session's error where it is lost or closed, BorrowTimeout, PinRefused or DiagnosticsLost; nothing
-        was sent then.
+        `parameters` are those of the statement. Raises the session's error where it is lost or closed, BorrowTimeout,
+        PinRefused or DiagnosticsLost; nothing was sent then.
         """
         if self.idle_timeout:
             self.expire(time.monotonic())
         backend = self.backend
         if backend is None:
             backend = self.borrow(statement)
-        if statement is not None:
-            backend.statements += 1
-            if statement.reads_sequence or statement.moves_sequence:
-                self.engine.mind_sequences(self, statement, backend)
-            if statement.changes_plans:
-                self._pin_for(statement, backend)
+        if statement is None:
+            self.lingers = False
+            return backend
+        backend.statements += 1
+        if statement.reads_sequence or statement.moves_sequence:
+            self.engine.mind_sequences(self, statement, backend)
+        if statement.changes_plans:
+            self._pin_for(statement, backend, parameters)
+        if statement.frees:
+            self.doubts = statement.frees | (self.doubts or frozenset())
+        self.lingers = statement.awaits_question or (self._home.options.keep_diagnostics and not statement.reads_only)
+        if self._audited is not None:
+            self._audited.append(statement.digest)
         return backend
 
     def haunt(self) -> None:
@@ -211,10 +267,9 @@ class Client:
                 elif statement.reads_diagnostics:
                     backend = self._borrow_for_diagnostics()
             if backend is None:
-                backend = pool.borrow(self.login, self._timeout, self.owner)
-            while self.wanted != backend.applied and not self.engine.apply(backend, self.wanted):
-                pool.discard(backend)
-                backend = pool.borrow(self.login, self._timeout, self.owner)
+                backend = pool.borrow(self.login, self._timeout, self.owner, self.wanted)
+            if backend.label is not self.wanted:
+                backend = self._relabel(backend)
         except BaseException:
             session.step(_ENDED)
             raise
@@ -223,6 +278,42 @@ class Client:
         self._last_serial = backend.serial
         backend.used_by = self.owner
         return backend
+
+    def _relabel(self, backend: Any) -> Any:
+        """Give a backend just borrowed the settings of this session; another one where it is dead or unfit."""
+        pool = self.pool
+        refusal: Exception | None = None
+        while True:
+            try:
+                is_fit = self.engine.apply(backend, self.wanted)
+                error = None
+            except Exception as failure:
+                is_fit, error = False, failure
+            except BaseException:
+                pool.discard(backend)
+                raise
+            if is_fit:
+                pool.counters.relabels += 1
+                return backend
+            is_dead = backend.is_dead()
+            pool.discard(backend)
+            if error is not None and not is_dead:
+                if refusal is not None:
+                    raise self._cannot_move(error)
+                refusal = error  # it may be that backend's fault: temp_buffers cannot be set once they were used
+            backend = pool.borrow(self.login, self._timeout, self.owner, self.wanted)
+            if backend.label is self.wanted:
+                return backend
+
+    def _cannot_move(self, error: Exception) -> Exception:
+        """The server refuses the settings that this session has: without them it cannot go on."""
+        lost = self.engine.error(
+            errors.SessionLost,
+            f"the settings of this session cannot be made again on another database connection ({error}), so that it"
+            " cannot go on; nothing was sent. Open a new connection",
+        )
+        lost.__cause__ = error
+        return lost
 
     def _borrow_for_diagnostics(self) -> Any:
         """A backend that can answer a question about this session's last statement for certain.
@@ -250,10 +341,14 @@ class Client:
             " transaction, or take cursor.rowcount",
         )
 
-    def _pin_for(self, statement: Statement, backend: Backend) -> None:
-        """Pin before the statement runs, so that a refusal loses nothing."""
+    def _pin_for(self, statement: Statement, backend: Backend, parameters: Any) -> None:
+        """Pin before the statement runs, so that a refusal loses nothing; note what it sets."""
         added: tuple[Reason, ...] = ()
         causes = self._causes(statement, backend)
+        names: Collection[str] = ()
+        if statement.settings:
+            names, why = self.engine.touched_by(statement, parameters)
+            causes = [*causes, *why]
         is_proved = not causes and self._home.options.routine_policy == "pin"
         if not backend.pinned and not is_proved and any(cause.reason in OPAQUE for cause in statement.causes):
             self.engine.hide_diagnostics(self, backend)
@@ -261,13 +356,23 @@ class Client:
             if self._add_pin(cause, statement.digest, backend):
                 added += (cause.reason,)
         self._added = added
+        if statement.settings:
+            self.touch(names)
+
+    def touch(self, names: Collection[str]) -> None:
+        """Note that these settings may change on the present backend; ``*`` stands for all that the session has."""
+        if self.touched is None:
+            self.touched = set()
+        self.touched.update(names)
+        if self._audited is not None:
+            self.login.audited.update(names)
+        if "*" in names:
+            self.touched.discard("*")
+            self.touched.update(self.wanted.values)
 
     def pin_afterwards(self, reason: Reason, what: str, statement: Statement | None) -> None:
         """Pin for what a statement turned out to have done. It cannot be refused any more."""
-        backend = self.backend
-        if not backend.pinned:
-            self.pool.pin(backend, anyway=True)
-        self._add_pin(Cause(reason, what), statement.digest if statement is not None else "", backend)
+        self._add_pin(Cause(reason, what), statement.digest if statement is not None else "", self.backend, anyway=True)
 
     def _causes(self, statement: Statement, backend: Any) -> Sequence[Cause]:
         """Why this statement pins: less the routines that leave nothing behind, as far as anybody can tell."""
@@ -305,43 +410,59 @@ class Client:
             logger.warning("routines could not be judged from the catalogue: %s", str(error))
             return None
 
-    def has_just_pinned(self, reason: Reason) -> bool:
-        """Whether the last statement pinned the session, which was not pinned before, for that reason alone."""
-        return self._added == (reason,) and (self.session.pins or {}).keys() == {reason}
-
-    def take_back(self, reason: Reason) -> None:
-        """The pin of the last statement was for nothing."""
-        self._added = ()
-        if self.session.remove_pins({reason}, tx_open=True):
-            self.backend.pinned = False
-
     def add_pin(self, reason: Reason, what: str) -> None:
         """Pin the backend that is held, for something that is not a statement."""
         self._add_pin(Cause(reason, what), "", self.backend)
+        self.doubt(reason)
 
-    def _add_pin(self, cause: Cause, digest: str, backend: Backend) -> bool:
-        session = self.session
-        if not backend.pinned and not self.pool.pin(backend):
+    def doubt(self, reason: Reason) -> None:
+        """Ask, when the transaction is over, whether this pin still has its reason."""
+        if reason in REVIEWED:
+            self.doubts = frozenset((reason,)) | (self.doubts or frozenset())
+
+    def _add_pin(self, cause: Cause, digest: str, backend: Backend, *, anyway: bool = False) -> bool:
+        """Pin for this cause; True where its reason is new. `anyway`: it has happened, and cannot be refused."""
+        session, reason = self.session, cause.reason
+        is_known = session.pins is not None and reason in session.pins
+        policy = "pin" if is_known else self._home.options.policy_of(reason.name)
+        if policy == "error" and not anyway:
+            raise self.engine.error(
+                errors.PinRefused,
+                f"{cause.what} would pin this session ({reason.name}), and pin_policy says 'error'. Nothing was sent."
+                " Run it on a connection of its own, or allow the reason",
+            )
+        if policy == "warn" and not anyway:
+            warn(f"{cause.what} pins this session to one database connection ({reason.name}): {digest or '-'}")
+        if not backend.pinned and not self.pool.pin(backend, anyway=anyway):
             raise self.engine.error(
                 errors.PinRefused,
                 f"{cause.what} would pin this session, and max_pinned_percent of the pool is pinned already."
                 " Nothing was sent. Run it on a connection of its own, or raise max_pinned_percent",
             )
-        if cause.reason is Reason.UNRESETTABLE:
+        if reason is Reason.UNRESETTABLE:
             backend.unresettable = True
-        new = session.add_pin(Pin(cause.reason, cause.what, digest, time.monotonic()))
-        if new:
-            backend.pinned_by = f"{cause.reason.name}: {cause.what}"
-            pins = self.pool.counters.pins
-            pins[cause.reason.name] = pins.get(cause.reason.name, 0) + 1
-            logger.info(
-                "session pinned to database connection %s. Reason: %s (%s)%s",
-                backend.identity,
-                cause.reason.name,
-                cause.what,
-                f' Digest: "{digest}"' if digest else "",
-            )
-        return new
+        if is_known:
+            return False
+        site = call_site()
+        session.add_pin(Pin(reason, cause.what, digest, time.monotonic(), site))
+        backend.pinned_by = f"{reason.name}: {cause.what}"
+        pins = self.pool.counters.pins
+        pins[reason.name] = pins.get(reason.name, 0) + 1
+        logger.log(
+            logging.WARNING if anyway and policy != "pin" else logging.INFO,
+            "session pinned to database connection %s. Reason: %s (%s)%s%s",
+            backend.identity,
+            reason.name,
+            cause.what,
+            f' Digest: "{digest}"' if digest else "",
+            f" At: {site}" if site else "",
+        )
+        if (events := self._home.events).handlers:
+            events.emit(SessionPinned(reason.name, cause.what, digest, site, backend.identity))
+            occupancy = self.pool.occupancy()
+            if len(session.pins or ()) == 1 and occupancy.pinned == (occupancy.limit + 1) // 2:
+                events.emit(PinnedShareHigh(occupancy.pinned, occupancy.limit))
+        return True
 
     # -- step 6 and 7: after it
 
@@ -353,10 +474,15 @@ class Client:
         session = self.session
         if self.idle_timeout:
             self._last_used = time.monotonic()
-        if session.hold is not _BORROWED:
+        if tx is not _NO_TX and self.doubts is not None:
+            self.doubts -= FREED_AT_ONCE  # inside a transaction nothing is sure to last
+        if session.hold is not _BORROWED and (tx is not _NO_TX or not self.doubts or not self._review()):
             return
         backend = self.backend
         if tx is _NO_TX:
+            self.doubts = None
+            if (self.touched is not None and not self._learn_or_stay()) or self.lingers:
+                return
             # Parted first, for an interrupt in between leaves a session that can borrow again; and looked at second,
             # for cancel() counts first and looks at `self.backend` second, so at least one sees the other.
             self.backend = None
@@ -364,12 +490,89 @@ class Client:
             if backend.cancelling or backend.cancelled or backend.needs_reset:
                 self._clean(backend)
             else:
-                self.pool.give_back(backend)
+                self._give_back(backend)
         elif tx is _TX_UNKNOWN:
             # An exchange was left half-way, by an error of the driver or an interrupt: nothing may be concluded.
-            self.backend = None
+            self.backend = self.touched = None
             session.step(Event.FAULT_OPEN)
             self.pool.discard(backend)
+
+    def learn(self) -> None:
+        """Ask the server what this session has set, now that the transaction is over: the backend's label from now on.
+
+        Raises Immovable where it cannot be taken elsewhere, and the driver's error where the server does not answer.
+        """
+        backend, touched = self.backend, self.touched
+        if touched:
+            self.wanted = backend.label = self.engine.learn(self, backend, touched)
+        self.touched = None
+
+    def _learn_or_stay(self) -> bool:
+        """The same at the end of an exchange. False where the session does not part with its backend, or is lost."""
+        backend = self.backend
+        try:
+            self.learn()
+        except Immovable as found:
+            self.pin_afterwards(Reason[found.reason], found.what, None)
+        except Exception as error:
+            self.pin_afterwards(Reason.SETTING, f"what was set could not be read: {error}", None)
+            if backend.is_dead():
+                self._lose()
+        except BaseException:
+            self.pin_afterwards(Reason.SETTING, "what was set was not read to the end", None)
+            self._lose()
+            raise
+        else:
+            return True
+        return False
+
+    def _lose(self) -> None:
+        """The backend of a pinned session is gone, and the session with it."""
+        backend, self.backend = self.backend, None
+        self._home.say_goodbye()
+        self.session.step(Event.FAULT_IDLE)
+        self.pool.discard(backend)
+
+    def _review(self) -> bool:
+        """Ask which pins have come to an end; True when none is left."""
+        doubts, pins = self.doubts, self.session.pins
+        self.doubts = None
+        if not doubts or not pins:
+            return False
+        over = set(doubts & FREED_AT_ONCE & pins.keys())
+        if asked := doubts & pins.keys() - FREED_AT_ONCE:
+            try:
+                over |= self.engine.ended(self, self.backend, asked)
+            except Exception as error:  # it stays pinned; if it is dead, the next statement finds out
+                logger.warning("whether a session is still pinned could not be asked: %s", str(error))
+        return bool(over) and self._end_pins(over)
+
+    def _give_back(self, backend: Any) -> None:
+        """Give back a backend that is clean, its label true."""
+        if self._audited is not None:
+            statements, self._audited = tuple(self._audited), []
+            if not self._is_clean(backend, statements):
+                self.pool.discard(backend)
+                return
+        self.pool.give_back(backend)
+
+    def _is_clean(self, backend: Any, statements: tuple[str, ...]) -> bool:
+        """Audit: ask the server whether anything is left on a backend that its label does not say."""
+        backend.used_by = None
+        try:
+            findings = tuple(self.engine.left_over(backend, self.login.audited))
+        except Exception as error:
+            logger.warning("a database connection could not be audited, and is closed: %s", str(error))
+            return False
+        if findings:
+            logger.error(
+                "database connection %s was given back with %s left on it, after: %s",
+                backend.identity,
+                "; ".join(findings),
+                "; ".join(statements),
+            )
+            self._home.events.emit(StateLeaked(findings, statements, backend.identity))
+        return not findings
 
     def _clean(self, backend: Any) -> None:
         """Make a backend fit for the next borrower, or close it. Never raises: the session's work is done."""
@@ -403,7 +606,7 @@ class Client:
             self.pool.discard(backend)
             raise
         else:
-            self.pool.give_back(backend)
+            self._give_back(backend)
 
     @staticmethod
     def _wait_for_cancel(backend: Backend) -> bool:
@@ -453,7 +656,7 @@ class Client:
             )
         else:
             kind, text = None, ""  # a read changes nothing: the driver's own error says enough
-        self.backend = None
+        self.backend = self.touched = self.doubts = None
         session.step(Event.FAULT_OPEN if tx_open and not is_over else Event.FAULT_IDLE)
         self.pool.discard(backend)
         return None if kind is None else self.engine.error(kind, text)
@@ -464,6 +667,8 @@ class Client:
 
     def _forget_failed_pins(self, error: BaseException, statement: Statement | None) -> None:
         """A failed statement leaves nothing on the server but what KEPT_AFTER_ERROR lists, and that only if it ran."""
+        if self.doubts is not None:
+            self.doubts -= FREED_AT_ONCE
         if statement is None or not statement.causes or len(statement.parts) > 1:
             return
         if added := self._added:
@@ -538,9 +743,13 @@ class Client:
     def close(self) -> None:
         """End the session. What it holds is cleaned and given back, or closed where it cannot be. Never raises."""
         backend, self.backend = self.backend, None
+        pins = self.session.pins
         self.session.step(Event.CLOSE)
         self._home.say_goodbye()
         if backend is not None:
+            if pins:
+                self._say_unpinned(pins, backend)
+            backend.needs_reset = backend.needs_reset or self.touched is not None
             self._clean(backend)
 
     def abandon(self) -> None:
@@ -567,3 +776,20 @@ class Client:
         if self._expired:
             return self.engine.closed_error("the connection is closed by idle_client_timeout", is_expired=True)
         return self.engine.closed_error("the connection is closed")
+
+
+class ManualPin:
+    """What `conn.rdsproxy.pin()` returns. Leaving the block of `with` ends that pin."""
+
+    __slots__ = ("_client", "_is_new")
+
+    def __init__(self, client: Client, is_new: bool) -> None:
+        self._client = client
+        self._is_new = is_new  # else an outer block ends it
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: object) -> None:
+        if self._is_new:
+            self._client.unpin(frozenset((Reason.MANUAL,)))

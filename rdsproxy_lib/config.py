@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from .errors import ConfigurationError
+from .sql import Reason
 
 ENGINES = ("postgresql", "mysql")
 SCHEMES = {
@@ -27,6 +28,7 @@ TLS_MODES = ("disabled", "preferred", "required", "verify-ca", "verify-identity"
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 PINNING_FILTERS = ("EXCLUDE_VARIABLE_SETS",)
 ROUTINE_POLICIES = ("pin", "reset", "trust")
+PIN_POLICIES = ("pin", "warn", "error")
 URL_PREFIX = "rdsproxy_"
 ENVIRONMENT_PREFIX = "RDSPROXY_"
 
@@ -91,6 +93,9 @@ class Options:
     max_pinned_percent: int = 100
     routine_policy: str = "pin"
     trusted_routines: tuple[str, ...] = ()
+    pin_policy: str | Mapping[str, str] = "pin"
+    keep_diagnostics: bool = False
+    audit: bool = False
     require_tls: bool = False
     monitor: bool | str = "auto"
     read_write_splitting: bool = False
@@ -117,6 +122,9 @@ class Options:
         trusted = self.trusted_routines
         if not isinstance(trusted, tuple | list) or not all(isinstance(name, str) and name.strip() for name in trusted):
             raise _wrong("trusted_routines", "a tuple of names, schema.name or patterns like st_*", trusted)
+        self._check_pin_policy()
+        _check_bool("keep_diagnostics", self.keep_diagnostics)
+        _check_bool("audit", self.audit)
         _check_bool("require_tls", self.require_tls)
         if self.monitor != "auto" and not isinstance(self.monitor, bool):
             raise _wrong("monitor", "'auto', True or False", self.monitor)
@@ -127,9 +135,35 @@ class Options:
             raise _wrong("driver_options", "a mapping of the driver's connect arguments", self.driver_options)
         self._refuse_what_is_not_there_yet()
 
+    def policy_of(self, reason: str) -> str:
+        """What a statement does that would pin for the reason of this name: ``pin``, ``warn`` or ``error``.
+
+        MANUAL always pins: whoever calls `conn.rdsproxy.pin()` wants it.
+        """
+        policy = self.pin_policy
+        if isinstance(policy, str):
+            return policy if reason != Reason.MANUAL.name else "pin"
+        return policy.get(reason, "pin")
+
+    def _check_pin_policy(self) -> None:
+        policy, policies = self.pin_policy, ", ".join(map(repr, PIN_POLICIES))
+        if isinstance(policy, str):
+            if policy not in PIN_POLICIES:
+                raise _wrong("pin_policy", f"one of {policies}, or a mapping of reasons to these", policy)
+            return
+        if not isinstance(policy, Mapping):
+            raise _wrong("pin_policy", f"one of {policies}, or a mapping of reasons to these", policy)
+        for name, each in policy.items():
+            if name == Reason.MANUAL.name:
+                raise ConfigurationError("pin_policy cannot name MANUAL: who calls conn.rdsproxy.pin() wants the pin")
+            if not isinstance(name, str) or name not in Reason.__members__:
+                reasons = ", ".join(reason.name for reason in Reason if reason is not Reason.MANUAL)
+                raise ConfigurationError(f"pin_policy names {name!r}, which is no reason to pin; reasons are {reasons}")
+            if each not in PIN_POLICIES:
+                raise _wrong(f"pin_policy for {name}", f"one of {policies}", each)
+        object.__setattr__(self, "pin_policy", MappingProxyType(dict(policy)))  # whoever gave it may change theirs
+
     def _refuse_what_is_not_there_yet(self) -> None:
-        if self.session_pinning_filters:
-            raise ConfigurationError("session_pinning_filters is not served by this version yet")
         if self.monitor is True:
             raise ConfigurationError("monitor=True needs several hosts, which this version does not serve yet")
         if self.read_write_splitting:
@@ -137,6 +171,33 @@ class Options:
 
 
 OPTION_NAMES = frozenset(option.name for option in dataclasses.fields(Options))
+
+
+def check_engine(options: Options, engine: str) -> None:
+    """Raise ConfigurationError for an option that has no meaning for this engine."""
+    if options.session_pinning_filters and engine != "mysql":
+        raise ConfigurationError(
+            "session_pinning_filters is for MySQL and MariaDB: RDS Proxy has no filters for PostgreSQL, and there is"
+            " nothing to exclude here, since settings do not pin"
+        )
+
+
+def _is_true(text: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def _pin_policy(text: str) -> str | dict[str, str]:
+    """One policy for all, or ``TEMP_TABLE=error,LISTEN=warn``."""
+    if "=" not in text:
+        return text.strip()
+    pairs = [each.split("=") for each in _list(text)]
+    return {name.strip(): policy.strip() for name, policy in pairs}
+
+
 _FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "max_connections": int,
     "max_connections_percent": int,
@@ -147,12 +208,15 @@ _FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "init_query": str,
     "max_pinned_percent": int,
     "routine_policy": str,
-    "trusted_routines": lambda text: tuple(filter(None, map(str.strip, text.split(",")))),
-    "require_tls": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
+    "trusted_routines": _list,
+    "pin_policy": _pin_policy,
+    "keep_diagnostics": _is_true,
+    "audit": _is_true,
+    "require_tls": _is_true,
     "monitor": lambda text: {"auto": "auto", "true": True, "false": False}[text.lower()],
-    "read_write_splitting": lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
+    "read_write_splitting": _is_true,
     "consistency": str,
-    "session_pinning_filters": lambda text: tuple(filter(None, text.split(","))),
+    "session_pinning_filters": _list,
 }
 
 

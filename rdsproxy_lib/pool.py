@@ -21,6 +21,7 @@ from weakref import WeakSet
 
 from . import errors
 from .backend import HERE, Backend, Opener, OpenFailed, Refusal
+from .settings import CLEAN, Settings
 from .stats import BorrowLatency, Counters
 
 logger = logging.getLogger(__name__)
@@ -53,10 +54,23 @@ class Waiter:
     up, so no backend can be lost between the two.
     """
 
-    __slots__ = ("__weakref__", "gate", "gift", "login", "may_dial", "since", "stuck", "thread", "until", "warned")
+    __slots__ = (
+        "__weakref__",
+        "gate",
+        "gift",
+        "login",
+        "may_dial",
+        "since",
+        "stuck",
+        "thread",
+        "until",
+        "wanted",
+        "warned",
+    )
 
-    def __init__(self, login: object, since: float, until: float) -> None:
+    def __init__(self, login: object, wanted: Settings, since: float, until: float) -> None:
         self.login = login
+        self.wanted = wanted
         self.since = since
         self.until = until
         self.thread = HERE.thread
@@ -142,11 +156,15 @@ class Pool:
 
     # -- borrowing
 
-    def borrow(self, login: object, timeout: float, owner: Callable[[], Any] | None = None) -> Backend:
+    def borrow(
+        self, login: object, timeout: float, owner: Callable[[], Any] | None = None, wanted: Settings = CLEAN
+    ) -> Backend:
         """A backend logged in as `login`, for the calling thread.
 
-        `timeout` is in seconds; 0 takes an idle one or fails, without opening any. Raises BorrowTimeout (as the
-        driver's class), ProxyClosed, or the driver's own error where the server refused for good.
+        One with the settings that are `wanted`, else one without any, else a new one, else any, in whose place the
+        borrower puts his own; else wait. `timeout` is in seconds; 0 takes an idle one or fails, without opening any.
+        Raises BorrowTimeout (as the driver's class), ProxyClosed, or the driver's own error where the server refused
+        for good.
         """
         if self._lock._is_owned():  # type: ignore[attr-defined]  # is_inside(), in the way of each statement
             raise self._opener.error(errors.BorrowTimeout, "a finaliser that runs amid a pool operation cannot borrow")
@@ -161,15 +179,20 @@ class Pool:
                     closing = self._decide_locked()
                 if self._waiters:
                     backend = None
-                elif self._idle and (backend := self._idle[-1]).login is login and now < backend.expires_at:
+                elif (
+                    self._idle
+                    and (backend := self._idle[-1]).label is wanted
+                    and backend.login is login
+                    and now < backend.expires_at
+                ):
                     self._idle.pop()
                     self.counters.borrows += 1
                 else:
-                    backend = self._take_idle_locked(login, now, closing)
+                    backend = self._pick_locked(login, wanted, now, closing, may_open=timeout > 0)
             if closing:
                 self._close_all(closing)
             if backend is None:
-                backend = self._wait(login, started, started + timeout)
+                backend = self._wait(login, wanted, started, started + timeout)
                 now = time.monotonic()
             if not backend.idle_since or self._opener.is_alive(backend, abs(time.time() - backend.idle_since)):
                 break
@@ -194,26 +217,41 @@ class Pool:
         backend.borrowed_at = time.monotonic()
         return backend
 
-    def _take_idle_locked(self, login: object, now: float, closing: list[Backend]) -> Backend | None:
-        """The idle backend of this login that was used last; expired ones met on the way go to `closing`."""
-        idle = self._idle
-        at = len(idle)
-        while at:
-            at -= 1
-            backend = idle[at]
-            if backend.login is login:
-                del idle[at]
-                if now < backend.expires_at:
-                    self.counters.borrows += 1
-                    return backend
-                self._all.discard(backend)
-                closing.append(backend)
-        return None
+    def _pick_locked(
+        self, login: object, wanted: Settings, now: float, closing: list[Backend], *, may_open: bool = True
+    ) -> Backend | None:
+        """The idle backend of this login that suits best, of equal ones that used last. Expired ones go to `closing`.
 
-    def _wait(self, login: object, started: float, deadline: float) -> Backend:
+        The order is Vitess': the wanted settings, none, and others only where no new one may be opened.
+        """
+        clean = other = None
+        for backend in reversed(self._idle.copy()):
+            if backend.login is login:
+                if now >= backend.expires_at:
+                    self._idle.remove(backend)
+                    self._all.discard(backend)
+                    closing.append(backend)
+                elif backend.label is wanted:
+                    break
+                elif not backend.label.values:
+                    clean = clean or backend
+                else:
+                    other = other or backend
+        else:
+            if clean is not None:
+                backend = clean
+            elif other is not None and not (may_open and self._has_room_locked() and self._may_dial_locked(now)):
+                backend = other
+            else:
+                return None
+        self._idle.remove(backend)
+        self.counters.borrows += 1
+        return backend
+
+    def _wait(self, login: object, wanted: Settings, started: float, deadline: float) -> Backend:
         if self.reclaim is not None:
             self.reclaim()
-        waiter = Waiter(login, started, deadline)
+        waiter = Waiter(login, wanted, started, deadline)
         try:
             with self._lock:
                 self._check_open_locked()
@@ -451,7 +489,7 @@ class Pool:
 
     def _serve_locked(self, now: float, closing: list[Backend]) -> None:
         for waiter in tuple(self._waiters):
-            waiter.gift = self._take_idle_locked(waiter.login, now, closing)
+            waiter.gift = self._pick_locked(waiter.login, waiter.wanted, now, closing)
             if waiter.gift is None:
                 if now >= waiter.until:
                     continue  # it is about to give up
@@ -468,9 +506,12 @@ class Pool:
     def _may_dial_locked(self, now: float) -> bool:
         return len(self._dialers) < MAX_DIALS and now >= self._retry_at and not self._closed
 
+    def _has_room_locked(self) -> bool:
+        return len(self._all) + len(self._dialers) < self.limit
+
     def _make_room_locked(self, waiter: Waiter, now: float, closing: list[Backend]) -> bool:
         """Whether one more may be opened, closing the longest idle one of another login where the cap is reached."""
-        if len(self._all) + len(self._dialers) < self.limit:
+        if self._has_room_locked():
             return True
         if not self._idle:
             return False

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 from . import config, errors
 from .client import Client
 from .config import TLS, Options, Target
+from .events import Events
 from .pool import Pool
 from .routines import Catalogue
 from .session import Tx
-from .stats import Stats
+from .settings import CLEAN
+from .stats import PinnedSession, Stats
 
 if TYPE_CHECKING:
     from .engines.base import Engine, Login
@@ -71,6 +73,7 @@ class Proxy:
         self.options: Options = config.build_options({**url_options, **options})
         self.target = target
         self._credentials = credentials
+        config.check_engine(self.options, target.engine)
         self.engine = _engine(target, self.options, credentials, tls)
         self.pool = Pool(
             self.engine,
@@ -84,6 +87,7 @@ class Proxy:
         self._lock = threading.Lock()
         # Weak: a login whose last session and database connection are gone takes its ghost's descriptor along.
         self._logins: weakref.WeakValueDictionary[frozenset[tuple[str, Any]], Login] = weakref.WeakValueDictionary()
+        self.events = Events()
         self.catalogue = Catalogue(self.options.trusted_routines)
         """What is known of the routines in its databases."""
         self._limit_known = self.options.max_connections_percent is None
@@ -169,8 +173,21 @@ class Proxy:
             query_requests=pool.statements(),
             resets=counters.resets,
             reset_failures=counters.reset_failures,
+            relabels=counters.relabels,
             pins=MappingProxyType(dict(counters.pins)),
+            pinned_sessions=tuple(sorted(_pinned_sessions(lent), key=lambda each: -each.seconds)),
         )
+
+    def add_event_handler(self, handler: Callable[[Any], object]) -> None:
+        """Call `handler(event)` for each event of docs/events.md, in the thread and within the lock of the session.
+
+        It must not use that connection. What it raises is logged. Raises TypeError for what cannot be called.
+        """
+        self.events.add(handler)
+
+    def remove_event_handler(self, handler: Callable[[Any], object]) -> None:
+        """Call it no more. Raises ValueError where it was not added."""
+        self.events.remove(handler)
 
     def close(self) -> None:
         """Close the database connections. Those in use are closed when their transaction ends; idempotent.
@@ -236,6 +253,8 @@ class Proxy:
             remaining = max(0.001, deadline - time.monotonic())
             backend = self.pool.borrow(login, remaining)
             try:
+                if backend.label.values:  # the ghost answers for a session that has set nothing
+                    self.engine.reset(backend)
                 if not self._limit_known:
                     self._learn_limit(backend)
                 gave_its_wire = self.engine.haunt(backend)
@@ -292,6 +311,16 @@ class Proxy:
             connection = backend.owner() if backend.owner is not None else None
             if connection is not None:
                 connection._rdsproxy.orphan()
+
+
+def _pinned_sessions(lent: Iterable[Any]) -> Iterator[PinnedSession]:
+    now = time.monotonic()
+    for backend in lent:
+        connection = backend.owner() if backend.owner is not None else None
+        for pin in connection._rdsproxy.pins if connection is not None else ():
+            yield PinnedSession(
+                pin.reason.name, pin.what, pin.statement, pin.call_site, now - pin.since, backend.identity
+            )
 
 
 def face_of(engine: str) -> Any:

@@ -118,6 +118,8 @@ class Pin:
     statement: str
     since: float
     """Monotonic seconds."""
+    call_site: str = ""
+    """Where the application ran it: ``shop.py:12 in checkout``."""
 
 
 class Session:
@@ -159,6 +161,23 @@ class Session:
         self.step(Event.UNPIN_OPEN if tx_open else Event.UNPIN_IDLE)
         return True
 
+
+REVIEWED = frozenset(
+    {
+        Reason.TEMP_TABLE,
+        Reason.PREPARED_STATEMENT,
+        Reason.HOLD_CURSOR,
+        Reason.ADVISORY_LOCK,
+        Reason.NAMED_LOCK,
+        Reason.TABLE_LOCK,
+        Reason.LISTEN,
+        Reason.USER_VARIABLE,
+    }
+)
+"""Pins whose state can be asked for, or counted: they end by themselves."""
+
+FREED_AT_ONCE = frozenset({Reason.SETTING, Reason.UNKNOWN_ROUTINE, Reason.UNKNOWN_STATEMENT})
+"""Pins that DISCARD ALL ends, SETTING also RESET ALL, where no transaction is open that might take it back."""
 
 ENDED_BY_UNPIN = frozenset({Reason.MANUAL, Reason.UNKNOWN_ROUTINE, Reason.UNKNOWN_STATEMENT, Reason.RAW_ACCESS})
 """Pins the application may end by `conn.rdsproxy.unpin()`: those that stand for not knowing, not for state we saw."""

@@ -20,6 +20,7 @@ the rest   one operator or punctuation character, ``::`` or ``%%``
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -70,14 +71,21 @@ _BETWEEN = re.compile(r"[ \t\n\r\f\v;]*")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ESCAPE_OR_QUOTE = re.compile(r"\\.|''|'", re.DOTALL)
 _GAP = re.compile(r"[ \t\n\r\f\v]+|--[^\n\r]*")
+# As psycopg reads a template: it knows of no constants and no comments.
+_PLACEHOLDER = re.compile(r"%(?:\([^)]+\).|.)")
+_POSITIONAL = frozenset({"%s", "%b", "%t"})
+_NUMBERED = re.compile(r"\$([1-9][0-9]{0,4})(?![0-9])")
 
 
 class Tokens:
     """One statement: its tokens, its parentheses, its text with the literals taken out."""
 
-    __slots__ = ("digest", "match", "odd", "opens", "tokens", "words")
+    __slots__ = ("digest", "match", "odd", "opens", "places", "starts", "text", "tokens", "words")
 
-    def __init__(self) -> None:
+    def __init__(self, text: str = "", starts: list[int] | None = None) -> None:
+        self.text = text
+        self.places: dict[int, int] = {}  # from each parameter to where it stands in the text
+        self.starts = [-1] if starts is None else starts  # of the text's %s, behind a first -1; empty: not read yet
         self.tokens: list[str] = []
         self.opens: list[int] = []  # where a "(" stands
         self.match: dict[int, int] = {}  # from each parenthesis to its partner, both ways
@@ -92,6 +100,26 @@ class Tokens:
     def at(self, index: int) -> str:
         """The token there, ``""`` outside."""
         return self.tokens[index] if 0 <= index < len(self.tokens) else ""
+
+    def parameter(self, index: int) -> int | str | None:
+        """Which parameter of ``execute()`` stands there: its place from 0, or its key; None for what is none."""
+        start = self.places.get(index)
+        if start is None:
+            return None
+        if self.text.startswith("$", start):
+            number = _NUMBERED.match(self.text, start)
+            return int(number[1]) - 1 if number else None
+        if self.text.startswith("%(", start):
+            return self.text[start + 2 : self.text.index(")", start)]
+        if not self.starts:
+            self.starts.append(-1)
+            self.starts += [each.start() for each in _PLACEHOLDER.finditer(self.text) if each[0] in _POSITIONAL]
+        return bisect_left(self.starts, start) - 1
+
+
+def fold(word: str) -> str:
+    """In lower case as the server does it: ASCII letters only."""
+    return word.lower() if word.isascii() else word.translate(_FOLDED)
 
 
 def _comment_end(text: str, start: int) -> int:
@@ -170,9 +198,10 @@ def statements(text: str, *, backslash: bool = False) -> list[Tokens]:
     length = len(text)
     # The driver's C interface ends a text at the first NUL: what follows may undo what it seems to do.
     odd = "a NUL character" if "\0" in text else ""
+    starts: list[int] = []
     position = 0
     while (position := _BETWEEN.match(text, position).end()) < length:  # type: ignore[union-attr]
-        current = Tokens()
+        current = Tokens(text, starts)
         current.odd = odd
         position = _statement(text, position, current, scan, skip)
         if current.tokens:
@@ -215,7 +244,7 @@ def _statement(
             kind = token.lastindex
             value: str = token[kind]  # type: ignore[index]
             if kind == _WORD:
-                word = value.lower() if value.isascii() else value.translate(_FOLDED)
+                word = value.lower() if value.isascii() else value.translate(_FOLDED)  # `fold`, without the call
                 if word in _BODY_WORDS:
                     if body:
                         if tokens[-1] not in ("as", "."):
@@ -240,6 +269,7 @@ def _statement(
                     return token.end()
                 append(value)
             elif kind == _PARAMETER:
+                current.places[len(tokens)] = token.start()
                 append(PARAMETER)
             elif kind == _STRING:
                 start, end = token.span(kind)

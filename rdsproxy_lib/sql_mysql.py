@@ -7,9 +7,12 @@ servers; "reset" is COM_RESET_CONNECTION.
 
 from __future__ import annotations
 
+import re
+
 from .sql_builtins import names
 from .sql_finding import Finding
 from .sql_mysql_builtins import (
+    CHANGED_TOGETHER,
     DIAGNOSTICS,
     FREE,
     FUNCTIONS,
@@ -22,6 +25,9 @@ from .sql_mysql_builtins import (
     NOT_COMMITTING,
     OBJECTS,
     QUALIFIERS,
+    STAYING_PREFIXES,
+    STAYING_SETTINGS,
+    UNLOCKING,
     WRITES,
 )
 from .sql_mysql_lexer import LITERAL, QUOTED, SYSTEM_VARIABLE, VARIABLE, Tokens
@@ -43,9 +49,14 @@ _ROUTINE_DDL = frozenset(
     for verb in ("CREATE", "ALTER", "DROP")
     for name in ("AGGREGATE FUNCTION", "DATABASE", "FUNCTION", "PACKAGE", "PACKAGE BODY", "PROCEDURE", "SCHEMA")
 )
+# With @@ and no scope, SET of these is for the next transaction only.
+_OF_TRANSACTIONS = frozenset(("transaction_isolation", "transaction_read_only", "tx_isolation", "tx_read_only"))
 # Not taken back by reset: SHOW PROFILES of MariaDB still shows the statements of the session before.
-_UNRESETTABLE_SETTINGS = frozenset(("profiling",))
-_SET_SHOWN = {"names": "SET NAMES", "character": "SET CHARACTER SET", "charset": "SET CHARACTER SET"}
+_UNRESETTABLE_SETTINGS = frozenset(("profiling", "profiling_history_size"))
+_PLAIN_SETTING = re.compile(r"[a-z0-9_]+").fullmatch
+# One that ends in a point goes on with a number, which is not in a shape.
+_PLAIN_VARIABLE = re.compile(r"@[\w$.]*[\w$]", re.ASCII).fullmatch
+_LOCKED = {"table": "tables", "tables": "tables", "instance": "instance", "binlog": "binlog"}
 _KNOWN = {
     "": FUNCTIONS,
     "mysql": FUNCTIONS | MYSQL_FUNCTIONS,
@@ -64,6 +75,10 @@ def judge(tokens: Tokens, server: str = "") -> Finding:
         other = _judge(tokens.without, server)
         found.causes.update(other.causes)
         found.routines.update(other.routines)
+        found.settings.update(other.settings)
+        found.holds.update(other.holds)
+        found.frees = {freed: None for freed in found.frees if freed in other.frees}
+        found.awaits_question = found.awaits_question or other.awaits_question
         is_empty = not tokens.without.tokens
         if (other.verb != found.verb and not is_empty) or other.ends_transaction != found.ends_transaction:
             found.pin("UNKNOWN_STATEMENT", "an executable comment")
@@ -75,6 +90,7 @@ def judge(tokens: Tokens, server: str = "") -> Finding:
         found.commits = found.commits or other.commits
     if tokens.odd:
         found.pin("UNKNOWN_STATEMENT", tokens.odd)
+        found.frees.clear()
         found.commits = True
     # What LAST_INSERT_ID() says may be another one afterwards. What a function inserts, its caller does not see.
     if found.verb in _INSERTING:
@@ -91,7 +107,7 @@ def _judge(tokens: Tokens, server: str) -> Finding:
         return found
     start, explained = _past_explain(tokens)
     if explained and "into" in tokens.tokens[:start]:
-        found.pin("USER_VARIABLE", "INTO @")
+        _into(tokens, tokens.tokens.index("into"), found)
     if explained and (tokens.at(start) not in _EXPLAINED):
         found.verb = "EXPLAIN"
         found.reads_only = True  # DESCRIBE t, EXPLAIN FOR CONNECTION 7
@@ -162,8 +178,7 @@ def _query(tokens: Tokens, first: int, found: Finding, server: str) -> None:
     found.reads_only = found.verb == "SHOW" or (found.verb in _READING and _NOT_READING.isdisjoint(words))
     if found.verb == "SHOW":
         found.reads_diagnostics = tokens.at(first + 1) in ("warnings", "errors", "count")
-    if "sql_calc_found_rows" in words:
-        found.pin("FOUND_ROWS", "SQL_CALC_FOUND_ROWS")
+    found.awaits_question = "sql_calc_found_rows" in words
     _search(tokens, first, found, server)
     if found.reads_diagnostics:
         found.reads_only = False
@@ -192,9 +207,7 @@ def _search(tokens: Tokens, start: int, found: Finding, server: str) -> None:
     for index in range(start, len(tokens.tokens)):
         token = tokens.tokens[index]
         if token == ":=":
-            before = tokens.at(index - 1)
-            if before[:1] == VARIABLE and before != SYSTEM_VARIABLE:
-                found.pin("USER_VARIABLE", ":=")
+            _take_variable(tokens.at(index - 1), ":=", found)
         elif token == "into":
             _into(tokens, index, found)
         elif token == SYSTEM_VARIABLE:
@@ -211,12 +224,32 @@ def _into(tokens: Tokens, index: int, found: Finding) -> None:
     """SELECT … INTO @a, @b."""
     index += 1
     while token := tokens.at(index):
-        if token[0] == VARIABLE:
-            found.pin("USER_VARIABLE", "INTO @")
-            return
+        _take_variable(token, "INTO @", found)
         if tokens.at(index + 1) != ",":
             return
         index += 2
+
+
+def _take_variable(token: str, what: str, found: Finding) -> None:
+    """`token` is set, if it is a variable of the user's; its value is asked for later, so its name has to be known."""
+    if _PLAIN_VARIABLE(token):
+        found.takes_along(token.lower())
+    elif token[:1] == VARIABLE and token != SYSTEM_VARIABLE:
+        found.pin("USER_VARIABLE", what)
+
+
+def _take_assigned(tokens: Tokens, found: Finding) -> None:
+    """Note the user's variables of all `@a := …`."""
+    if ":=" in tokens.words:
+        for index, token in enumerate(tokens.tokens):
+            if token == ":=":
+                _take_variable(tokens.at(index - 1), ":=", found)
+
+
+def _take_variables(tokens: Tokens, what: str, found: Finding) -> None:
+    """Any of the user's variables in the statement may be set."""
+    for token in tokens.tokens:
+        _take_variable(token, what, found)
 
 
 def _read_variable(tokens: Tokens, index: int, found: Finding) -> None:
@@ -261,6 +294,7 @@ def _call(tokens: Tokens, start: int, opening: int, found: Finding, server: str)
         if word in LOCKS:
             found.reads_only = False
             found.pin("NAMED_LOCK", f"{word}()")
+            found.holds["NAMED_LOCK", "?"] = None
             return
     if not _may_be_call(tokens, start, first, opening):
         return
@@ -271,6 +305,7 @@ def _call(tokens: Tokens, start: int, opening: int, found: Finding, server: str)
     found.pin("UNKNOWN_ROUTINE", what)
     if word in LOCKS or word.lstrip(QUOTED).lower() in LOCKS:
         found.pin("NAMED_LOCK", what)
+        found.holds["NAMED_LOCK", "?"] = None
     before = words[first - 1]
     if len(parts) <= 2 and LITERAL not in parts and before not in (LITERAL, ".", VARIABLE, SYSTEM_VARIABLE):
         schema = parts[0].lstrip(QUOTED) if len(parts) == 2 else ""
@@ -288,6 +323,8 @@ def _is_known(tokens: Tokens, opening: int, found: Finding, server: str) -> bool
         return False
     if word in WRITES:
         found.reads_only = False
+    if word in UNLOCKING:
+        found.frees["NAMED_LOCK", "*"] = None
     if word in DIAGNOSTICS:
         found.reads_diagnostics = True
         found.reads_only = False
@@ -360,18 +397,26 @@ def _set(tokens: Tokens, first: int, found: Finding, server: str) -> None:
     if words[0] == "statement" and words[1] not in ("=", ":="):
         _set_statement(tokens, first, found, server)
         return
+    found.reads_only = not tokens.opens
     _search(tokens, first, found, server)
     scoped = words[0] in _SESSION_SCOPES | _GLOBAL_SCOPES
     if words[scoped] == "transaction" and words[scoped + 1] in ("isolation", "read"):
-        if words[0] in _SESSION_SCOPES:
-            found.pin("SETTING", "SET SESSION TRANSACTION")
         found.verb = "SET" if scoped else "SET TRANSACTION"
+        if words[0] in _SESSION_SCOPES:
+            family = "tx" if server == "mariadb" else "transaction"
+            if "isolation" in tokens.words:
+                found.takes_along(f"{family}_isolation")
+            if not tokens.words.isdisjoint(("only", "write")):
+                found.takes_along(f"{family}_read_only")
+        else:
+            found.reads_only = False
     elif words[0] == "password" or (words[0] == "default" and words[1] == "role"):
         found.commits = True  # an account's, not the session's
+        found.reads_only = False
     elif words[0] == "role" and words[1] not in ("=", ":="):
-        found.pin("SETTING", "SET ROLE")
-        found.pin("UNRESETTABLE", "SET ROLE")  # roles outlive a reset on both servers
+        found.takes_along("role")
     elif words[0] == "resource" and words[1] == "group":
+        found.reads_only = False
         if "for" not in tokens.words:
             found.pin("UNRESETTABLE", "SET RESOURCE GROUP")  # the thread's group outlives a reset
     elif words[0] == "session" and words[1] == "authorization":
@@ -399,11 +444,14 @@ def _assignments(tokens: Tokens, index: int) -> list[tuple[int, int]]:
 
 def _assignment(tokens: Tokens, start: int, end: int, found: Finding) -> None:
     token = tokens.at(start)
-    if token[:1] == VARIABLE and token != SYSTEM_VARIABLE:
-        found.pin("USER_VARIABLE", "SET @")
+    is_system = token == SYSTEM_VARIABLE
+    if token[:1] == VARIABLE and not is_system:
+        if tokens.at(start + 1) in ("=", ":="):
+            _take_variable(token, "SET @", found)
+        else:
+            found.pin("USER_VARIABLE", "SET @")
         return
     scope = ""
-    is_system = token == SYSTEM_VARIABLE
     index = start + is_system
     if (is_system and tokens.at(index + 1) == ".") or not is_system:
         word = tokens.at(index).lstrip(QUOTED) if is_system else tokens.at(index)
@@ -411,14 +459,26 @@ def _assignment(tokens: Tokens, start: int, end: int, found: Finding) -> None:
             scope = word
             index += 2 if is_system else 1
     if scope in _GLOBAL_SCOPES:
+        found.reads_only = False
         return
     name = tokens.at(index).lstrip(QUOTED).lower()
-    if name == "autocommit" and tokens.at(index + 1) in ("=", ":=") and index < end:
+    is_assigned = tokens.at(index + 1) in ("=", ":=") and index < end
+    if name == "autocommit" and is_assigned:
         found.commits = True  # followed through the status word
-        return
-    found.pin("SETTING", _SET_SHOWN.get(name, "SET"))
-    if name in _UNRESETTABLE_SETTINGS:
-        found.pin("UNRESETTABLE", f"SET {name}")
+        found.reads_only = False
+    elif name in _OF_TRANSACTIONS and is_assigned and is_system and not scope:
+        found.reads_only = False
+    elif name in STAYING_SETTINGS or name.startswith(STAYING_PREFIXES):
+        found.pin("SETTING", f"SET {_shown(name)}")
+        if name in _UNRESETTABLE_SETTINGS:
+            found.pin("UNRESETTABLE", f"SET {name}")
+    elif name in CHANGED_TOGETHER and (is_assigned or "_" not in name):
+        for changed in CHANGED_TOGETHER[name]:
+            found.takes_along(changed)
+    elif is_assigned and _PLAIN_SETTING(name):
+        found.takes_along(name)
+    else:
+        found.pin("SETTING", "SET")
 
 
 def _set_statement(tokens: Tokens, first: int, found: Finding, server: str) -> None:
@@ -442,7 +502,8 @@ def _set_statement(tokens: Tokens, first: int, found: Finding, server: str) -> N
 
 def _use(tokens: Tokens, first: int, found: Finding, server: str) -> None:
     found.verb = "USE"
-    found.pin("SETTING", "USE")
+    found.reads_only = True
+    found.takes_along("schema")
 
 
 # Transactions -----------------------------------------------------------------------------------------------------
@@ -504,43 +565,114 @@ def _call_procedure(tokens: Tokens, first: int, found: Finding, server: str) -> 
     if all(_is_name(part) for part in parts) and tokens.at(after) in ("", "("):
         schema = parts[0].lstrip(QUOTED) if len(parts) == 2 else ""
         found.routines[what] = (schema, parts[-1].lstrip(QUOTED))
-    if any(token[:1] == VARIABLE and token != SYSTEM_VARIABLE for token in tokens.tokens):
-        found.pin("USER_VARIABLE", "CALL …(@)")
+    _take_variables(tokens, "CALL …(@)", found)
     _search(tokens, after, found, server)
 
 
-def _prepared(tokens: Tokens, first: int, found: Finding, server: str) -> None:
-    found.verb = tokens.at(first).upper()
+def _prepare(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "PREPARE"
+    found.pin("PREPARED_STATEMENT", "PREPARE")
+    name = _identifier(tokens, first + 1) if tokens.at(first + 2) == "from" else "?"
+    found.holds["PREPARED_STATEMENT", name.lower()] = None
+    _search(tokens, first, found, server)
+
+
+def _execute(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "EXECUTE"
     if tokens.at(first + 1) == "immediate":
         found.verb = "EXECUTE IMMEDIATE"
         found.pin("UNKNOWN_ROUTINE", found.verb)
     found.pin("PREPARED_STATEMENT", found.verb)
+    _take_variables(tokens, "EXECUTE … (@)", found)  # what runs may be CALL p(?)
     _search(tokens, first, found, server)
 
 
+def _deallocate(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "DEALLOCATE PREPARE"
+    _frees(found, "PREPARED_STATEMENT", _identifier(tokens, first + 2).lower())
+
+
 def _lock(tokens: Tokens, first: int, found: Finding, server: str) -> None:
-    found.verb = f"LOCK {_shown(tokens.at(first + 1)).upper()}"
+    word = tokens.at(first + 1)
+    found.verb = f"LOCK {_shown(word).upper()}"
     found.pin("TABLE_LOCK", found.verb)
+    found.holds["TABLE_LOCK", _LOCKED.get(word, "?")] = None
+
+
+def _unlock(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "UNLOCK"
+    _frees(found, "TABLE_LOCK", _LOCKED.get(tokens.at(first + 1), "?"))
 
 
 def _flush(tokens: Tokens, first: int, found: Finding, server: str) -> None:
     found.verb = "FLUSH"
     if not tokens.words.isdisjoint(("lock", "export")):
         found.pin("TABLE_LOCK", "FLUSH TABLES WITH READ LOCK" if "lock" in tokens.words else "FLUSH TABLES FOR EXPORT")
+        found.holds["TABLE_LOCK", "tables"] = None
 
 
 def _backup(tokens: Tokens, first: int, found: Finding, server: str) -> None:
-    found.verb = f"BACKUP {_shown(tokens.at(first + 1)).upper()}"
-    if tokens.at(first + 1) not in ("stage", "lock", "unlock"):
+    word = tokens.at(first + 1)
+    found.verb = f"BACKUP {_shown(word).upper()}"
+    if word not in ("stage", "lock", "unlock"):
         found.pin("UNKNOWN_STATEMENT", found.verb)
-    elif found.verb != "BACKUP UNLOCK" and tokens.at(first + 2) != "end":
+    elif word == "unlock":
+        _frees(found, "TABLE_LOCK", "backup lock")
+    elif word == "stage" and tokens.at(first + 2) == "end":
+        _frees(found, "TABLE_LOCK", "backup stage")
+    else:
         found.pin("TABLE_LOCK", found.verb)
+        found.holds["TABLE_LOCK", f"backup {word}"] = None
 
 
 def _handler(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    """A handler goes by the name of its table without the schema, or its alias; in any case of letters."""
     found.verb = "HANDLER"
+    named = first + 1 if tokens.at(first + 2) != "." else first + 3
+    action = tokens.at(named + 1)
+    if action == "open" and tokens.at(named + 2):
+        named += 3 if tokens.at(named + 2) == "as" else 2
+    name = _identifier(tokens, named).lower()
+    if action == "close":
+        _frees(found, "HOLD_CURSOR", name)
+        return
     found.pin("HOLD_CURSOR", "HANDLER")
+    found.holds["HOLD_CURSOR", name] = None
     _search(tokens, first, found, server)
+
+
+def _rename(tokens: Tokens, first: int, found: Finding, server: str) -> None:
+    found.verb = "RENAME"
+    if tokens.at(first + 1) in ("table", "tables"):
+        _moves_tables(found)
+
+
+def _identifier(tokens: Tokens, index: int) -> str:
+    """The name there as it is spelt; ``?`` where it is none, or could be taken for one with its schema."""
+    if not _is_name(tokens.at(index)):
+        return "?"
+    name = tokens.spelt[index].removeprefix(QUOTED)
+    return name if name and {".", "?", "*"}.isdisjoint(name) else "?"
+
+
+def _table(tokens: Tokens, index: int) -> tuple[str, int]:
+    """The name of a table, with its schema if that is written, and where it ends. Case counts: `T` may not be `t`."""
+    name = _identifier(tokens, index)
+    if tokens.at(index + 1) != ".":
+        return name, index + 1
+    table = _identifier(tokens, index + 2)
+    is_known = "?" not in (name, table) and tokens.at(index + 3) != "."
+    return f"{name}.{table}" if is_known else "?", index + 3
+
+
+def _frees(found: Finding, reason: str, name: str) -> None:
+    if name != "?":
+        found.frees[reason, name] = None
+
+
+def _moves_tables(found: Finding) -> None:
+    """A temporary table may have another name now, and what drops the old one frees nothing."""
+    found.holds["TEMP_TABLE", "?"] = None
 
 
 def _binlog(tokens: Tokens, first: int, found: Finding, server: str) -> None:
@@ -554,8 +686,7 @@ def _get(tokens: Tokens, first: int, found: Finding, server: str) -> None:
     if "diagnostics" not in tokens.words:
         found.verb = "GET"
         found.pin("UNKNOWN_STATEMENT", "GET")
-    if any(token[:1] == VARIABLE for token in tokens.tokens):
-        found.pin("USER_VARIABLE", "GET DIAGNOSTICS @")
+    _take_variables(tokens, "GET DIAGNOSTICS @", found)
 
 
 def _load(tokens: Tokens, first: int, found: Finding, server: str) -> None:
@@ -567,8 +698,7 @@ def _load(tokens: Tokens, first: int, found: Finding, server: str) -> None:
     if word not in ("data", "xml"):
         found.verb = f"LOAD {_shown(word).upper()}"
         found.pin("UNKNOWN_STATEMENT", found.verb)
-    if any(token[:1] == VARIABLE and token != SYSTEM_VARIABLE for token in tokens.tokens):
-        found.pin("USER_VARIABLE", "LOAD DATA … (@)")
+    _take_variables(tokens, "LOAD DATA … (@)", found)
     start = first
     for index, token in enumerate(tokens.tokens):
         if token == "set" and tokens.at(index - 1) not in ("character", "char"):
@@ -606,18 +736,49 @@ def _ddl(tokens: Tokens, first: int, found: Finding, server: str) -> None:
         found.pin("UNKNOWN_STATEMENT", f"{found.verb} {_shown(tokens.at(index)).upper()}")
         return
     found.verb = f"{word.upper()} {'TABLE' if name == 'TABLES' else name}"
+    named = index + len(name.split())
     if found.verb == "DROP PREPARE":
-        found.verb = "DEALLOCATE PREPARE"
-    if word == "create" and temporary:
+        _deallocate(tokens, named - 2, found, server)
+    elif word == "drop" and name in ("TABLE", "TABLES", "SEQUENCE"):
+        _drop_tables(tokens, named, found)
+    elif word == "create" and temporary:
         found.pin("TEMP_TABLE", f"CREATE TEMPORARY {name}")
+        found.holds["TEMP_TABLE", _table(tokens, _past_if_exists(tokens, named))[0]] = None
+    elif found.verb == "ALTER TABLE" and _renames_table(tokens):
+        _moves_tables(found)
     if word == "drop" or name in _STORED:
         return
     if name == "EVENT":
         _event(tokens, index, found, server)
     elif word == "create" and name == "TABLE":
         _create_table(tokens, index, found, server)
-    elif ":=" in tokens.words:
-        found.pin("USER_VARIABLE", ":=")  # in a default, which MariaDB fills the rows there are with
+    else:
+        _take_assigned(tokens, found)  # in a default, which MariaDB fills the rows there are with
+
+
+def _past_if_exists(tokens: Tokens, index: int) -> int:
+    if tokens.at(index) == "if":
+        index += 3 if tokens.at(index + 1) == "not" else 2
+    return index
+
+
+def _drop_tables(tokens: Tokens, index: int, found: Finding) -> None:
+    index = _past_if_exists(tokens, index)
+    while tokens.at(index):
+        name, index = _table(tokens, index)
+        if tokens.at(index) in ("", ",", "restrict", "cascade", "wait", "nowait"):
+            _frees(found, "TEMP_TABLE", name)
+        if tokens.at(index) != ",":
+            return
+        index += 1
+
+
+def _renames_table(tokens: Tokens) -> bool:
+    """Whether ALTER TABLE may give the table another name, and not only one of its columns or keys."""
+    return "rename" in tokens.words and any(
+        token == "rename" and tokens.at(index + 1) not in ("column", "index", "key")
+        for index, token in enumerate(tokens.tokens)
+    )
 
 
 def _event(tokens: Tokens, index: int, found: Finding, server: str) -> None:
@@ -625,14 +786,14 @@ def _event(tokens: Tokens, index: int, found: Finding, server: str) -> None:
     schedule = tokens.tokens.index("schedule") if "schedule" in tokens.words else len(tokens.tokens)
     end = tokens.tokens.index("do") if "do" in tokens.words else len(tokens.tokens)
     if schedule < end:
-        part = Tokens(list(zip(tokens.tokens[:end], tokens.spaced[:end], strict=True)), "", "")
+        items = zip(tokens.tokens[:end], tokens.spaced[:end], tokens.spelt[:end], strict=True)
+        part = Tokens(list(items), "", "")
         _search(part, schedule, found, server)
 
 
 def _create_table(tokens: Tokens, index: int, found: Finding, server: str) -> None:
     """Search the query of CREATE TABLE … SELECT; defaults and checks are only stored."""
-    if ":=" in tokens.words:
-        found.pin("USER_VARIABLE", ":=")
+    _take_assigned(tokens, found)
     while word := tokens.at(index):
         if word == "select" or (word == "values" and tokens.at(index + 1) in ("(", "row")):
             _search(tokens, index - 1, found, server)
@@ -648,17 +809,20 @@ _SPECIAL = {
     "call": _call_procedure,
     "commit": _end,
     "create": _ddl,
+    "deallocate": _deallocate,
     "drop": _ddl,
-    "execute": _prepared,
+    "execute": _execute,
     "flush": _flush,
     "get": _get,
     "handler": _handler,
     "load": _load,
     "lock": _lock,
-    "prepare": _prepared,
+    "prepare": _prepare,
+    "rename": _rename,
     "rollback": _end,
     "set": _set,
     "start": _start,
+    "unlock": _unlock,
     "use": _use,
     "with": _with,
     "xa": _xa,

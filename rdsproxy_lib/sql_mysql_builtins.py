@@ -204,6 +204,9 @@ LOCKS = names(
 )
 """They take locks that outlast the transaction."""
 
+UNLOCKING = names("release_all_locks release_lock")
+"""They give back locks of GET_LOCK()."""
+
 WRITES = names(
     """
     last_insert_id lastval nextval release_all_locks release_lock setval
@@ -225,7 +228,6 @@ FREE = {
     "check": "CHECK TABLE",
     "checksum": "CHECKSUM TABLE",
     "clone": "CLONE",
-    "deallocate": "DEALLOCATE PREPARE",
     "delete": "DELETE",
     "do": "DO",
     "grant": "GRANT",
@@ -237,7 +239,6 @@ FREE = {
     "optimize": "OPTIMIZE TABLE",
     "purge": "PURGE BINARY LOGS",
     "release": "RELEASE SAVEPOINT",
-    "rename": "RENAME",
     "repair": "REPAIR TABLE",
     "replace": "REPLACE",
     "reset": "RESET",
@@ -253,7 +254,6 @@ FREE = {
     "table": "TABLE",
     "truncate": "TRUNCATE TABLE",
     "uninstall": "UNINSTALL",
-    "unlock": "UNLOCK",
     "update": "UPDATE",
     "values": "VALUES",
 }
@@ -280,3 +280,27 @@ QUALIFIERS = names(
     "or replace temporary unique fulltext spatial online offline ignore sql security definer invoker algorithm external"
 )
 """What stands before it; after `definer` and `algorithm` come a "=" and a value."""
+
+_CHARSET = ("character_set_client", "character_set_results", "character_set_connection", "collation_connection")
+
+CHANGED_TOGETHER = {
+    "names": _CHARSET,
+    "character": _CHARSET,
+    "char": _CHARSET,
+    "charset": _CHARSET,
+    "character_set_connection": ("character_set_connection", "collation_connection"),
+    "character_set_database": ("character_set_database", "collation_database"),
+    "character_set_server": ("character_set_server", "collation_server"),
+    "collation_connection": ("character_set_connection", "collation_connection"),
+    "collation_database": ("character_set_database", "collation_database"),
+    "collation_server": ("character_set_server", "collation_server"),
+}
+"""What SET of the first word changes, where that is not just the variable: trackers do not report all of it."""
+
+STAYING_SETTINGS = names(
+    """
+    identity insert_id last_insert_id rand_seed1 rand_seed2 resultset_metadata server_id timestamp
+    """
+)
+STAYING_PREFIXES = ("dbug", "debug", "gtid_", "optimizer_trace", "profiling", "pseudo_", "session_track_")
+"""Variables of a session that mean something only on the backend where they were set, or change what we hear of it."""

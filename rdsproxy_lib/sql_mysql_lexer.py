@@ -170,16 +170,19 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _A_WORD, _A_QUOTED, _A_VARIABLE, _AN_OPENER, _A_CLOSER, _AN_OPERATOR, _ANY = range(1, 8)
+_Item = tuple[str, bool, str]
+"""A token, whether a blank or a comment follows it, and how it is spelt."""
 
 
 class Tokens:
     """One statement, with the content of executable comments; `without` is the same without it."""
 
-    __slots__ = ("digest", "match", "odd", "opens", "spaced", "tokens", "without", "words")
+    __slots__ = ("digest", "match", "odd", "opens", "spaced", "spelt", "tokens", "without", "words")
 
-    def __init__(self, items: list[tuple[str, bool]], digest: str, odd: str) -> None:
-        self.tokens = [token for token, _ in items]
-        self.spaced = [blank for _, blank in items]  # whether a blank or a comment follows
+    def __init__(self, items: list[_Item], digest: str, odd: str) -> None:
+        self.tokens = [token for token, _, _ in items]
+        self.spaced = [blank for _, blank, _ in items]  # whether a blank or a comment follows
+        self.spelt = [spelt for _, _, spelt in items]  # the tokens, words in the case they are written in
         self.opens: list[int] = []  # where a "(" stands
         self.match: dict[int, int] = {}  # from each parenthesis to its partner, both ways
         self.words = frozenset(self.tokens)  # the tokens again, to ask "is there one"
@@ -226,11 +229,11 @@ class _Body:
         self.open: list[str] = []
         self.odd = False
 
-    def see(self, items: list[tuple[str, bool]], word: str, ends_loop: bool) -> None:
+    def see(self, items: list[_Item], word: str, ends_loop: bool) -> None:
         """`word` comes after `items`; `ends_loop`: IF, LOOP or the like comes after it."""
         before = items[-1][0]
         if self.is_routine is None and word in _ROUTINES:
-            head = [token for token, _ in items]
+            head = [token for token, _, _ in items]
             self.is_routine = head[0] in ("create", "alter") and len(head) < 16 and _NO_ROUTINES.isdisjoint(head)
         elif not self.is_routine:
             pass
@@ -251,8 +254,8 @@ def _digest(text: str) -> str:
 def statements(shape: str) -> list[Tokens]:
     """The statements of a shape; those that are empty are left out. Never raises; linear in the length."""
     found: list[Tokens] = []
-    items: list[tuple[str, bool]] = []
-    skipped: list[tuple[str, bool]] | None = None  # the reading without executable comments, once there is one
+    items: list[_Item] = []
+    skipped: list[_Item] | None = None  # the reading without executable comments, once there is one
     inside = ""  # the executable comment we are in
     version = ""
     odd = ""
@@ -272,7 +275,7 @@ def statements(shape: str) -> list[Tokens]:
 
     for token in _TOKEN.finditer(shape):
         kind = token.lastindex
-        value: str = token[kind]  # type: ignore[index]
+        value = spelt = token[kind]  # type: ignore[index]
         blank = token.end(kind) != token.end()  # type: ignore[arg-type]
         if kind == _A_WORD:
             if not value.isprintable():
@@ -281,7 +284,7 @@ def statements(shape: str) -> list[Tokens]:
             if value in _BODY_WORDS and items:
                 body.see(items, value, _LOOP_END(shape, token.end()) is not None)
         elif kind == _A_QUOTED:
-            value = _unquoted(value)
+            value = spelt = _unquoted(value)
         elif kind == _A_VARIABLE:
             if value not in (VARIABLE, SYSTEM_VARIABLE) and value[1] in '`"':
                 value = VARIABLE + _unquoted(value[1:])[1:]
@@ -290,19 +293,19 @@ def statements(shape: str) -> list[Tokens]:
                 odd = odd or "executable comments of several versions"
             inside = version = value
             # A comment parts a name from its parenthesis even where it is run.
-            items[-1:] = [(last, True) for last, _ in items[-1:]]
+            items[-1:] = [(last, True, written) for last, _, written in items[-1:]]
             if skipped is None:
                 skipped = items.copy()
             continue
         elif kind == _A_CLOSER and inside:
             inside = ""
-            items[-1:] = [(last, True) for last, _ in items[-1:]]
+            items[-1:] = [(last, True, written) for last, _, written in items[-1:]]
             continue
         elif kind == _A_CLOSER:
-            items.append(("*", False))
-            value = "/"
+            items.append(("*", False, "*"))
+            value = spelt = "/"
             if skipped is not None:
-                skipped.append(("*", False))
+                skipped.append(items[-1])
         elif kind == _ANY:
             if value not in _SPACES:
                 odd = odd or ("a text that can be read in two ways" if value == "\0" else "an unexpected character")
@@ -311,9 +314,9 @@ def statements(shape: str) -> list[Tokens]:
             finish(token.start())
             start = token.end()
             continue
-        items.append((value, blank))
+        items.append((value, blank, spelt))
         if skipped is not None and not inside:
-            skipped.append((value, blank))
+            skipped.append(items[-1])
     if inside:
         odd = odd or "an executable comment without end"
     finish(len(shape))

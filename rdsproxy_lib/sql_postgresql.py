@@ -10,7 +10,7 @@ import re
 from .sql_builtins import STATEFUL, WRITES, names
 from .sql_calls import Call, as_stored, calls, cte_names, index_names, is_name, main_verb
 from .sql_finding import Finding
-from .sql_lexer import NUMBER, PARAMETER, STRING, Tokens, statements
+from .sql_lexer import NUMBER, PARAMETER, STRING, Tokens, fold, statements
 
 # Verbs of one word that leave nothing behind and evaluate nothing.
 _FREE = {
@@ -48,12 +48,22 @@ _FREE = {
 # Verbs that always pin, with the reason.
 _PINS = {
     "call": "UNKNOWN_ROUTINE",
-    "discard": "SETTING",
     "do": "UNKNOWN_ROUTINE",
     "listen": "LISTEN",
     "load": "UNRESETTABLE",
     "prepare": "PREPARED_STATEMENT",
-    "reset": "SETTING",
+}
+# What may end a pin, but for DROP and DISCARD. Whether it did, the server is asked.
+_FREES = {"close": "HOLD_CURSOR", "deallocate": "PREPARED_STATEMENT", "unlisten": "LISTEN"}
+_UNLOCKING = names("pg_advisory_unlock pg_advisory_unlock_all pg_advisory_unlock_shared")
+# What the server can be asked about: each statement that pins for one of these may have come to nothing.
+_ASKED = ("TEMP_TABLE", "PREPARED_STATEMENT", "HOLD_CURSOR", "ADVISORY_LOCK", "LISTEN")
+_DISCARDS = {
+    "all": (*_ASKED, "SETTING", "UNKNOWN_ROUTINE", "UNKNOWN_STATEMENT"),
+    "plans": (),
+    "sequences": (),
+    "temp": ("TEMP_TABLE",),
+    "temporary": ("TEMP_TABLE",),
 }
 # Verbs that evaluate expressions, to be searched for calls.
 _QUERIES = {
@@ -131,6 +141,31 @@ _EVALUATING_DDL = frozenset({"CREATE MATERIALIZED VIEW", "CREATE INDEX", "ALTER 
 
 _TRUE = frozenset({"'t'", "'tr'", "'tru'", "'true'", "'y'", "'ye'", "'yes'", "'on'", "'1'"})
 _TEMPORARY = frozenset({"temp", "temporary"})
+# Settings that have a syntax of their own; all others are `name = value` and `name TO value`.
+_SET_FORMS = {
+    ("session", "authorization"): "session_authorization",
+    ("time", "zone"): "timezone",
+    ("xml", "option"): "xmloption",
+    ("names",): "client_encoding",
+    ("role",): "role",
+    ("schema",): "search_path",
+}
+_RESET_FORMS = {
+    ("session", "authorization"): "session_authorization",
+    ("time", "zone"): "timezone",
+    ("transaction", "isolation", "level"): "transaction_isolation",
+}
+_MODES = names("deferrable isolation not read snapshot")
+_CHARACTERISTICS = {
+    "isolation": "default_transaction_isolation",
+    "read": "default_transaction_read_only",
+    "deferrable": "default_transaction_deferrable",
+}
+# Each transaction begins with new ones.
+_OF_TRANSACTION = names("transaction_deferrable transaction_isolation transaction_read_only")
+_OLD_NAMES = {"sort_mem": "work_mem", "vacuum_mem": "maintenance_work_mem"}  # map_old_guc_names of guc.c
+_FALSE = names("false 'f' 'fa' 'fal' 'fals' 'false' 'n' 'no' 'of' 'off' '0' null")
+_SETTING_PART = re.compile(r'"?[\w$ .-]{1,63}', re.ASCII).fullmatch
 _PLAIN_NAME = re.compile(r"'[A-Za-z0-9_.]+'").fullmatch
 _PLAIN_STRING = re.compile(r"'[^'\\]*'").fullmatch
 _TEMP_SCHEMA = re.compile(r'"?pg_temp(?:_[0-9]+)?\Z')
@@ -156,6 +191,11 @@ def judge(tokens: Tokens) -> Finding:
         found.pin("UNKNOWN_STATEMENT", tokens.odd)
     if found.causes:
         found.reads_only = False
+    pinned = {reason for reason, _ in found.causes}
+    if ("search_path", None) in found.settings:
+        # With pg_temp in it tables become temporary from now on; without, those there are may be all.
+        pinned ^= {"TEMP_TABLE"}
+    found.frees.update(((reason, "*"), None) for reason in _ASKED if reason in pinned)
     return found
 
 
@@ -186,6 +226,10 @@ def _head(tokens: Tokens, start: int, found: Finding) -> None:
         _ddl(tokens, first, word, found)
     elif word == "set":
         _set(tokens, first, found)
+    elif word == "reset":
+        _reset(tokens, first, found)
+    elif word == "discard":
+        _discard(tokens, first, found)
     elif word == "declare":
         _declare(tokens, first, found)
     elif word in _FREE:
@@ -215,6 +259,8 @@ def _free(tokens: Tokens, first: int, word: str, found: Finding) -> None:
             found.verb = "ROLLBACK TO"
     found.ends_transaction = found.verb in _ENDING
     found.reads_only = word == "show"
+    if word in _FREES:
+        found.frees[_FREES[word], "*"] = None
 
 
 def _pinning(tokens: Tokens, first: int, word: str, found: Finding) -> None:
@@ -231,6 +277,7 @@ def _pinning(tokens: Tokens, first: int, word: str, found: Finding) -> None:
         while tokens.at(start) not in ("as", ""):
             start = tokens.closing(start) + 1 if tokens.at(start) == "(" else start + 1
         _search(tokens, start, found, cte_names(tokens))
+        _pin_settings(found)
     elif word == "call":
         found.moves_sequence = True
         _search(tokens, first, found, set())
@@ -262,10 +309,9 @@ def _do(tokens: Tokens, first: int, found: Finding) -> None:
     if body is None or _PLACEHOLDER(body):
         return
     inner = judge_body("plpgsql", body)
-    if leaves_nothing(inner):
+    if _is_seen_through(inner):
         del found.causes["UNKNOWN_ROUTINE", "DO"]
-        found.causes.update(inner.causes)
-        found.routines.update(inner.routines)
+        take(found, inner)
 
 
 def _body(token: str) -> str | None:
@@ -278,48 +324,169 @@ def _body(token: str) -> str | None:
     return token[1:-1] if token[-1] == STRING and token != "''" else None
 
 
+def setting_name(name: str) -> str:
+    """The name of a parameter as `sql.Setting` has it: the server compares names without case, and knows old ones."""
+    name = fold(name)
+    return _OLD_NAMES.get(name, name)
+
+
+def _named(tokens: Tokens, at: int) -> tuple[str, int]:
+    """The parameter whose name stands at `at`, ``""`` where that cannot be told; and what follows the name."""
+    end = at + 1
+    while tokens.at(end) == ".":
+        end += 2
+    parts = tokens.tokens[at:end:2]
+    if not all(is_name(part) and _SETTING_PART(part) for part in parts):
+        return "", end
+    return setting_name(".".join(part.lstrip('"') for part in parts)), end
+
+
+def _form(tokens: Tokens, at: int, forms: dict[tuple[str, ...], str]) -> tuple[str, int]:
+    """The same where the parameter has a syntax of its own."""
+    for words, name in forms.items():
+        if all(tokens.at(at + number) == word for number, word in enumerate(words)):
+            return name, at + len(words)
+    return "", at
+
+
 def _set(tokens: Tokens, first: int, found: Finding) -> None:
-    scope, following = tokens.at(first + 1), tokens.at(first + 2)
-    # A setting may be called "local" or "transaction": then "=", "." or TO follows.
-    if scope == "local" and is_name(following) and following not in ("to", "from"):
-        found.verb = "SET LOCAL"
-    elif scope == "transaction" and following in ("isolation", "read", "not", "deferrable", "snapshot"):
-        found.verb = "SET TRANSACTION"
-    elif scope == "constraints" and is_name(following) and following not in ("to", "from"):
+    """``VariableSetStmt`` and ``ConstraintsSetStmt`` of the server's ``gram.y``."""
+    at = first + 1
+    scope = ""
+    if tokens.at(at) in ("local", "session") and _is_scope(tokens, at):
+        scope = tokens.at(at)
+        at += 1
+    word, following = tokens.at(at), tokens.at(at + 1)
+    found.verb = "SET LOCAL" if scope == "local" else "SET"
+    found.sets_local = scope == "local"
+    if word == "transaction" and following in _MODES:
+        found.verb = found.verb if found.sets_local else "SET TRANSACTION"
+        return
+    if word == "constraints" and not scope and _is_followed_by_name(tokens, at):
         found.verb = "SET CONSTRAINTS"
-    else:
-        found.verb = "SET"
-        found.pin("SETTING", "SET")
-    name = tokens.at(first + (2 if scope in ("local", "session") else 1)).lstrip('"').lower()
+        return
+    found.reads_only = True
+    if word == "session" and following == "characteristics":
+        if not found.sets_local:
+            modes = [name for mode, name in _CHARACTERISTICS.items() if mode in tokens.words]
+            for name in modes or _CHARACTERISTICS.values():
+                found.takes_along(name)
+        return
+    is_generic = following in ("=", "to", "from", ".")
+    name, after = _named(tokens, at) if is_generic else _form(tokens, at, _SET_FORMS)
+    if name == "search_path" and not all(map(_is_without_temporary, tokens.tokens[after:])):
+        found.pin("TEMP_TABLE", f"{found.verb} search_path")
+    _sets(name, f"{found.verb} {name}" if name else found.verb, found, is_local=found.sets_local)
+
+
+def _is_followed_by_name(tokens: Tokens, at: int) -> bool:
+    """Whether the word at `at` is no name of a setting: then ``=``, ``.``, TO or FROM would follow."""
+    following = tokens.at(at + 1)
+    return is_name(following) and following not in ("to", "from")
+
+
+def _is_scope(tokens: Tokens, at: int) -> bool:
+    """Whether LOCAL or SESSION says for how long, and is neither a name nor the first word of one."""
+    if not _is_followed_by_name(tokens, at):
+        return False
+    following = tokens.at(at + 1)
+    if tokens.at(at) == "session" and following == "characteristics":
+        return tokens.at(at + 2) != "as"
+    return tokens.at(at) == "local" or following != "authorization"
+
+
+def _sets(name: str, what: str, found: Finding, *, is_local: bool) -> None:
+    """The parameter `name` is set, or reset; ``""`` for one that cannot be told. `what` is how the text says so."""
     if name == "seed":  # no transaction and no reset takes it back
-        found.pin("UNRESETTABLE", "SET seed")
-    found.sets_local = found.verb == "SET LOCAL"
-    if found.sets_local and name == "standard_conforming_strings":  # from here on texts read otherwise
-        found.pin("SETTING", "SET LOCAL standard_conforming_strings")
-    if found.sets_local and name in ("search_path", "schema"):
-        values = tokens.tokens[first + 3 :]
-        if any(value == PARAMETER or (value.startswith(STRING) and not _is_harmless_path(value)) for value in values):
-            found.pin("TEMP_TABLE", "SET LOCAL search_path")
+        found.pin("UNRESETTABLE", what)
+    elif name == "standard_conforming_strings":  # from here on texts read otherwise
+        found.pin("SETTING", what)
+    elif name in _OF_TRANSACTION:
+        found.sets_local = True
+    elif is_local:
+        pass
+    elif not name:
+        found.pin("SETTING", what)
+    else:
+        found.takes_along(name)
+        if name == "session_authorization":  # the role ends with it
+            found.takes_along("role")
 
 
-def _is_harmless_path(value: str) -> bool:
-    """Whether a value of search_path is a plain constant without pg_temp, which would make new tables temporary."""
-    return _PLAIN_STRING(value) is not None and "pg_temp" not in value.lower()
+def _reset(tokens: Tokens, first: int, found: Finding) -> None:
+    found.verb = "RESET"
+    found.reads_only = True
+    at = first + 1
+    if tokens.at(at) == "all":
+        found.takes_along("*")
+        found.frees["SETTING", "*"] = None
+        return
+    name = _form(tokens, at, _RESET_FORMS)[0] or _named(tokens, at)[0]
+    _sets(name, f"RESET {name}" if name else "RESET", found, is_local=False)
+
+
+def _discard(tokens: Tokens, first: int, found: Finding) -> None:
+    word = tokens.at(first + 1)
+    if word not in _DISCARDS:
+        found.verb = "DISCARD"
+        found.pin("UNKNOWN_STATEMENT", f"DISCARD {_shown(word).upper()}")
+        return
+    found.verb = "DISCARD TEMP" if word == "temporary" else f"DISCARD {word.upper()}"
+    found.frees.update(((reason, "*"), None) for reason in _DISCARDS[word])
+    found.moves_sequence = word in ("all", "sequences")  # currval() and lastval() know nothing any more
+    if word == "all":
+        for name in ("*", "role", "session_authorization"):
+            found.takes_along(name)
+
+
+def _is_without_temporary(value: str) -> bool:
+    """Whether a value of search_path is certainly not pg_temp, which would make new tables temporary."""
+    if value.startswith(STRING):
+        return _PLAIN_STRING(value) is not None and "pg_temp" not in value.lower()
+    return value != PARAMETER and not _TEMP_SCHEMA.match(value)
 
 
 def _set_config(tokens: Tokens, call: Call, found: Finding) -> None:
-    name, after = tokens.at(call.opening + 1), call.opening + 2
-    if tokens.at(after) == "::" and tokens.at(after + 1) == "text":
-        after += 2
-    is_known = _PLAIN_NAME(name) is not None and tokens.at(after) == ","
-    is_local = found.sets_local = _is_local(tokens, call)
-    if not is_local or not is_known or name.lower() == "'standard_conforming_strings'":
+    spans = _arguments(tokens, call)
+    name = which = None
+    if len(spans) == 3:
+        setting, value, is_local = (tokens.tokens[start:end] for start, end in spans)
+        if _PLAIN_NAME(_alone(setting)):
+            name = setting_name(setting[0][1:-1])
+        elif _alone(setting) == PARAMETER:
+            which = tokens.parameter(spans[0][0])
+    if name is None and which is None:
+        found.sets_local = True
         found.pin("SETTING", "set_config()")
-    if not is_known or name.lower() == "'seed'":  # no transaction and no reset takes it back
-        found.pin("UNRESETTABLE", "set_config('seed', …)" if is_known else "set_config() of a name that is no constant")
-    is_whole = tokens.at(after + 2) == ","
-    if is_local and name.lower() == "'search_path'" and not (is_whole and _is_harmless_path(tokens.at(after + 1))):
-        found.pin("TEMP_TABLE", "set_config('search_path', …)")
+        found.pin("UNRESETTABLE", "set_config() of a name that is no constant")
+        return
+    locality = _constant(is_local)
+    found.sets_local = found.sets_local or locality is not False
+    if name is None:
+        found.takes_along("", which)
+    else:
+        _sets(name, f"set_config('{name}', …)", found, is_local=locality is True)
+    if name is None or name == "search_path":
+        if _alone(value) == PARAMETER:
+            if name:  # whether it says pg_temp is seen when it is there
+                found.takes_along(name)
+        elif _alone(value) != "null" and not _is_plain_path(_alone(value)):
+            found.pin("TEMP_TABLE", "set_config('search_path', …)")
+
+
+def _is_plain_path(value: str) -> bool:
+    return value.startswith(STRING) and _is_without_temporary(value)
+
+
+def _pin_settings(found: Finding) -> None:
+    """For PREPARE: the text of EXECUTE does not show what it sets."""
+    for name, _ in found.settings:
+        found.pin("SETTING", "set_config()")
+        if name in ("", "search_path"):
+            found.pin("TEMP_TABLE", "set_config('search_path', …)")
+        if not name:
+            found.pin("UNRESETTABLE", "set_config() of a name that is no constant")
+    found.settings.clear()
 
 
 def _declare(tokens: Tokens, first: int, found: Finding) -> None:
@@ -368,6 +535,8 @@ def _ddl(tokens: Tokens, first: int, word: str, found: Finding) -> None:
         _create_table(tokens, index, temporary, found)
     elif word == "create" and temporary:
         found.pin("TEMP_TABLE", f"CREATE TEMP {object_name}")
+    elif word == "drop":
+        found.frees["TEMP_TABLE", "*"] = None
     elif found.verb == "CREATE SCHEMA":
         if not _TEMPORARY.isdisjoint(tokens.words):
             found.pin("TEMP_TABLE", "CREATE SCHEMA with a temporary element")
@@ -416,16 +585,17 @@ def _search(tokens: Tokens, start: int, found: Finding, named: set[int]) -> bool
             if call.routine:
                 found.routines[what] = call.routine
             found.moves_sequence = True
+        elif name == "set_config":
+            _set_config(tokens, call, found)
         elif reason := STATEFUL.get(name):
             reads = False
-            if name == "set_config":
-                _set_config(tokens, call, found)
-            else:
-                found.pin(reason, f"{name}()")
+            found.pin(reason, f"{name}()")
         elif name in WRITES:
             reads = False
             found.reads_sequence = found.reads_sequence or name in ("currval", "lastval")
             found.moves_sequence = found.moves_sequence or name in ("nextval", "setval")
+            if name in _UNLOCKING:
+                found.frees["ADVISORY_LOCK", "*"] = None
     if "into" in tokens.words and not _TEMPORARY.isdisjoint(tokens.words):
         for index, word in enumerate(tokens.tokens):
             if word == "into" and tokens.at(index - 1) not in ("insert", "merge"):
@@ -435,22 +605,38 @@ def _search(tokens: Tokens, start: int, found: Finding, named: set[int]) -> bool
     return reads
 
 
-def _is_local(tokens: Tokens, call: Call) -> bool:
-    """Whether the third and last argument of this set_config() is a constant that says true."""
+def _arguments(tokens: Tokens, call: Call) -> list[tuple[int, int]]:
+    """Where the first four arguments of a call begin and end."""
+    spans: list[tuple[int, int]] = []
     closing = tokens.closing(call.opening)
-    index, commas, argument = call.opening + 1, 0, 0
-    while index < closing and commas <= 2:
+    start = index = call.opening + 1
+    depth = 0
+    while index < closing and len(spans) < 3:
         word = tokens.at(index)
         if word == "(":
             index = tokens.closing(index)
-        elif word == ",":
-            commas += 1
-            argument = index + 1
+        elif word in ("[", "]"):
+            depth += 1 if word == "[" else -1
+        elif word == "," and not depth:
+            spans.append((start, index))
+            start = index + 1
         index += 1
-    if commas != 2 or closing - argument not in (1, 3):
-        return False
-    value, *cast = tokens.tokens[argument:closing]
-    return cast in ([], ["::", "bool"], ["::", "boolean"]) and (value == "true" or value.lower() in _TRUE)
+    spans.append((start, closing))
+    return spans
+
+
+def _alone(argument: list[str]) -> str:
+    """An argument that is one token, perhaps cast to text; ``""`` for any other."""
+    return argument[0] if argument[1:] in ([], ["::", "text"]) and argument else ""
+
+
+def _constant(argument: list[str]) -> bool | None:
+    """What this constant of type boolean says; None for what is no constant."""
+    value, cast = argument[:1], argument[1:]
+    if cast not in ([], ["::", "bool"], ["::", "boolean"]) or not value:
+        return None
+    word = value[0].lower()
+    return True if word == "true" or word in _TRUE else False if word in _FALSE else None
 
 
 # -- bodies
@@ -463,6 +649,7 @@ def judge_body(language: str, body: str) -> Finding:
     for backslash in (False, True) if "\\" in body else (False,):
         block = _Block(found)
         for number, tokens in enumerate(statements(text, backslash=backslash)):
+            tokens.places.clear()  # $1 is the routine's
             if tokens.odd:
                 found.pin("UNKNOWN_STATEMENT", tokens.odd)
             if language == "plpgsql":
@@ -478,6 +665,11 @@ def leaves_nothing(body: Finding) -> bool:
     What it sets for the transaction changes how later texts are read, and currval() in it asks for this session's
     backend: neither shows in the text of the statement that calls it.
     """
+    return not body.settings and _is_seen_through(body)
+
+
+def _is_seen_through(body: Finding) -> bool:
+    """Whether a body leaves no more than its settings if all routines are harmless that it calls."""
     return not (body.sets_local or body.reads_sequence) and all(
         reason == "UNKNOWN_ROUTINE" and what in body.routines for reason, what in body.causes
     )
@@ -492,6 +684,8 @@ def take(found: Finding, inner: Finding) -> None:
         found.pin(reason, what)
         if routine:
             found.routines[what] = routine
+    found.settings.update(inner.settings)
+    found.frees.update(inner.frees)
     found.sets_local = found.sets_local or inner.sets_local
     found.reads_sequence = found.reads_sequence or inner.reads_sequence
 

@@ -43,6 +43,7 @@ class Counters:
         "borrows_failed",
         "closed",
         "pins",
+        "relabels",
         "reset_failures",
         "resets",
         "setups_failed",
@@ -53,8 +54,26 @@ class Counters:
     def __init__(self) -> None:
         self.borrows = self.borrows_failed = self.borrow_timeouts = 0
         self.setups_succeeded = self.setups_failed = self.closed = 0
-        self.resets = self.reset_failures = self.statements = 0
+        self.resets = self.reset_failures = self.relabels = self.statements = 0
         self.pins: dict[str, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedSession:
+    """Why a session is pinned now. One that is pinned for several reasons has an entry for each."""
+
+    reason: str
+    """The name of the reason, as in docs/pinning.md."""
+    what: str
+    """What in the statement gave it: ``CREATE TEMP TABLE``."""
+    statement: str
+    """The statement, literals taken out; empty where it was none."""
+    call_site: str
+    """Where the application ran it: ``/app/shop.py:12 in checkout``; empty where that is not known."""
+    seconds: float
+    """For how long."""
+    backend_id: int
+    """The server's process id of the database connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +112,9 @@ class Stats:
     """Backends whose session state was reset before they were lent again."""
     reset_failures: int
     """Resets that failed; the backend was closed instead."""
+    relabels: int = 0
+    """Backends that got the settings of another session in place of those they had."""
     pins: Mapping[str, int] = field(default_factory=dict)
     """How often a session was pinned, by reason."""
+    pinned_sessions: tuple[PinnedSession, ...] = ()
+    """Those that are pinned now, and why: the one that is pinned for longest first."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from .. import credentials, errors
 from ..backend import Backend, Opener, OpenFailed, Refusal
 from ..routines import RoutineBody
 from ..session import Tx
-from ..sql import Dialect, Routine, Statement
+from ..settings import Settings
+from ..sql import Cause, Dialect, Reason, Routine, Statement
 
 
 class Login:
@@ -21,6 +22,7 @@ class Login:
 
     __slots__ = (
         "__weakref__",
+        "audited",
         "check_lock",
         "dbname",
         "dialect",
@@ -42,6 +44,8 @@ class Login:
         """Whether the first connect() has asked the server, with or without an answer."""
         self.reads_sequences = False
         """Whether any session asked currval() or lastval()."""
+        self.audited: set[str] = set()
+        """With ``audit=True``: the names of all settings that its sessions named."""
         self.ghost: Any = None
         """What answers the driver's questions while no backend is held; made by the first connect()."""
 
@@ -111,8 +115,33 @@ class Engine(Opener, Protocol):
     def hide_diagnostics(self, client: Any, backend: Any) -> None:
         """Before a statement that may ask anything: what other sessions left to be asked is not to be found."""
 
-    def apply(self, backend: Any, wanted: int) -> bool:
-        """Give a backend just borrowed the settings its session wants; False where it turned out to be dead."""
+    def touched_by(self, statement: Statement, parameters: Any) -> tuple[Collection[str], Sequence[Cause]]:
+        """The names of the settings that a statement may change, ``*`` for all; and what pins it, seen with its values.
+
+        `parameters` are those of the driver's `execute()`.
+        """
+
+    def learn(self, client: Any, backend: Any, names: Collection[str]) -> Settings:
+        """What the session of `client` has set, now that no transaction is open, and so what is in force on `backend`.
+
+        `names` are the settings that may have changed since it was borrowed. One round trip. Raises Immovable where one
+        of them cannot be set on another backend.
+        """
+
+    def apply(self, backend: Any, wanted: Settings) -> bool:
+        """Give a backend just borrowed the settings its session wants. One round trip, and none without a difference.
+
+        False where it turned out to be dead, or cannot be brought there. Raises what the server says to a value.
+        """
+
+    def ended(self, client: Any, backend: Any, reasons: Collection[Reason]) -> Collection[Reason]:
+        """Which of these pins (session.REVIEWED) have lost their reason. At most one round trip."""
+
+    def left_over(self, backend: Any, names: Collection[str]) -> Sequence[str]:
+        """For an audit: what is on the server's session beyond the backend's label, by kind and name, never by value.
+
+        `names` are settings to ask for where the server cannot list those that are set.
+        """
 
     def mind_sequences(self, client: Any, statement: Statement, backend: Any) -> None:
         """Before a statement that moves a sequence or asks for its last value: no session ever hears another's.

@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import select
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from math import ceil
@@ -26,9 +26,21 @@ from ..backend import MIXED, Backend, OpenFailed, Refusal
 from ..config import TLS, Options, Target
 from ..routines import BODIES, RoutineBody
 from ..session import Tx
-from ..sql import Dialect, Routine, Statement
+from ..settings import CLEAN, Settings, settings_of
+from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
+from .postgresql_settings import (
+    PLAN_NEUTRAL,
+    REVIEWED,
+    ROLES,
+    causes_of,
+    changes,
+    learnt,
+    order,
+    question,
+    review,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -150,15 +162,28 @@ TWINS: dict[type[errors.Error], Callable[[str], psycopg.Error]] = {
 }
 
 
+class PostgresLogin(Login):
+    """A login, with what its sessions begin with and what is known of its settings."""
+
+    __slots__ = ("at_login", "placeholders")
+
+    def __init__(self, user: str | None, dbname: str | None, parameters: Mapping[str, Any]) -> None:
+        super().__init__(user, dbname, parameters, Dialect.POSTGRESQL)
+        self.at_login: dict[str, str] = {}
+        """Role and authorization of its sessions; known before the first statement, from `haunt`."""
+        self.placeholders: set[str] = set(ROLES)
+        """Settings that are not in pg_settings: those of applications."""
+
+
 class PostgresBackend(Backend):
     """A slot with its libpq connection at hand."""
 
     __slots__ = ("knobs", "look", "pgconn", "piped", "streamed")
 
-    login: Login
+    login: PostgresLogin
     raw: psycopg.Connection[Any]
 
-    def __init__(self, login: Login, raw: psycopg.Connection[Any]) -> None:
+    def __init__(self, login: PostgresLogin, raw: psycopg.Connection[Any]) -> None:
         super().__init__(login, raw)
         raw._pool = None  # the mark of a pooled connection: psycopg does not warn when it ends with the program
         self.pgconn = raw.pgconn
@@ -191,6 +216,8 @@ class PostgresEngine:
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
         self._options = options
+        self._initial = frozenset(setting.name for setting in classify(options.init_query or "").settings)
+        """What the init_query sets."""
         self._credentials = source
         self._base = self._base_parameters(target, options, tls)
         given = options.driver_options
@@ -225,7 +252,7 @@ class PostgresEngine:
 
     # -- logging in
 
-    def login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> Login:
+    def login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> PostgresLogin:
         parameters = {**_from_environment(), **self._base, **keywords}
         if user is not None:
             parameters["user"] = user
@@ -236,7 +263,7 @@ class PostgresEngine:
         parameters = conninfo_to_dict("", **parameters)  # checks the names, as psycopg.connect() does
         timeout_from_conninfo(parameters)
         who, where = (None if value is None else str(value) for value in map(parameters.get, ("user", "dbname")))
-        return Login(who, where, parameters, Dialect.POSTGRESQL)
+        return PostgresLogin(who, where, parameters)
 
     def check(self, login: Login) -> None:
         # libpq checks every option before it looks for the server; this one it cannot find.
@@ -247,7 +274,7 @@ class PostgresEngine:
         if NOWHERE not in message:
             raise psycopg.OperationalError(f"connection is bad: {message}")
 
-    def open(self, login: Login, timeout: float) -> PostgresBackend:
+    def open(self, login: PostgresLogin, timeout: float) -> PostgresBackend:
         backend = PostgresBackend(login, self._connect(login, timeout))
         try:
             if self._options.require_tls and not backend.pgconn.ssl_in_use:
@@ -308,6 +335,8 @@ class PostgresEngine:
 
     def haunt(self, backend: PostgresBackend) -> bool:
         pgconn = backend.pgconn
+        for name, _, _, value in self._settings(backend, ROLES, is_quick=True):
+            backend.login.at_login[name] = value or ""
         descriptor = pgconn.socket
         if not pgconn.ssl_in_use:
             # Terminate, so that the server does not log a lost client. Under TLS it could only go out in the clear.
@@ -358,6 +387,7 @@ class PostgresEngine:
         backend.raw._prepared = PrepareManager()
         backend.knobs = DEFAULT_KNOBS
         backend.sequences_of = None
+        backend.label = CLEAN
         while backend.pgconn.notifies():  # those of a channel that nobody listens to any more
             pass
         self._run_init_query(backend)
@@ -366,8 +396,76 @@ class PostgresEngine:
         if backend.sequences_of is not None and backend.sequences_of is not client.owner:
             self._forget_sequences(backend)
 
-    def apply(self, backend: PostgresBackend, wanted: int) -> bool:
-        return True  # psycopg's settings go with its BEGIN
+    # -- settings
+
+    def touched_by(self, statement: Statement, parameters: Any) -> tuple[Collection[str], Sequence[Cause]]:
+        names, causes = causes_of(statement.settings, parameters)
+        if "*" in names:
+            names |= self._initial
+        return names, causes
+
+    def learn(self, client: Any, backend: PostgresBackend, names: Collection[str]) -> Settings:
+        login = backend.login
+        asked = set(names)
+        if not asked.isdisjoint(ROLES):
+            asked.update(ROLES)
+        rows = self._settings(
+            backend, asked, is_quick=asked <= login.placeholders, drops_plans=not asked <= PLAN_NEUTRAL
+        )
+        login.placeholders.update(name for name, source, _, value in rows if source is None and value is not None)
+        found = learnt(rows, client.wanted, login.at_login, self._initial)
+        if not found.values.keys().isdisjoint(ROLES):  # the driver is told of it, and says so when it is asked
+            is_superuser = backend.pgconn.parameter_status(b"is_superuser") or b""
+            found = settings_of({**found.values, "is_superuser": is_superuser.decode()})
+        return found
+
+    def _settings(
+        self, backend: PostgresBackend, names: Collection[str], *, is_quick: bool, drops_plans: bool = False
+    ) -> list[tuple[str, str | None, str | None, str | None]]:
+        """Name, source, context and value of each of these settings, as they are now."""
+        text = question(names, partial(_quoted, backend.pgconn), is_quick=is_quick)
+        rows = self._answer(backend, self._without_plans(backend, text, drops_plans))
+        return [(name, source, context, value) for name, source, context, value in map(json.loads, rows)]
+
+    def _without_plans(self, backend: PostgresBackend, text: str, drops_plans: bool) -> bytes:
+        """The text, and behind it, if so, an end to what the driver has prepared: a plan holds constants as they were
+        read under the settings of its time."""
+        prepared = backend.raw._prepared
+        if drops_plans and (prepared._names or prepared._counts):
+            text += "; DEALLOCATE ALL"
+            backend.raw._prepared = PrepareManager()
+            backend.knobs = None
+        return text.encode(backend.pgconn._encoding)
+
+    def apply(self, backend: PostgresBackend, wanted: Settings) -> bool:
+        if self._options.init_query and not backend.label.values.keys() <= wanted.values.keys():
+            self.reset(backend)  # RESET would bring back what was before the init_query
+        if "client_encoding" in backend.label.values:
+            self._command(backend, b"RESET client_encoding")  # not every text can be sent in it
+        if todo := changes(backend.label, wanted):
+            text = order(todo, partial(_quoted, backend.pgconn))
+            drops_plans = any(name not in PLAN_NEUTRAL and "." not in name for name, _ in todo)
+            (row,) = self._answer(backend, self._without_plans(backend, text, drops_plans))
+            for (name, value), result in zip(todo, json.loads(row), strict=True):
+                if value is not None and value != result:
+                    logger.warning("the server makes something else of a value of %s that was its own", name)
+                    return False
+        backend.label = wanted
+        return True
+
+    def ended(self, client: Any, backend: PostgresBackend, reasons: Collection[Reason]) -> set[Reason]:
+        asked = [reason for reason in reasons if reason in REVIEWED]
+        if not asked:
+            return set()
+        (row,) = self._answer(backend, review(asked).encode("ascii"))
+        return {reason for reason, is_held in zip(asked, json.loads(row), strict=True) if not is_held}
+
+    def left_over(self, backend: PostgresBackend, names: Collection[str]) -> Sequence[str]:
+        from .postgresql_audit import left_over
+
+        return left_over(backend, names)
+
+    # -- what else a session finds there
 
     def mind_sequences(self, client: Any, statement: Statement, backend: PostgresBackend) -> None:
         """See to it that currval() and lastval() never tell another session's value.
@@ -446,13 +544,13 @@ class PostgresEngine:
             results = raw.wait(execute(pgconn), timeout=COMMAND_SECONDS)
         except psycopg.errors._WaitTimeout:
             self.hang_up(backend)
-            raise psycopg.OperationalError(f"no answer about routines within {COMMAND_SECONDS:g} s") from None
+            raise psycopg.OperationalError(f"no answer within {COMMAND_SECONDS:g} s") from None
         encoding = pgconn._encoding
         rows: list[str] = []
         for result in results:
             if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
                 raise psycopg.errors.error_from_result(result, encoding=encoding)
-            rows += [(result.get_value(row, 0) or b"").decode(encoding, "replace") for row in range(result.ntuples)]
+            rows += [(result.get_value(row, 0) or b"").decode(encoding) for row in range(result.ntuples)]
         return rows
 
     def absorb_cancel(self, backend: PostgresBackend) -> None:
@@ -499,6 +597,12 @@ class PostgresEngine:
 
     def closed_error(self, message: str, *, is_expired: bool = False) -> psycopg.Error:
         return psycopg.OperationalError(message)
+
+
+def _quoted(pgconn: Any, text: str) -> str:
+    """A string constant, as the server reads it now."""
+    encoding: str = pgconn._encoding
+    return pq.Escaping(pgconn).escape_literal(text.encode(encoding)).decode(encoding)
 
 
 def _from_environment() -> dict[str, str]:

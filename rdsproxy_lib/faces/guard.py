@@ -50,6 +50,10 @@ class GuardedPGconn(wrapt.BaseObjectProxy):  # type: ignore[type-arg]  # not sub
 
     def __getattr__(self, name: str) -> Any:
         connection = self._self_connection
+        if name == "parameter_status":
+            return connection._rdsproxy_reported
+        if name == "_encoding":
+            return connection.info.encoding
         if name in ANSWERED or connection.closed:
             return getattr(connection._rdsproxy_pgconn(), name)
         return getattr(connection._rdsproxy_raw(f"pgconn.{name}"), name)

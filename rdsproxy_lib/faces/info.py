@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
 from psycopg import pq
 from psycopg._connection_info import ConnectionInfo
+from psycopg._encodings import pg2pyenc
+from psycopg._tz import get_tzinfo
 
 from ..session import Hold
 
 if TYPE_CHECKING:
     from .psycopg import Connection
+
+
+class Reported:
+    """A libpq connection, as far as it says what the server reported."""
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self.parameter_status = connection._rdsproxy_reported
 
 
 class Info(ConnectionInfo):
@@ -41,6 +51,18 @@ class Info(ConnectionInfo):
         """
         pid: int = self._rdsproxy_connection._rdsproxy_raw("info.backend_pid").backend_pid
         return pid
+
+    def parameter_status(self, param_name: str) -> str | None:
+        value = self._rdsproxy_connection._rdsproxy_reported(param_name.encode())
+        return None if value is None else value.decode(self.encoding)
+
+    @property
+    def encoding(self) -> str:
+        return pg2pyenc(self._rdsproxy_connection._rdsproxy_reported(b"client_encoding") or b"SQL_ASCII")
+
+    @property
+    def timezone(self) -> tzinfo:
+        return get_tzinfo(Reported(self._rdsproxy_connection))  # type: ignore[arg-type]
 
     def get_parameters(self) -> dict[str, str]:
         # The limit on one attempt to connect is the pool's; what was asked for is the session's.

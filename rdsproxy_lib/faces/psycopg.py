@@ -33,6 +33,7 @@ from ..backend import HERE
 from ..client import Client
 from ..engines.postgresql import DEFAULT_KNOBS, TX
 from ..session import Hold
+from ..settings import Immovable
 from ..sql import Reason, Statement, classify
 from .exchange import (
     CLOSE_CURSOR_GEN,
@@ -153,15 +154,15 @@ class Connection(psycopg.Connection[Row]):
                 statement = statement_of(self, who, names)
         is_plain = statement is not None and statement.is_plain
         if backend is None:
-            backend = client.need(statement)
+            backend = client.need(statement, names.get("params"))
             if self._closed:  # by another thread, while this one waited
                 raise client.illegal(Hold.CLOSED)
             if backend.knobs is not self._rdsproxy_knobs:
                 self._rdsproxy_tune(backend)
-        elif is_plain and not client.idle_timeout:
+        elif is_plain and not client.is_thorough:
             backend.statements += 1  # all that need() has to do
         else:
-            client.need(statement)
+            client.need(statement, names.get("params"))
         self.lock.user = backend.user = HERE.thread
         pgconn = backend.pgconn
         if not is_plain and statement is not None and statement.changes_plans:
@@ -182,6 +183,11 @@ class Connection(psycopg.Connection[Row]):
         self._rdsproxy_live = pgconn
         try:
             result = wait(gen, pgconn.socket, interval=interval, timeout=timeout)
+            if not is_plain and statement is not None:
+                if statement.settings and statement.reads_only and pgconn.transaction_status == IDLE:
+                    self._rdsproxy_learn(client)
+                if len(who._results) > 1:
+                    _make_loaders(who)
         except e._WaitTimeout:
             raise
         except BaseException as error:
@@ -242,7 +248,13 @@ class Connection(psycopg.Connection[Row]):
         if (backend := client.backend) is None:
             return
         status = backend.pgconn.transaction_status
-        if status == INTRANS and not self._rdsproxy_reached and not self._closed and not client.idle_timeout:
+        if (
+            status == INTRANS
+            and not self._rdsproxy_reached
+            and not self._closed
+            and client.doubts is None
+            and not client.idle_timeout
+        ):
             return  # what most exchanges inside a transaction come to
         if self._rdsproxy_reached is not None:
             client.add_pin(Reason.RAW_ACCESS, self._rdsproxy_reached)
@@ -309,6 +321,8 @@ class Connection(psycopg.Connection[Row]):
         """What an exchange of a cursor, other than a plain execute(), leaves behind on the backend."""
         if code is STREAM_GEN:
             backend.streamed = True
+        elif code is CLOSE_CURSOR_GEN:
+            self._rdsproxy.doubt(Reason.HOLD_CURSOR)
         elif code is DECLARE_GEN and cursor._withhold:
             self._rdsproxy.add_pin(Reason.HOLD_CURSOR, f"DECLARE {cursor._name!r} CURSOR WITH HOLD")
 
@@ -330,6 +344,12 @@ class Connection(psycopg.Connection[Row]):
             elif names.get("pgconn") is self._rdsproxy.login.ghost:  # made while no backend was held
                 return rewired(function, code, names, backend.pgconn)
         return gen
+
+    def _rdsproxy_learn(self, client: Client) -> None:
+        """After a statement by itself that only set something: a failure to read it is a failure of that statement."""
+        if self._pipeline is None and client.session.hold is not Hold.PINNED:
+            with suppress(Immovable):  # settle() asks once more, and pins
+                client.learn()
 
     def _rdsproxy_drain(self, gen: Any) -> Any:
         """Run a generator of the driver that sends nothing while no transaction is open."""
@@ -480,6 +500,15 @@ class Connection(psycopg.Connection[Row]):
         if self.closed:
             return _CLOSED
         return self._rdsproxy.login.ghost or _CLOSED
+
+    def _rdsproxy_reported(self, name: bytes) -> bytes | None:
+        """What the server reported last of a parameter to this session, if it reports it."""
+        pgconn, client = self._rdsproxy_pgconn(), self._rdsproxy
+        reported: bytes | None = pgconn.parameter_status(name)
+        if client.backend is None and reported is not None and client.wanted.values:
+            own = client.wanted.values.get(name.decode("ascii", "replace").lower())
+            return reported if own is None else own.encode()
+        return reported
 
     def _rdsproxy_hold(self) -> Any:
         """A backend for something that is no exchange of the driver's. The lock is held."""
@@ -655,3 +684,9 @@ class Connection(psycopg.Connection[Row]):
                 " Please use 'with' or '.close()' to close the connection properly",
                 ResourceWarning,
             )
+
+
+def _make_loaders(cursor: Any) -> None:
+    """Make what loads the rows of all results now: it asks the database connection for TimeZone and encoding."""
+    for result in (*cursor._results[1:], cursor._results[0]):
+        cursor._tx.set_pgresult(result)

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 import rdsproxy_lib
 from rdsproxy_lib import TLS, ConfigurationError, Proxy
-from rdsproxy_lib.config import OPTION_NAMES, build_options, option_from_text, options_from_environment, parse_url
+from rdsproxy_lib.config import (
+    OPTION_NAMES,
+    build_options,
+    check_engine,
+    option_from_text,
+    options_from_environment,
+    parse_url,
+)
+from rdsproxy_lib.sql import Reason
 
 WRONG_NUMBERS = (None, "5", True, [], math.nan, math.inf, -math.inf, 1j)
 RANGES = {
@@ -30,6 +38,9 @@ WRONG_CHOICES = {
     "session_pinning_filters": (("EXCLUDE_VARIABLE_SETS", ("OTHER",), 5, None), "EXCLUDE_VARIABLE_SETS"),
     "routine_policy": (("warn", None, True, ""), "'pin', 'reset' or 'trust'"),
     "trusted_routines": (("st_*", (1,), ("",), (" ",), None), "a tuple of names"),
+    "pin_policy": (("refuse", "", None, True, ("TEMP_TABLE",)), "'pin', 'warn', 'error'"),
+    "keep_diagnostics": (("yes", 1, None), "True or False"),
+    "audit": (("yes", 1, None), "True or False"),
     "require_tls": (("yes", 1, None), "True or False"),
     "monitor": (("on", None, 2, 1), "'auto', True or False"),
     "read_write_splitting": (("yes", 1, None), "True or False"),
@@ -88,7 +99,7 @@ def test_choices_keep_to_what_is_allowed(name, wrong):
 
 @pytest.mark.parametrize(
     "options",
-    [{"session_pinning_filters": ("EXCLUDE_VARIABLE_SETS",)}, {"monitor": True}, {"read_write_splitting": True}],
+    [{"monitor": True}, {"read_write_splitting": True}],
 )
 def test_what_is_not_served_yet_says_so(options):
     """An option without effect would be a lie."""
@@ -108,6 +119,91 @@ def test_options_do_not_change():
     """A Proxy's options are fixed when it is made."""
     with pytest.raises(AttributeError):
         build_options({}).max_connections = 5
+
+
+# -- pinning
+
+
+def test_one_policy_is_for_every_reason():
+    """But for MANUAL, which the application asks for."""
+    for policy in ("pin", "warn", "error"):
+        options = build_options({"pin_policy": policy})
+        found = {reason.name: options.policy_of(reason.name) for reason in Reason}
+        assert found.pop("MANUAL") == "pin"
+        assert set(found.values()) == {policy}
+
+
+def test_a_policy_by_reason():
+    """What is not named pins."""
+    options = build_options({"pin_policy": {"TEMP_TABLE": "error", "LISTEN": "warn"}})
+    found = {reason.name: options.policy_of(reason.name) for reason in Reason}
+    assert (found.pop("TEMP_TABLE"), found.pop("LISTEN")) == ("error", "warn")
+    assert set(found.values()) == {"pin"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ({"TEMP_TABEL": "error"}, r"pin_policy names 'TEMP_TABEL'.*TEMP_TABLE"),
+        ({Reason.LISTEN: "error"}, r"pin_policy names <Reason\.LISTEN"),
+        ({5: "error"}, "pin_policy names 5"),
+        ({"LISTEN": "refuse"}, "pin_policy for LISTEN must be one of 'pin', 'warn', 'error', not 'refuse'"),
+        ({"LISTEN": None}, "pin_policy for LISTEN"),
+        ({"MANUAL": "error"}, r"cannot name MANUAL.*conn\.rdsproxy\.pin\(\)"),
+        ({"MANUAL": "pin"}, "cannot name MANUAL"),
+    ],
+)
+def test_a_wrong_policy_by_reason_is_named(policy, said):
+    """The message says which entry is wrong, and what there is."""
+    with pytest.raises(ConfigurationError, match=said):
+        build_options({"pin_policy": policy})
+
+
+def test_a_policy_by_reason_is_a_copy():
+    """What the application does to its mapping later changes nothing."""
+    policy = {"LISTEN": "warn"}
+    options = build_options({"pin_policy": policy})
+    assert options.pin_policy == policy
+    policy["LISTEN"] = "nonsense"
+    assert options.policy_of("LISTEN") == "warn"
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("error", "error"),
+        (" warn ", "warn"),
+        ("TEMP_TABLE=error,LISTEN=warn", {"TEMP_TABLE": "error", "LISTEN": "warn"}),
+        (" TEMP_TABLE = error , ", {"TEMP_TABLE": "error"}),
+    ],
+)
+def test_a_policy_as_text(text, policy):
+    """One word, or reasons with theirs."""
+    found = options_from_environment({"RDSPROXY_PIN_POLICY": text})
+    assert found == {"pin_policy": policy}
+    build_options(found)
+
+
+def test_a_policy_in_a_url():
+    """The equals signs in it need no percent."""
+    found = parse_url("postgresql://h/db?rdsproxy_pin_policy=TEMP_TABLE=error,LISTEN=warn&rdsproxy_audit=true")[1]
+    assert found == {"pin_policy": {"TEMP_TABLE": "error", "LISTEN": "warn"}, "audit": True}
+
+
+@pytest.mark.parametrize("text", ["LISTEN,TEMP_TABLE=error", "LISTEN=warn=error"])
+def test_a_policy_as_text_that_cannot_be_read(text):
+    """The variable is named."""
+    with pytest.raises(ConfigurationError, match="RDSPROXY_PIN_POLICY"):
+        options_from_environment({"RDSPROXY_PIN_POLICY": text})
+
+
+def test_filters_are_for_mysql():
+    """RDS Proxy has none for PostgreSQL either, and settings do not pin here."""
+    filtered = build_options({"session_pinning_filters": ("EXCLUDE_VARIABLE_SETS",)})
+    check_engine(filtered, "mysql")
+    check_engine(build_options({}), "postgresql")
+    with pytest.raises(ConfigurationError, match=r"session_pinning_filters is for MySQL.*settings do not pin"):
+        check_engine(filtered, "postgresql")
 
 
 # -- URLs
@@ -299,7 +395,8 @@ def test_the_environment_sets_options():
 
 
 TEXTS = {"init_query": "select 1", "consistency": "session", "monitor": "auto", "session_pinning_filters": ""}
-TEXTS |= {"require_tls": "false", "read_write_splitting": "0", "routine_policy": "reset"}
+TEXTS |= {"require_tls": "false", "read_write_splitting": "0", "routine_policy": "reset", "pin_policy": "warn"}
+TEXTS |= {"keep_diagnostics": "1", "audit": "TRUE"}
 
 
 @pytest.mark.parametrize("name", sorted(OPTION_NAMES - {"driver_options"}))
@@ -311,6 +408,7 @@ def test_every_option_can_be_written_as_text(name):
 def test_lists_are_written_with_commas():
     """In the environment and in a URL; spaces around a name do not count."""
     assert option_from_text("trusted_routines", "st_*, app.audit ,", "x") == ("st_*", "app.audit")
+    assert option_from_text("session_pinning_filters", " EXCLUDE_VARIABLE_SETS", "x") == ("EXCLUDE_VARIABLE_SETS",)
     assert parse_url("postgresql://h/db?rdsproxy_trusted_routines=st_*,app.f")[1] == {
         "trusted_routines": ("st_*", "app.f")
     }

@@ -64,39 +64,99 @@ ROWS: list[tuple[str, str, str]] = [
     ("EXECUTE p (1)", "EXECUTE", FREE),
     ("EXPLAIN ANALYZE EXECUTE p (1)", "EXPLAIN", FREE),
     ("DEALLOCATE p", "DEALLOCATE", FREE),
-    # settings
-    ("SET x = 1", "SET", "SETTING SET"),
-    ("set\n/* LOCAL */ search_path to a", "SET", "SETTING SET"),
-    ("SET SESSION work_mem = 1", "SET", "SETTING SET"),
-    ("SET ROLE app", "SET", "SETTING SET"),
-    ("SET SESSION AUTHORIZATION DEFAULT", "SET", "SETTING SET"),
-    ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET", "SETTING SET"),
-    ("SET TIME ZONE 'UTC'", "SET", "SETTING SET"),
-    ("RESET ALL", "RESET", "SETTING RESET"),
-    ("DISCARD PLANS", "DISCARD", "SETTING DISCARD"),
+    # settings: those that are taken along stand in SETTINGS
+    ("SET x = 1", "SET", FREE),
+    ("set\n/* LOCAL */ search_path to a", "SET", FREE),
+    ("RESET ALL", "RESET", FREE),
     ("SET LOCAL x = 1", "SET LOCAL", FREE),
     ("SET LOCAL ROLE app", "SET LOCAL", FREE),
     ('SET LOCAL "a.b" = 1', "SET LOCAL", FREE),
+    ("SET LOCAL SESSION AUTHORIZATION app", "SET LOCAL", FREE),
+    ("SET LOCAL SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET LOCAL", FREE),
+    ("SET LOCAL TRANSACTION READ ONLY", "SET LOCAL", FREE),
+    ("SET LOCAL LOCAL = 1", "SET LOCAL", FREE),
     ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SET TRANSACTION", FREE),
+    ("SET SESSION TRANSACTION SNAPSHOT 'a'", "SET TRANSACTION", FREE),
     ("SET CONSTRAINTS ALL DEFERRED", "SET CONSTRAINTS", FREE),
-    ("SET local.x = 1", "SET", "SETTING SET"),
-    ("SET LOCAL = 1", "SET", "SETTING SET"),
-    ("SET transaction.x TO 1", "SET", "SETTING SET"),
-    ("SET constraints.x = 1", "SET", "SETTING SET"),
-    ("SELECT set_config('a', 'b', false)", "SELECT", "SETTING set_config()"),
-    ("SELECT set_config('a', %s, %s)", "SELECT", "SETTING set_config()"),
+    ("DISCARD ALL", "DISCARD ALL", FREE),
+    ("DISCARD TEMP", "DISCARD TEMP", FREE),
+    ("DISCARD TEMPORARY", "DISCARD TEMP", FREE),
+    ("DISCARD PLANS", "DISCARD PLANS", FREE),
+    ("DISCARD SEQUENCES", "DISCARD SEQUENCES", FREE),
+    ("DISCARD NOTHING", "DISCARD", "UNKNOWN_STATEMENT DISCARD NOTHING"),
+    ("DISCARD 'secret'", "DISCARD", "UNKNOWN_STATEMENT DISCARD ?"),
     ("SELECT set_config('a', 'b', true)", "SELECT", FREE),
-    ("SELECT set_config('a', coalesce('b', 'c'), 'On'::bool)", "SELECT", FREE),
-    ("SELECT set_config('a', 'b', true AND false)", "SELECT", "SETTING set_config()"),
-    ("SELECT set_config('a', 'b', 'fal' 'se')", "SELECT", "SETTING set_config()"),
-    ("SELECT set_config('a', 'b', not true)", "SELECT", "SETTING set_config()"),
-    ("SELECT set_config('a', 'b', E'true')", "SELECT", "SETTING set_config()"),
+    ("SELECT pg_catalog . \"set_config\" ('a', 'b', false)", "SELECT", FREE),
+    # settings that are not
+    ("SET standard_conforming_strings = off", "SET", "SETTING SET standard_conforming_strings"),
+    ("SET LOCAL Standard_Conforming_Strings = off", "SET LOCAL", "SETTING SET LOCAL standard_conforming_strings"),
+    ("RESET standard_conforming_strings", "RESET", "SETTING RESET standard_conforming_strings"),
     (
-        "SELECT set_config(VARIADIC x)",
+        "SELECT set_config('standard_conforming_strings', 'off', true)",
         "SELECT",
-        "SETTING set_config(), UNRESETTABLE set_config() of a name that is no constant",
+        "SETTING set_config('standard_conforming_strings', …)",
     ),
-    ("SELECT pg_catalog . \"set_config\" ('a', 'b', false)", "SELECT", "SETTING set_config()"),
+    ("SET seed = 0.5", "SET", "UNRESETTABLE SET seed"),
+    ("SET LOCAL seed = 0.5", "SET LOCAL", "UNRESETTABLE SET LOCAL seed"),
+    ("RESET seed", "RESET", "UNRESETTABLE RESET seed"),
+    ("SELECT set_config('Seed', %s, true)", "SELECT", "UNRESETTABLE set_config('seed', …)"),
+    ('SET "a""b" = 1', "SET", "SETTING SET"),
+    ("SET app.Kelvin = 1", "SET", "SETTING SET"),
+    ("SET app.%s = 1", "SET", "SETTING SET"),
+    (f"SET app.{'x' * 64} = 1", "SET", "SETTING SET"),
+    ("SET x.y.", "SET", "SETTING SET"),
+    ("SET x", "SET", "SETTING SET"),
+    ("SET", "SET", "SETTING SET"),
+    ("SET CATALOG 'a'", "SET", "SETTING SET"),
+    ("SET SESSION CONSTRAINTS ALL DEFERRED", "SET", "SETTING SET"),
+    ("RESET", "RESET", "SETTING RESET"),
+    *(
+        (
+            f"SELECT set_config({arguments})",
+            "SELECT",
+            "SETTING set_config(), UNRESETTABLE set_config() of a name that is no constant",
+        )
+        for arguments in (
+            "VARIADIC x",
+            "",
+            "'a'",
+            "'a', 'b'",
+            "'a', 'b', true, 1",
+            "a, 'b', true",
+            "'a' || 'b', 'b', true",
+            "E'a', 'b', true",
+            "'a' 'b', 'b', true",
+            "'a'::name, 'b', true",
+            "%s || 'b', 'b', true",
+            "(%s), 'b', true",
+            "$0, 'b', true",
+            "$99999999, 'b', true",
+            "setting_name => 'a', new_value => 'b', is_local => true",
+        )
+    ),
+    # paths that may make tables temporary
+    ("SET search_path TO pg_temp, public", "SET", "TEMP_TABLE SET search_path, TEMP_TABLE pg_temp"),
+    ("SET SESSION search_path = 'a', \"pg_temp\"", "SET", "TEMP_TABLE SET search_path, TEMP_TABLE pg_temp"),
+    ("SET search_path = 'public, PG_TEMP'", "SET", "TEMP_TABLE SET search_path"),
+    ("SET search_path = public, E'pg_tem\\160'", "SET", "TEMP_TABLE SET search_path"),
+    ("SET search_path TO %s", "SET", "TEMP_TABLE SET search_path"),
+    ("SET SCHEMA 'pg_temp'", "SET", "TEMP_TABLE SET search_path"),
+    ("SET LOCAL SCHEMA $$pg_temp$$", "SET LOCAL", "TEMP_TABLE SET LOCAL search_path"),
+    ('SET search_path = "$user", \'public\', "a b"', "SET", FREE),
+    ("SET search_path TO DEFAULT", "SET", FREE),
+    *(
+        (f"SELECT set_config('search_path', {value}, {local})", "SELECT", "TEMP_TABLE set_config('search_path', …)")
+        for value in ("'pg_temp'", "'pg_' || 'temp'", "%s || 'a'", "E'a'", "lower('a')", "a")
+        for local in ("true", "false", "%s")
+    ),
+    *(
+        (f"SELECT set_config('search_path', {value}, {local})", "SELECT", FREE)
+        for value in ("'a, b'", "'a'::text", "%s", "%(path)s::text", "$1", "NULL", "''")
+        for local in ("true", "false", "%s")
+    ),
+    ("SELECT set_config(%s, 'pg_temp', false)", "SELECT", "TEMP_TABLE set_config('search_path', …)"),
+    ("SELECT set_config(%s, a || 'b', true)", "SELECT", "TEMP_TABLE set_config('search_path', …)"),
+    ("SELECT set_config(%s, 'a', false), set_config(%s, %s, true)", "SELECT", FREE),
     ("ALTER ROLE app SET work_mem = 1", "ALTER ROLE", FREE),
     ("ALTER DATABASE shop SET work_mem = 1", "ALTER DATABASE", FREE),
     ("ALTER SYSTEM RESET ALL", "ALTER SYSTEM", FREE),
@@ -130,6 +190,19 @@ ROWS: list[tuple[str, str, str]] = [
     # the rest of the pin table
     ("PREPARE p AS SELECT 1", "PREPARE", "PREPARED_STATEMENT PREPARE"),
     ("PREPARE transaction AS SELECT 1", "PREPARE", "PREPARED_STATEMENT PREPARE"),
+    ("PREPARE p AS SELECT set_config('a', 'b', false)", "PREPARE", "PREPARED_STATEMENT PREPARE, SETTING set_config()"),
+    ("PREPARE p AS SELECT set_config('a', 'b', true)", "PREPARE", "PREPARED_STATEMENT PREPARE"),
+    (
+        "PREPARE p AS SELECT set_config('search_path', $1, true)",
+        "PREPARE",
+        "PREPARED_STATEMENT PREPARE, SETTING set_config(), TEMP_TABLE set_config('search_path', …)",
+    ),
+    (
+        "PREPARE p AS SELECT set_config($1, $2, true)",
+        "PREPARE",
+        "PREPARED_STATEMENT PREPARE, SETTING set_config(), TEMP_TABLE set_config('search_path', …), "
+        "UNRESETTABLE set_config() of a name that is no constant",
+    ),
     ("PREPARE p (int) AS SELECT setseed($1)", "PREPARE", "PREPARED_STATEMENT PREPARE, UNRESETTABLE setseed()"),
     (
         "DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT f(1)",
@@ -171,7 +244,7 @@ ROWS: list[tuple[str, str, str]] = [
     (
         "CALL s.p(set_config('a', 'b', false))",
         "CALL",
-        "UNKNOWN_ROUTINE CALL, UNKNOWN_ROUTINE s.p(), SETTING set_config()",
+        "UNKNOWN_ROUTINE CALL, UNKNOWN_ROUTINE s.p()",
     ),
     ("CREATE TABLE t (a int DEFAULT f(1))", "CREATE TABLE", FREE),
     ("CREATE VIEW v AS SELECT f(1)", "CREATE VIEW", FREE),
@@ -245,7 +318,218 @@ def test_backslashes_escape_only_where_the_server_says() -> None:
     assert [part.verb for part in classify(text).parts] == ["SELECT", "SET"]
     assert [part.verb for part in classify(text, Dialect.POSTGRESQL_BACKSLASH).parts] == ["SELECT"]
     text = "SELECT 'a\\\\'; SET x = 1"
-    assert pins(text, Dialect.POSTGRESQL_BACKSLASH) == "SETTING SET"
+    assert [part.verb for part in classify(text, Dialect.POSTGRESQL_BACKSLASH).parts] == ["SELECT", "SET"]
+
+
+CHARACTERISTICS = "default_transaction_isolation default_transaction_read_only default_transaction_deferrable"
+NOTHING = ""
+# What is taken along: names, and parameters that hold one.
+SETTINGS: list[tuple[str, str]] = [
+    ("SET x = 1", "x"),
+    ("SET x TO 1, 'a', b", "x"),
+    ("SET SESSION Work_Mem = 1", "work_mem"),
+    ("set\n/* LOCAL */ search_path to a", "search_path"),
+    ("SET x TO DEFAULT", "x"),
+    ("SET x FROM CURRENT", "x"),
+    ("SET app.tenant_id = '7'", "app.tenant_id"),
+    ('SET "App" . "Tenant Id" = 1', "app.tenant id"),
+    ('SET "App.X" = 1', "app.x"),
+    ("SET a.b.c$1 = 1", "a.b.c$1"),
+    ("SET sort_mem = 1", "work_mem"),
+    ("SELECT set_config('Vacuum_Mem', '1', false)", "maintenance_work_mem"),
+    ("RESET x", "x"),
+    ('RESET "App".x', "app.x"),
+    ("RESET ALL", "*"),
+    ('RESET "all"', "all"),
+    ("SET TIME ZONE 'UTC'", "timezone"),
+    ("SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE", "timezone"),
+    ("SET SESSION TIME ZONE LOCAL", "timezone"),
+    ("RESET TIME ZONE", "timezone"),
+    ("SET NAMES", "client_encoding"),
+    ("SET NAMES 'UTF8'", "client_encoding"),
+    ("SET SCHEMA 'a'", "search_path"),
+    ("SET XML OPTION DOCUMENT", "xmloption"),
+    ("SET ROLE app", "role"),
+    ("SET ROLE NONE", "role"),
+    ("SET ROLE %s", "role"),
+    ("SET SESSION ROLE = app", "role"),
+    ("RESET ROLE", "role"),
+    ("SET SESSION AUTHORIZATION app", "session_authorization role"),
+    ("SET SESSION SESSION AUTHORIZATION DEFAULT", "session_authorization role"),
+    ("SET session_authorization = 'app'", "session_authorization role"),
+    ("RESET SESSION AUTHORIZATION", "session_authorization role"),
+    ("RESET session_authorization", "session_authorization role"),
+    ("SELECT set_config('session_authorization', 'app', false)", "session_authorization role"),
+    ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "default_transaction_read_only"),
+    ("SET SESSION SESSION CHARACTERISTICS AS TRANSACTION NOT DEFERRABLE", "default_transaction_deferrable"),
+    (
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ WRITE",
+        "default_transaction_isolation default_transaction_read_only",
+    ),
+    ("SET SESSION CHARACTERISTICS AS TRANSACTION %s", CHARACTERISTICS),
+    ("DISCARD ALL", "* role session_authorization"),
+    # words that are names of settings here
+    ("SET local.x = 1", "local.x"),
+    ("SET LOCAL = 1", "local"),
+    ("SET local TO 1", "local"),
+    ("SET session.x = 1", "session.x"),
+    ("SET session FROM CURRENT", "session"),
+    ("SET SESSION session.x = 1", "session.x"),
+    ("SET SESSION local = 1", "local"),
+    ("SET SESSION characteristics = 1", "characteristics"),
+    ("SET SESSION characteristics.x = 1", "characteristics.x"),
+    ("SET transaction.x TO 1", "transaction.x"),
+    ("SET constraints.x = 1", "constraints.x"),
+    ("SET constraints TO 1", "constraints"),
+    ("SET time = 1", "time"),
+    ("SET names = 1", "names"),
+    ("SET role.x = 1", "role.x"),
+    ("RESET names", "names"),
+    ("RESET time", "time"),
+    ("RESET session.x", "session.x"),
+    # what ends with the transaction
+    ("SET LOCAL x = 1", NOTHING),
+    ("SET LOCAL SESSION AUTHORIZATION app", NOTHING),
+    ("SET LOCAL SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", NOTHING),
+    ("SET LOCAL session.x = 1", NOTHING),
+    ("SET TRANSACTION READ ONLY", NOTHING),
+    ("SET SESSION TRANSACTION NOT DEFERRABLE", NOTHING),
+    ("SET CONSTRAINTS ALL DEFERRED", NOTHING),
+    ("SET transaction_isolation = 'serializable'", NOTHING),
+    ("SET SESSION transaction_read_only = on", NOTHING),
+    ("RESET transaction_deferrable", NOTHING),
+    ("RESET TRANSACTION ISOLATION LEVEL", NOTHING),
+    ("SELECT set_config('transaction_isolation', 'serializable', false)", NOTHING),
+    ("DISCARD PLANS", NOTHING),
+    ("DISCARD TEMP", NOTHING),
+    ("SHOW x", NOTHING),
+    ("ALTER ROLE app SET x = 1", NOTHING),
+    ("ALTER DATABASE shop RESET ALL", NOTHING),
+    ("CREATE FUNCTION f() RETURNS int LANGUAGE sql SET x = 1 AS 'SELECT 1'", NOTHING),
+    ("UPDATE t SET x = 1", NOTHING),
+    # set_config()
+    ("SELECT set_config('a', 'b', false)", "a"),
+    ("SELECT set_config('App.Tenant'::text, coalesce(%s, 'c'), 'Off'::bool)", "app.tenant"),
+    ("SELECT set_config('a', (ARRAY['x', 'y'])[1], false)", "a"),
+    ("SELECT set_config('a', x[1, 2], false)", "a"),
+    ("SELECT 1 FROM t WHERE set_config('a', 'b', false) = 'c' ORDER BY set_config('d', 'e', false)", "a d"),
+    ("EXPLAIN ANALYZE SELECT set_config('a', 'b', false)", "a"),
+    ("INSERT INTO t VALUES (set_config('a', 'b', false))", "a"),
+    ("EXECUTE p (set_config('a', 'b', false))", "a"),
+    ("SELECT set_config('a', 'b', NULL)", "a"),
+    *((f"SELECT set_config('a', 'b', {local})", NOTHING) for local in ("true", "'On'::bool", "'1'", "'TRUE'::boolean")),
+    *(
+        (f"SELECT set_config('a', 'b', {local})", "a")
+        for local in ("%s", "true AND false", "'fal' 'se'", "not true", "E'true'", "true::text", "x", "'o'")
+    ),
+    ("SELECT set_config(%s, %s, false)", "<0>"),
+    ("SELECT set_config(%s::text, %s, true)", "<0>"),
+    ("SELECT %s, set_config(%b, %t, %s)", "<1>"),
+    ("SELECT set_config(%(name)s, %(value)s, false), set_config(%(name)s, 'b', false)", "<name>"),
+    ("SELECT set_config(%(a b.c-d)s::text, 'b', false)", "<a b.c-d>"),
+    ("SELECT set_config($2, $1, false), set_config($12, $1, true)", "<1> <11>"),
+    ("SELECT %s; SELECT a %% 2, set_config(%s, %s, false); SELECT set_config(%s, '', false)", "<1> <3>"),
+    # the driver counts what stands in constants and comments
+    ("SELECT '%s%%s', /* %s %%(a)s */ set_config(%s, 'b', false) -- %s", "<2>"),
+    ("SELECT set_config('search_path', %s, true)", "search_path"),
+    ("SELECT set_config('search_path', %s::text, false)", "search_path"),
+    ("SELECT set_config('search_path', 'a', true)", NOTHING),
+    # code blocks
+    ("DO $$ BEGIN SET x = 1; PERFORM set_config('App.y', a, false), f(1); RESET z; END $$", "x app.y z"),
+    ("DO 'BEGIN IF a THEN SET ROLE app; ELSE RESET ALL; END IF; END'", "role *"),
+    ("DO $$ BEGIN SET x = 1; SET LOCAL y = 1; END $$", NOTHING),
+]
+
+
+@pytest.mark.parametrize(("text", "settings"), SETTINGS)
+def test_settings_are_taken_along(text: str, settings: str) -> None:
+    """By name, or by the parameter that holds it, in the order of the text."""
+    found = [setting.name or f"<{setting.parameter}>" for setting in classify(text).settings]
+    assert " ".join(found) == settings
+    if settings:
+        assert classify(text).changes_plans
+        assert not classify(text).is_plain
+
+
+@pytest.mark.parametrize(
+    ("text", "is_local"),
+    [
+        ("SET LOCAL x = 1", True),
+        ("SET LOCAL TIME ZONE 'UTC'", True),
+        ("SET x = 1", False),
+        ("SET TRANSACTION READ ONLY", False),
+        ("SET transaction_isolation = 'serializable'", True),
+        ("RESET transaction_read_only", True),
+        ("SELECT set_config('transaction_deferrable', 'on', false)", True),
+        ("SELECT set_config('a', 'b', true)", True),
+        ("SELECT set_config('a', 'b', true), set_config('c', 'd', false)", True),
+        ("SELECT set_config('a', 'b', %s)", True),
+        ("SELECT set_config('a', 'b', false)", False),
+        ("SELECT set_config(%s, 'b', 'f')", False),
+        ("SELECT set_config(%s, 'b', true)", True),
+        ("SELECT set_config(a, 'b', false)", True),
+    ],
+)
+def test_settings_until_the_end_of_the_transaction(text: str, is_local: bool) -> None:
+    """Whether a statement may set something that ends with its transaction."""
+    (part,) = classify(text).parts
+    assert part.sets_local is is_local
+
+
+def test_a_code_block_that_does_more_pins() -> None:
+    """Settings are taken along from a DO block only if nothing else in it speaks against that."""
+    for rest in ("EXECUTE a", "SET LOCAL y = 1", "PERFORM lastval()", "PERFORM set_config(a, b, false)", "LISTEN a"):
+        assert pins(f"DO $$ BEGIN SET x = 1; {rest}; END $$") == "UNKNOWN_ROUTINE DO"
+        assert not classify(f"DO $$ BEGIN SET x = 1; {rest}; END $$").settings
+    assert pins("DO $$ BEGIN SET x = 1; PERFORM f(1); END $$") == "UNKNOWN_ROUTINE f()"
+
+
+ALL_ASKED = "TEMP_TABLE PREPARED_STATEMENT HOLD_CURSOR ADVISORY_LOCK LISTEN"
+
+
+@pytest.mark.parametrize(
+    ("text", "reasons"),
+    [
+        ("DROP TABLE t", "TEMP_TABLE"),
+        ("DROP SCHEMA s CASCADE", "TEMP_TABLE"),
+        ("DISCARD TEMP", "TEMP_TABLE"),
+        ("DISCARD TEMPORARY", "TEMP_TABLE"),
+        ("SET search_path = a", "TEMP_TABLE"),
+        ("RESET search_path", "TEMP_TABLE"),
+        ("SET search_path = pg_temp", NOTHING),
+        ("SET LOCAL search_path = pg_temp", "TEMP_TABLE"),
+        ("DEALLOCATE ALL", "PREPARED_STATEMENT"),
+        ("CLOSE c", "HOLD_CURSOR"),
+        ("UNLISTEN *", "LISTEN"),
+        ("SELECT pg_advisory_unlock(1)", "ADVISORY_LOCK"),
+        ("SELECT 1 WHERE pg_advisory_unlock_shared(1, 2)", "ADVISORY_LOCK"),
+        ("SELECT pg_advisory_unlock_all()", "ADVISORY_LOCK"),
+        ("RESET ALL", "SETTING"),
+        ("DISCARD ALL", f"{ALL_ASKED} SETTING UNKNOWN_ROUTINE UNKNOWN_STATEMENT"),
+        ("DISCARD PLANS", NOTHING),
+        ("DISCARD SEQUENCES", NOTHING),
+        ("CLOSE c; UNLISTEN a", "HOLD_CURSOR LISTEN"),
+        # what pins may have come to nothing
+        ("CREATE TEMP TABLE t (a int)", "TEMP_TABLE"),
+        ("PREPARE p AS SELECT 1", "PREPARED_STATEMENT"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "HOLD_CURSOR"),
+        ("SELECT pg_try_advisory_lock(1)", "ADVISORY_LOCK"),
+        ("LISTEN a", "LISTEN"),
+        ("LOAD 'a'", NOTHING),
+        ("SELECT f(1)", NOTHING),
+        ("DO $$ BEGIN DROP TABLE t; PERFORM pg_advisory_unlock(1); END $$", "TEMP_TABLE ADVISORY_LOCK"),
+        ("SELECT 1", NOTHING),
+        ("CREATE TABLE t (a int)", NOTHING),
+        ("COMMIT", NOTHING),
+        ("ROLLBACK TO a", NOTHING),
+    ],
+)
+def test_what_may_end_a_pin(text: str, reasons: str) -> None:
+    """The reasons a statement may end; the server is asked whether it did."""
+    statement = classify(text)
+    assert statement.frees == {Reason[reason] for reason in reasons.split()}
+    assert {name for part in statement.parts for _, name in part.frees} <= {"*"}
+    assert statement.is_plain is (not reasons and not statement.causes)
 
 
 READS_ONLY = [
@@ -256,6 +540,14 @@ READS_ONLY = [
     "WITH x AS (SELECT 1) SELECT random(), now(), gen_random_uuid() FROM x",
     "EXPLAIN ANALYZE SELECT 1",
     "SELECT 1; SELECT 2",
+    "SET x = 1",
+    "SET ROLE app",
+    "SET LOCAL x = 1",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "RESET x",
+    "RESET ALL",
+    "SELECT set_config('a', 'b', true)",
+    "SELECT set_config('a', %s, false), set_config(%s, %s, false)",
 ]
 CHANGES = [
     "INSERT INTO t VALUES (1)",
@@ -272,7 +564,13 @@ CHANGES = [
     "SELECT pg_advisory_xact_lock(1)",
     "SELECT txid_current()",
     "SELECT f(1)",
-    "SELECT set_config('a', 'b', true)",
+    "SELECT set_config('a', 'b', true) FROM t FOR UPDATE",
+    "SELECT set_config('a', nextval('s')::text, true)",
+    "SELECT set_config(a, 'b', true)",
+    "SET seed = 1",
+    "SET CONSTRAINTS ALL IMMEDIATE",
+    "DISCARD ALL",
+    "DISCARD PLANS",
     "FETCH 1 FROM c",
     "COPY t TO STDOUT",
     "BEGIN",
@@ -312,6 +610,9 @@ def test_may_change_something(text: str) -> None:
         ("CALL p()", False, True),
         ("EXECUTE p", False, True),
         ("ALTER TABLE t ADD COLUMN id serial", False, True),
+        ("DISCARD SEQUENCES", False, True),
+        ("DISCARD ALL", False, True),
+        ("DISCARD PLANS", False, False),
     ],
 )
 def test_sequences(text: str, reads: bool, moves: bool) -> None:
@@ -369,8 +670,8 @@ def test_digest_is_cut() -> None:
 
 def test_a_cause_is_named_once() -> None:
     """The same call twice is one cause; the causes of all parts stand in order."""
-    assert pins("SELECT f(1), f(2), g(3); SET x = 1; SELECT f(4)") == (
-        "UNKNOWN_ROUTINE f(), UNKNOWN_ROUTINE g(), SETTING SET, UNKNOWN_ROUTINE f()"
+    assert pins("SELECT f(1), f(2), g(3); LISTEN a; SELECT f(4)") == (
+        "UNKNOWN_ROUTINE f(), UNKNOWN_ROUTINE g(), LISTEN LISTEN, UNKNOWN_ROUTINE f()"
     )
 
 

@@ -17,9 +17,10 @@ def test_a_new_proxy_counts_nothing():
     stats = Proxy("postgresql://db/shop", max_connections=7).stats()
     assert stats.max_database_connections_allowed == 7
     for field in dataclasses.fields(Stats):
-        if field.name not in ("max_database_connections_allowed", "pins"):
+        if field.name not in ("max_database_connections_allowed", "pins", "pinned_sessions"):
             assert getattr(stats, field.name) == 0, field.name
     assert dict(stats.pins) == {}
+    assert stats.pinned_sessions == ()
 
 
 def test_a_snapshot_does_not_change():

@@ -1,0 +1,165 @@
+"""How the settings of a PostgreSQL session are asked for, and made again on another database connection. Pure.
+
+Texts are for the simple protocol, and name everything in full: search_path and operators are the session's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from ..settings import Immovable, Settings, settings_of
+from ..sql import Cause, Reason, Setting
+
+ROLES = ("session_authorization", "role")
+"""Set after all others: those may need what the login may do. In this order, as the first resets the second."""
+
+PLAN_NEUTRAL = frozenset(
+    {
+        *ROLES,
+        "application_name",
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+        "is_superuser",
+        "lock_timeout",
+        "search_path",
+        "statement_timeout",
+        "transaction_timeout",
+    }
+)
+"""Settings under which a plan made before is as good as a new one: the server looks, or it makes no difference."""
+
+# https://www.postgresql.org/docs/current/multibyte.html: bytes of these may look like a quote or a backslash.
+_UNSAFE_ENCODINGS = frozenset({"BIG5", "GB18030", "GBK", "JOHAB", "SHIFT_JIS_2004", "SJIS", "UHC"})
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)*").fullmatch
+
+_ASK = (
+    "SELECT pg_catalog.json_build_array(n, {source}, {context}, pg_catalog.current_setting(n, true))"
+    " FROM pg_catalog.unnest(ARRAY[{names}]::pg_catalog.text[]) AS n{join}"
+)
+_JOIN = " LEFT JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) n"
+
+_HELD = {
+    Reason.TEMP_TABLE: "SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid"
+    " AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()",
+    Reason.PREPARED_STATEMENT: "SELECT FROM pg_catalog.pg_prepared_statements p WHERE p.from_sql",
+    Reason.HOLD_CURSOR: "SELECT FROM pg_catalog.pg_cursors c WHERE c.is_holdable",
+    Reason.ADVISORY_LOCK: "SELECT FROM pg_catalog.pg_locks l WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'"
+    " AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
+    Reason.LISTEN: "SELECT FROM pg_catalog.pg_listening_channels()",
+}
+"""What there is as long as the pin has its reason. 2615 is pg_namespace: all that is in the temporary schema."""
+
+
+def name_of(setting: Setting, parameters: Any) -> str | None:
+    """The name of the setting, in lower case; None where the parameters do not tell it for certain."""
+    if setting.parameter is None:
+        return setting.name
+    try:
+        name = parameters[setting.parameter]
+    except (TypeError, LookupError):
+        return None
+    return name.lower() if isinstance(name, str) and _NAME(name) else None
+
+
+def causes_of(settings: Iterable[Setting], parameters: Any) -> tuple[set[str], list[Cause]]:
+    """The names of what a statement sets, and what about them cannot be moved: seen only with the parameters."""
+    names: set[str] = set()
+    causes: list[Cause] = []
+    for setting in settings:
+        name = name_of(setting, parameters)
+        if name is None:
+            what = "set_config() of a name that is not known"
+            causes += (Cause(Reason.SETTING, what), Cause(Reason.UNRESETTABLE, what))
+        elif setting.parameter is not None and name == "seed":
+            causes.append(Cause(Reason.UNRESETTABLE, "set_config('seed', …)"))
+        elif setting.parameter is not None and name == "standard_conforming_strings":
+            causes.append(Cause(Reason.SETTING, "set_config('standard_conforming_strings', …)"))
+        else:
+            names.add(name)
+            if name == "search_path" and any("pg_temp" in value.lower() for value in _texts(parameters)):
+                causes.append(Cause(Reason.TEMP_TABLE, "set_config('search_path', …)"))
+    return names, causes
+
+
+def _texts(parameters: Any) -> Iterable[str]:
+    values = parameters.values() if isinstance(parameters, Mapping) else parameters or ()
+    return (value for value in values if isinstance(value, str))
+
+
+def question(names: Collection[str], quote: Callable[[str], str], *, is_quick: bool) -> str:
+    """What asks for these settings; `is_quick` where none of them is the server's own, which takes it half as long."""
+    return _ASK.format(
+        source="NULL" if is_quick else "s.source",
+        context="NULL" if is_quick else "s.context",
+        names=", ".join(map(quote, sorted(names))),
+        join="" if is_quick else _JOIN,
+    )
+
+
+def learnt(
+    rows: Iterable[tuple[str, str | None, str | None, str | None]],
+    before: Settings,
+    at_login: Mapping[str, str],
+    initial: Collection[str],
+) -> Settings:
+    """The settings of a session that had `before`, from the answer to `question`.
+
+    `at_login`: the role and authorization that every session of the login begins with. `initial`: what the
+    init_query sets, so that what the server calls reset is not as at login. Raises Immovable.
+    """
+    rows = list(rows)
+    values = {name: value for name, value in before.values.items() if name != "is_superuser"}
+    roles = {name: value for name, _, _, value in rows if name in ROLES and value != at_login[name]}
+    is_another = bool(roles) or any(name in ROLES for name in (*values, *(row[0] for row in rows)))
+    for name, source, context, value in rows:
+        if name in ROLES:
+            values.pop(name, None)
+        elif value is None or (source not in (None, "session") and name not in initial):
+            values.pop(name, None)
+        else:
+            values[name] = value
+            if is_another and context not in (None, "user"):
+                raise Immovable("SETTING", f"{name} was set in the time of another role")
+    for name in ROLES:
+        if name in roles:
+            values[name] = roles[name] or ""
+    if values.get("client_encoding", "").upper() in _UNSAFE_ENCODINGS:
+        raise Immovable("SETTING", f"client_encoding {values['client_encoding']}")
+    if "pg_temp" in values.get("search_path", "").lower():
+        raise Immovable("TEMP_TABLE", "search_path names pg_temp")
+    return settings_of(values)
+
+
+def changes(have: Settings, want: Settings) -> list[tuple[str, str | None]]:
+    """What has to be set, in this order, where `have` is in force and `want` is wanted; None resets."""
+    ours, theirs = have.values, want.values
+    if ours == theirs:
+        return []
+    found: list[tuple[str, str | None]] = [(name, None) for name in ROLES if name in ours]
+    for name in ours.keys() - theirs.keys():
+        if name not in ROLES and name != "is_superuser":
+            found.append((name, None))
+    for name, value in theirs.items():
+        if name not in ROLES and name != "is_superuser" and ours.get(name) != value:
+            found.append((name, value))
+    return found + [(name, theirs[name]) for name in ROLES if name in theirs]
+
+
+def order(wanted: Iterable[tuple[str, str | None]], quote: Callable[[str], str]) -> str:
+    """What sets all of it, or none; its answer is what came of it, as a JSON array."""
+    calls = ", ".join(
+        f"pg_catalog.set_config({quote(name)}, {'NULL' if value is None else quote(value)}, false)"
+        for name, value in wanted
+    )
+    return f"SELECT pg_catalog.array_to_json(ARRAY[{calls}])"
+
+
+def review(reasons: Iterable[Reason]) -> str:
+    """What asks, for each of these reasons to pin, whether it still holds: a JSON array of booleans."""
+    return f"SELECT pg_catalog.json_build_array({', '.join(f'EXISTS ({_HELD[reason]})' for reason in reasons)})"
+
+
+REVIEWED = frozenset(_HELD)

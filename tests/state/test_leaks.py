@@ -1,0 +1,105 @@
+"""Sessions that do all that sessions can do, in any order over few backends, never see anything of each other."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Any
+
+import pytest
+
+from .conftest import SEEDS
+from .oracle import Engine, Private, Run, check, program, programs, smallest
+from .oracle_mysql import MySQLOracle
+from .oracle_postgresql import PostgresOracle
+
+SECONDS = 15.0
+LONG_SECONDS = 600.0
+LENGTH = 40
+
+
+def seed() -> int:
+    """Of the environment, for repeating; else another one each time, and the same each time in CI."""
+    if "STATE_SEED" in os.environ:
+        return int(os.environ["STATE_SEED"])
+    return 1 if "CI" in os.environ else random.SystemRandom().randrange(10**6) * 1000
+
+
+def explore(kind: type[Run], engine: Engine, seconds: float, *, least: int = 5) -> dict[str, int]:
+    """Run one program after the other for so many seconds, and at least a few; all that happened, counted."""
+    first = seed()
+    deadline = time.monotonic() + seconds
+    counts: dict[str, int] = {"programs": 0}
+    for number, sessions, limit in programs(first):
+        steps = program(engine, number, LENGTH, sessions)
+
+        def fails(steps: list[Any], number: int = number, sessions: int = sessions, limit: int = limit) -> bool:
+            try:
+                check(kind, engine, number, steps, sessions, limit)
+            except Exception:
+                return True
+            return False
+
+        try:
+            happened = check(kind, engine, number, steps, sessions, limit)
+        except Exception as error:
+            few = smallest(fails, steps)
+            text = "\n".join(map(str, few))
+            raise AssertionError(
+                f"STATE_SEED={number}, {sessions} sessions over {limit} backends: {error}\n"
+                f"these steps are enough:\n{text}"
+            ) from error
+        counts["programs"] += 1
+        for name, count in happened.items():
+            counts[name] = counts.get(name, 0) + count
+        if counts["programs"] >= least and time.monotonic() > deadline:
+            break
+    SEEDS.append(f"{engine.world.name}: {counts}; STATE_SEED={first} repeats it")
+    return counts
+
+
+@pytest.mark.slow
+def test_nothing_of_a_session_is_seen_by_another_on_postgresql(postgres):
+    """Settings, roles, tables, cursors, locks: each session sees its own, and only while it has them it is pinned."""
+    engine = PostgresOracle(postgres)
+    counts = explore(Run, engine, SECONDS)
+    check_counts(counts)
+
+
+@pytest.mark.slow
+def test_nothing_of_a_session_is_seen_by_another_on_mysql(mysql):
+    """The same with variables, schemas and modes of MySQL and MariaDB."""
+    engine = MySQLOracle(mysql)
+    counts = explore(Run, engine, SECONDS)
+    check_counts(counts)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(LONG_SECONDS + 300)
+def test_nothing_of_a_session_is_seen_for_long_on_postgresql(postgres):
+    """The same for ten minutes."""
+    check_counts(explore(Run, PostgresOracle(postgres), LONG_SECONDS))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(LONG_SECONDS + 300)
+def test_nothing_of_a_session_is_seen_for_long_on_mysql(mysql):
+    """The same for ten minutes."""
+    check_counts(explore(Run, MySQLOracle(mysql), LONG_SECONDS))
+
+
+def check_counts(counts: dict[str, int]) -> None:
+    """Sessions moved, settings were put in the place of others, and pins came and went: it was no idle exercise."""
+    for name in ("looks", "moved", "relabels", "pins", "resets"):
+        assert counts[name] > counts["programs"], counts
+
+
+def test_private_connections_see_what_the_oracle_expects_on_postgresql(postgres):
+    """The expectations are those of the server: private connections meet them."""
+    explore(Private, PostgresOracle(postgres), 0, least=20)
+
+
+def test_private_connections_see_what_the_oracle_expects_on_mysql(mysql):
+    """The expectations are those of the server: private connections meet them."""
+    explore(Private, MySQLOracle(mysql), 0, least=20)
