@@ -46,6 +46,9 @@ CANCEL_SECONDS = 5.0
 """How long a backend waits for a cancel request under way before it is closed instead of lent again."""
 
 
+VARIABLES = frozenset({Reason.SETTING, Reason.USER_VARIABLE})
+"""What ``EXCLUDE_VARIABLE_SETS`` keeps from pinning."""
+
 OPAQUE = frozenset({Reason.UNKNOWN_ROUTINE, Reason.UNKNOWN_STATEMENT, Reason.PREPARED_STATEMENT})
 """Pins for what may run anything, questions about the session's last statement among it."""
 
@@ -423,6 +426,9 @@ class Client:
     def _add_pin(self, cause: Cause, digest: str, backend: Backend, *, anyway: bool = False) -> bool:
         """Pin for this cause; True where its reason is new. `anyway`: it has happened, and cannot be refused."""
         session, reason = self.session, cause.reason
+        if reason in VARIABLES and self._home.options.session_pinning_filters:
+            backend.needs_reset = True  # the session may lose it, but nobody else finds it
+            return False
         is_known = session.pins is not None and reason in session.pins
         policy = "pin" if is_known else self._home.options.policy_of(reason.name)
         if policy == "error" and not anyway:
@@ -514,6 +520,9 @@ class Client:
             self.learn()
         except Immovable as found:
             self.pin_afterwards(Reason[found.reason], found.what, None)
+            if self.session.hold is _BORROWED:
+                self.touched = None
+                return True
         except Exception as error:
             self.pin_afterwards(Reason.SETTING, f"what was set could not be read: {error}", None)
             if backend.is_dead():

@@ -113,6 +113,10 @@ def _first_cause(found: Finding) -> str:
     for reason, what in found.causes:
         if reason != "UNKNOWN_ROUTINE" or what not in found.routines:
             return what
+    if found.settings:
+        return "it sets " + ", ".join("all settings" if name == "*" else name for name, _ in found.settings)
+    if found.awaits_question:
+        return "SQL_CALC_FOUND_ROWS"
     return "SET LOCAL, or a change of routines" if found.sets_local else "it asks what the session did before"
 
 

@@ -204,11 +204,10 @@ def _search(tokens: Tokens, start: int, found: Finding, server: str) -> None:
     for opening in tokens.opens:
         if opening > start:
             _call(tokens, start, opening, found, server)
+    _take_assigned(tokens, start, found)
     for index in range(start, len(tokens.tokens)):
         token = tokens.tokens[index]
-        if token == ":=":
-            _take_variable(tokens.at(index - 1), ":=", found)
-        elif token == "into":
+        if token == "into":
             _into(tokens, index, found)
         elif token == SYSTEM_VARIABLE:
             _read_variable(tokens, index, found)
@@ -238,12 +237,17 @@ def _take_variable(token: str, what: str, found: Finding) -> None:
         found.pin("USER_VARIABLE", what)
 
 
-def _take_assigned(tokens: Tokens, found: Finding) -> None:
-    """Note the user's variables of all `@a := …`."""
-    if ":=" in tokens.words:
-        for index, token in enumerate(tokens.tokens):
-            if token == ":=":
-                _take_variable(tokens.at(index - 1), ":=", found)
+def _take_assigned(tokens: Tokens, start: int, found: Finding) -> None:
+    """Note the user's variables of all `@a := …`. The name of the last one before may go on: `@a.5b`, `@1.b`."""
+    if ":=" not in tokens.words:
+        return
+    variable, name = start, ""
+    for index in range(start, len(tokens.tokens)):
+        token = tokens.tokens[index]
+        if token[0] == VARIABLE:
+            variable, name = index, token
+        elif token == ":=" and (variable == index - 1 or not _PLAIN_VARIABLE(name)):
+            _take_variable(name, ":=", found)
 
 
 def _take_variables(tokens: Tokens, what: str, found: Finding) -> None:
@@ -753,7 +757,7 @@ def _ddl(tokens: Tokens, first: int, found: Finding, server: str) -> None:
     elif word == "create" and name == "TABLE":
         _create_table(tokens, index, found, server)
     else:
-        _take_assigned(tokens, found)  # in a default, which MariaDB fills the rows there are with
+        _take_assigned(tokens, index, found)  # in a default, which MariaDB fills the rows there are with
 
 
 def _past_if_exists(tokens: Tokens, index: int) -> int:
@@ -793,7 +797,7 @@ def _event(tokens: Tokens, index: int, found: Finding, server: str) -> None:
 
 def _create_table(tokens: Tokens, index: int, found: Finding, server: str) -> None:
     """Search the query of CREATE TABLE … SELECT; defaults and checks are only stored."""
-    _take_assigned(tokens, found)
+    _take_assigned(tokens, index, found)
     while word := tokens.at(index):
         if word == "select" or (word == "values" and tokens.at(index + 1) in ("(", "row")):
             _search(tokens, index - 1, found, server)

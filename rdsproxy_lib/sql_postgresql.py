@@ -158,7 +158,8 @@ _RESET_FORMS = {
 _MODES = names("deferrable isolation not read snapshot")
 _CHARACTERISTICS = {
     "isolation": "default_transaction_isolation",
-    "read": "default_transaction_read_only",
+    "only": "default_transaction_read_only",
+    "write": "default_transaction_read_only",
     "deferrable": "default_transaction_deferrable",
 }
 # Each transaction begins with new ones.
@@ -277,7 +278,7 @@ def _pinning(tokens: Tokens, first: int, word: str, found: Finding) -> None:
         while tokens.at(start) not in ("as", ""):
             start = tokens.closing(start) + 1 if tokens.at(start) == "(" else start + 1
         _search(tokens, start, found, cte_names(tokens))
-        _pin_settings(found)
+        _pin_parameters(found)
     elif word == "call":
         found.moves_sequence = True
         _search(tokens, first, found, set())
@@ -478,15 +479,18 @@ def _is_plain_path(value: str) -> bool:
     return value.startswith(STRING) and _is_without_temporary(value)
 
 
-def _pin_settings(found: Finding) -> None:
-    """For PREPARE: the text of EXECUTE does not show what it sets."""
-    for name, _ in found.settings:
-        found.pin("SETTING", "set_config()")
+def _pin_parameters(found: Finding) -> None:
+    """For PREPARE, whose parameters are not those of ``execute()``; EXECUTE brings them.
+
+    The names stay, to be asked for when the session that is pinned by it parts with its backend.
+    """
+    for name, which in tuple(found.settings):
         if name in ("", "search_path"):
+            found.pin("SETTING", "set_config()")
             found.pin("TEMP_TABLE", "set_config('search_path', …)")
         if not name:
             found.pin("UNRESETTABLE", "set_config() of a name that is no constant")
-    found.settings.clear()
+            del found.settings[name, which]
 
 
 def _declare(tokens: Tokens, first: int, found: Finding) -> None:
@@ -665,7 +669,7 @@ def leaves_nothing(body: Finding) -> bool:
     What it sets for the transaction changes how later texts are read, and currval() in it asks for this session's
     backend: neither shows in the text of the statement that calls it.
     """
-    return not body.settings and _is_seen_through(body)
+    return not (body.settings or body.awaits_question) and _is_seen_through(body)
 
 
 def _is_seen_through(body: Finding) -> bool:
@@ -686,6 +690,7 @@ def take(found: Finding, inner: Finding) -> None:
             found.routines[what] = routine
     found.settings.update(inner.settings)
     found.frees.update(inner.frees)
+    found.awaits_question = found.awaits_question or inner.awaits_question
     found.sets_local = found.sets_local or inner.sets_local
     found.reads_sequence = found.reads_sequence or inner.reads_sequence
 

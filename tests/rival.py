@@ -12,6 +12,7 @@ import psycopg
 
 from rdsproxy_lib.backend import Backend
 from rdsproxy_lib.pool import Pool
+from rdsproxy_lib.settings import CLEAN, Settings
 
 
 class RivalPool(Pool):
@@ -34,13 +35,13 @@ class RivalPool(Pool):
                 backend.raw.execute("select 'rival'", prepare=False)
         super().give_back(backend)
 
-    def borrow(self, login: object, timeout: float, owner: Any = None) -> Backend:
+    def borrow(self, login: object, timeout: float, owner: Any = None, wanted: Settings = CLEAN) -> Backend:
         """Let the rival out; and if it is the borrower's last one and there can be another, that one."""
-        backend = super().borrow(login, timeout, owner)
+        backend = super().borrow(login, timeout, owner, wanted)
         session = owner() if owner is not None else None
         if session is not None:
             if self._last.get(session) == backend.serial and (self._idle or len(self._all) < self.limit):
-                last, backend = backend, super().borrow(login, timeout, owner)
+                last, backend = backend, super().borrow(login, timeout, owner, wanted)
                 super().give_back(last)
             self._last[session] = backend.serial
         return self._freed(backend)
@@ -50,11 +51,11 @@ class RivalPool(Pool):
         backend = super().borrow_that(login, serial, owner)
         return None if backend is None else self._freed(backend)
 
-    def _take_idle_locked(self, login: object, now: float, closing: list[Backend]) -> Backend | None:
+    def _pick_locked(self, *arguments: Any, **keywords: Any) -> Backend | None:
         # First in, first out: with two idle ones a session never comes back on its last.
         self._idle.reverse()
         try:
-            return super()._take_idle_locked(login, now, closing)
+            return super()._pick_locked(*arguments, **keywords)
         finally:
             self._idle.reverse()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..settings import Immovable, Settings, settings_of
 from ..sql import Cause, Reason, Setting
+from ..sql_postgresql import setting_name
 
 ROLES = ("session_authorization", "role")
 """Set after all others: those may need what the login may do. In this order, as the first resets the second."""
@@ -32,6 +33,11 @@ PLAN_NEUTRAL = frozenset(
 
 # https://www.postgresql.org/docs/current/multibyte.html: bytes of these may look like a quote or a backslash.
 _UNSAFE_ENCODINGS = frozenset({"BIG5", "GB18030", "GBK", "JOHAB", "SHIFT_JIS_2004", "SJIS", "UHC"})
+
+_OF_THE_TRANSACTION = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
+
+UNKNOWN = object()
+"""Stands for parameters that are not known when a statement begins: executemany() has many."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)*").fullmatch
 
@@ -61,7 +67,7 @@ def name_of(setting: Setting, parameters: Any) -> str | None:
         name = parameters[setting.parameter]
     except (TypeError, LookupError):
         return None
-    return name.lower() if isinstance(name, str) and _NAME(name) else None
+    return setting_name(name) if isinstance(name, str) and _NAME(name) else None
 
 
 def causes_of(settings: Iterable[Setting], parameters: Any) -> tuple[set[str], list[Cause]]:
@@ -77,16 +83,19 @@ def causes_of(settings: Iterable[Setting], parameters: Any) -> tuple[set[str], l
             causes.append(Cause(Reason.UNRESETTABLE, "set_config('seed', …)"))
         elif setting.parameter is not None and name == "standard_conforming_strings":
             causes.append(Cause(Reason.SETTING, "set_config('standard_conforming_strings', …)"))
-        else:
-            names.add(name)
-            if name == "search_path" and any("pg_temp" in value.lower() for value in _texts(parameters)):
+        elif name not in _OF_THE_TRANSACTION:
+            names.update(ROLES if name in ROLES else (name,))
+            if name == "search_path" and _may_name_pg_temp(parameters):
                 causes.append(Cause(Reason.TEMP_TABLE, "set_config('search_path', …)"))
     return names, causes
 
 
-def _texts(parameters: Any) -> Iterable[str]:
+def _may_name_pg_temp(parameters: Any) -> bool:
+    """Whether a search_path that is one of the parameters may make the tables temporary that are created under it."""
+    if parameters is UNKNOWN:
+        return True
     values = parameters.values() if isinstance(parameters, Mapping) else parameters or ()
-    return (value for value in values if isinstance(value, str))
+    return any(isinstance(value, str) and "pg_temp" in value.lower() for value in values)
 
 
 def question(names: Collection[str], quote: Callable[[str], str], *, is_quick: bool) -> str:

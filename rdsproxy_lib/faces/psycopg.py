@@ -32,6 +32,7 @@ from psycopg.waiting import wait
 from ..backend import HERE
 from ..client import Client
 from ..engines.postgresql import DEFAULT_KNOBS, TX
+from ..engines.postgresql_settings import UNKNOWN
 from ..session import Hold
 from ..settings import Immovable
 from ..sql import Reason, Statement, classify
@@ -154,7 +155,7 @@ class Connection(psycopg.Connection[Row]):
                 statement = statement_of(self, who, names)
         is_plain = statement is not None and statement.is_plain
         if backend is None:
-            backend = client.need(statement, names.get("params"))
+            backend = client.need(statement, names.get("params", UNKNOWN))
             if self._closed:  # by another thread, while this one waited
                 raise client.illegal(Hold.CLOSED)
             if backend.knobs is not self._rdsproxy_knobs:
@@ -162,7 +163,7 @@ class Connection(psycopg.Connection[Row]):
         elif is_plain and not client.is_thorough:
             backend.statements += 1  # all that need() has to do
         else:
-            client.need(statement, names.get("params"))
+            client.need(statement, names.get("params", UNKNOWN))
         self.lock.user = backend.user = HERE.thread
         pgconn = backend.pgconn
         if not is_plain and statement is not None and statement.changes_plans:

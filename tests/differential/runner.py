@@ -111,6 +111,8 @@ class Run:
     stayed: int = 0
     """Statements of sessions that held nothing, while another backend than their last was idle."""
     stayers: list[str] = field(default_factory=list)
+    pinned: list[str] = field(default_factory=list)
+    """The sessions that are pinned when all steps are done."""
 
 
 class Difference(AssertionError):
@@ -256,6 +258,8 @@ class Bench:
             unknown = {name: n for name, n in pins.items() if n and name not in program.pins}
             if unknown:
                 return f"{self.title}, a pool of {limit}: pins that the table does not have: {unknown}\n{program!r}"
+            if program.pins_end and shared.pinned:
+                return f"{self.title}, a pool of {limit}: still pinned at the end: {shared.pinned}\n{program!r}"
             held = proxy.stats().database_connections_currently_borrowed
             if held:
                 return f"{self.title}, a pool of {limit}: {held} backends still held at the end\n{program!r}"
@@ -309,15 +313,14 @@ class Bench:
                 is_other_idle = private.was_free[at] and any(idle.identity != last for idle in pool._idle)
                 sent = pool.statements()
                 facts()
-                if is_other_idle and last is not None and pool.statements() > sent:
-                    if player.connection.rdsproxy.backend_id != last:
+                if is_other_idle and last and pool.statements() > sent and client is player.connection.rdsproxy:
+                    if client.backend_id != last:
                         run.moved += 1
                     else:
                         run.stayed += 1
                         run.stayers.append(repr(action) if action is not None else "look")
-            if program.pins_end:
-                pinned = [player.connection.rdsproxy for player in players if player.connection.rdsproxy.pinned]
-                run.moments.append(Moment("the end", None, {"pinned": repr(pinned)}))
+            clients = [player.connection.rdsproxy for player in players]
+            run.pinned = [repr(client) for client in clients if client.pinned]
         finally:
             for player in players:
                 player.finish()
@@ -343,9 +346,6 @@ class Bench:
         for session, player in enumerate(players):
             place = f"session {session} at the end"
             yield session, player, None, note(place, None, lambda p=player: p.look(names))
-        if program.pins_end:
-            pass
-
     def _look_last(self, program: Program, run: Run, players: list[Player]) -> None:
         """What somebody finds who comes after all sessions are closed: on each of two backends, if there are two."""
         try:

@@ -802,16 +802,16 @@ def test_a_backend_dropped_in_the_middle_of_a_hand_over_is_not_forgotten(make_po
     pool.until_waiting(1)
     waiters.append(Call(pool.borrow, A, SECONDS))
     pool.until_waiting(2)
-    take = pool._take_idle_locked
+    take = pool._pick_locked
     dropped = []
 
-    def take_as_garbage_is_collected(*arguments):
+    def take_as_garbage_is_collected(*arguments, **keywords):
         if not dropped:
             dropped.append(second)
             pool.drop(second)
-        return take(*arguments)
+        return take(*arguments, **keywords)
 
-    monkeypatch.setattr(pool, "_take_idle_locked", take_as_garbage_is_collected)
+    monkeypatch.setattr(pool, "_pick_locked", take_as_garbage_is_collected)
     pool.give_back(first)
     assert waiters[0].result() is first
     waiters[1].thread.join(2.0)

@@ -65,7 +65,7 @@ class World:
         self.database = f"test_state_{next(_numbers)}"
         self.events: list[Any] = []
         self.proxies: list[rdsproxy_lib.Proxy] = []
-        self._opened: list[Any] = []
+        self.opened: list[Any] = []
 
     def url(self, **overrides: Any) -> str:
         raise NotImplementedError
@@ -93,7 +93,7 @@ class World:
     def connect(self, proxy: rdsproxy_lib.Proxy, **keywords: Any) -> Any:
         """A session, under autocommit unless told otherwise."""
         conn = proxy.connect(**{"autocommit": True, **keywords})
-        self._opened.append(conn)
+        self.opened.append(conn)
         return conn
 
     def sessions(self, count: int = 2, **options: Any) -> tuple[Any, ...]:
@@ -113,7 +113,7 @@ class World:
 
     def finish(self) -> None:
         """Close the sessions, and see that nothing of them is left, neither borrowed nor on a backend."""
-        for conn in self._opened:
+        for conn in self.opened:
             with suppress(psycopg.Error, pymysql.MySQLError):
                 conn.close()
         borrowed = [proxy.stats().database_connections_currently_borrowed for proxy in self.proxies]
@@ -135,7 +135,7 @@ class PostgresWorld(World):
     def private(self, **keywords: Any) -> Any:
         dsn = self.server.dsn(dbname=self.database, sslmode="disable", port=keywords.pop("port", self.server.port))
         conn = psycopg.connect(dsn, **{"autocommit": True, **keywords})
-        self._opened.append(conn)
+        self.opened.append(conn)
         return conn
 
     def kill(self, backend_id: int) -> None:
@@ -162,7 +162,7 @@ class MySQLWorld(World):
     def private(self, **keywords: Any) -> Any:
         parameters = self.server.parameters(database=self.database, ssl_disabled=True)
         conn = pymysql.connect(**{**parameters, "autocommit": True, **keywords})
-        self._opened.append(conn)
+        self.opened.append(conn)
         return conn
 
     def kill(self, backend_id: int) -> None:

@@ -127,6 +127,10 @@ class Engine:
         """Make the tables and schemas that the sessions use."""
         raise NotImplementedError
 
+    def plan(self, seed: int) -> tuple[list[str], dict[str, Any]]:
+        """The kinds that a program uses, and the arguments its sessions connect with."""
+        return list(self.kinds), {}
+
     def look(self, conn: Any) -> dict[str, Any]:
         """What a session sees of each kind, by one or two statements that leave nothing."""
         raise NotImplementedError
@@ -155,10 +159,11 @@ def program(engine: Engine, seed: int, length: int, sessions: int) -> list[Step]
     """A list of steps for so many sessions."""
     dice = random.Random(seed)
     actions, weights = zip(*engine.actions.items(), strict=True)
+    kinds, _ = engine.plan(seed)
     steps = []
     for number in range(length):
         (action,) = dice.choices(actions, weights)
-        kind = dice.choice(list(engine.kinds)) if action in ("set", "clear", "set local") else ""
+        kind = dice.choice(kinds) if action in ("set", "clear", "set local") else ""
         steps.append(Step(number, dice.randrange(sessions), action, kind, dice.randrange(4)))
     return steps
 
@@ -170,6 +175,7 @@ class Run:
         self.engine = engine
         self.dice = random.Random(seed)
         self.limit = limit
+        _, self.keywords = engine.plan(seed)
         self.counts: Counter[str] = Counter()
         self.open(audit)
         self.model = [self.fresh(index) for index in range(sessions)]
@@ -183,7 +189,7 @@ class Run:
         self.proxy = self.engine.world.proxy(max_connections=self.limit, audit=audit)
 
     def connect(self, index: int) -> Any:
-        return self.engine.world.connect(self.proxy, autocommit=self.model[index].is_autocommit)
+        return self.engine.world.connect(self.proxy, autocommit=self.model[index].is_autocommit, **self.keywords)
 
     def can_run(self, index: int) -> bool:
         """Whether there is a backend for this session."""
@@ -406,11 +412,10 @@ class Private(Run):
     """The same on private connections."""
 
     def open(self, audit: bool) -> None:
-        self.private: list[Any] = []
+        pass
 
     def connect(self, index: int) -> Any:
-        self.private.append(self.engine.world.private(autocommit=self.model[index].is_autocommit))
-        return self.private[-1]
+        return self.engine.world.private(autocommit=self.model[index].is_autocommit, **self.keywords)
 
     def can_run(self, index: int) -> bool:
         return True

@@ -66,7 +66,8 @@ def _kinds(world: MySQLWorld) -> list[Kind]:
             "'{v}'",
             value=lambda session, number: _MODES[session],
         ),
-        _variable("foreign_key_checks", 1, value=lambda session, number: 0),
+        # MySQL takes DEFAULT for the opposite of the global value (bug 121262).
+        _variable("foreign_key_checks", 1, value=lambda session, number: 0, clear="set foreign_key_checks = 1"),
         Kind(
             "names",
             (Way("set names {v}"), Way("set character set {v}")),
@@ -208,7 +209,7 @@ class MySQLOracle(Engine):
             "names": client if client == results else (client, results),
             "isolation": isolation,
             "schema": schema,
-            "role": None if role in (None, "NONE") else role.split("@")[0].strip("`"),
+            "role": None if role in (None, "NONE") else role.split("@")[0].strip('`"'),
             "number": number,
             "word": word,
             "named lock": lock,

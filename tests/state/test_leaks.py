@@ -14,9 +14,10 @@ from .oracle import Engine, Private, Run, check, program, programs, smallest
 from .oracle_mysql import MySQLOracle
 from .oracle_postgresql import PostgresOracle
 
-SECONDS = 15.0
+SECONDS = float(os.environ.get("STATE_SECONDS", "15"))
 LONG_SECONDS = 600.0
 LENGTH = 40
+"""Steps of a program; about half of them have a meaning when their turn comes."""
 
 
 def seed() -> int:

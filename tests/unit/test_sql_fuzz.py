@@ -7,6 +7,8 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
 
 from rdsproxy_lib.sql import Dialect, Reason, Statement, classify
 
@@ -25,6 +27,9 @@ def judged(text: str, dialect: Dialect = Dialect.POSTGRESQL) -> Statement:
     assert statement.parts
     assert statement.causes == tuple(cause for part in statement.parts for cause in part.causes)
     assert not (statement.reads_only and statement.causes)
+    assert not (statement.is_plain and (statement.causes or statement.settings or statement.frees))
+    for setting in statement.settings:
+        assert (setting.parameter is None) is bool(setting.name)
     for part in statement.parts:
         assert len(part.text) <= 500
         assert part.text.isprintable()
@@ -46,8 +51,8 @@ def test_any_heap_of_sql_is_judged(text: str, dialect: Dialect) -> None:
 
 # Pinning statements, and what has to be found. None of them contains a decoy's delimiter.
 PLANTS = [
-    ("SET x = 1", Reason.SETTING),
-    ("RESET ALL", Reason.SETTING),
+    ("SET standard_conforming_strings = off", Reason.SETTING),
+    ("SET LOCAL seed = 1", Reason.UNRESETTABLE),
     ("LISTEN x", Reason.LISTEN),
     ("PREPARE x AS SELECT 1", Reason.PREPARED_STATEMENT),
     ("CREATE TEMP TABLE x (a int)", Reason.TEMP_TABLE),
@@ -58,6 +63,27 @@ PLANTS = [
     ("SELECT evil(1)", Reason.UNKNOWN_ROUTINE),
     ("DO $x$ y $x$", Reason.UNKNOWN_ROUTINE),
     ("LOAD 'x'", Reason.UNRESETTABLE),
+]
+# The same for what is taken along, and for what may end a pin.
+SETTINGS = [
+    ("SET x = 1", "x"),
+    ("SET SESSION x.y TO a", "x.y"),
+    ("SET TIME ZONE 'UTC'", "timezone"),
+    ("SET SESSION AUTHORIZATION x", "session_authorization"),
+    ("RESET ROLE", "role"),
+    ("RESET ALL", "*"),
+    ("DISCARD ALL", "*"),
+    ("SELECT set_config( 'x' , 'y' , false )", "x"),
+    ("SELECT set_config( 'x' , %s , %s )", "x"),
+    ("DO $x$ BEGIN SET x = 1; END $x$", "x"),
+]
+FREEING = [
+    ("DROP TABLE x", Reason.TEMP_TABLE),
+    ("DISCARD TEMP", Reason.TEMP_TABLE),
+    ("DEALLOCATE x", Reason.PREPARED_STATEMENT),
+    ("CLOSE x", Reason.HOLD_CURSOR),
+    ("UNLISTEN *", Reason.LISTEN),
+    ("SELECT pg_advisory_unlock ( 1 )", Reason.ADVISORY_LOCK),
 ]
 GAPS = st.lists(
     st.sampled_from([" ", "\n", "\t", "/* ' */", '/* /* ; */ " */', "-- $$ '\n", "--\r", "/**/"]),
@@ -88,7 +114,7 @@ def odd_case(draw: st.DrawFn, text: str) -> str:
     for word in text.split(" "):
         flips = draw(st.lists(st.booleans(), min_size=len(word), max_size=len(word)))
         mixed = "".join(char.upper() if flip else char.lower() for char, flip in zip(word, flips, strict=True))
-        words.append(word if word[:1] in "$'" else mixed)
+        words.append(word if word[:1] in "$'%" else mixed)
     return draw(GAPS).join(words)
 
 
@@ -100,6 +126,37 @@ def test_a_planted_statement_is_seen(data: st.DataObject) -> None:
     after = data.draw(st.lists(DECOYS, max_size=3))
     text = "\n;".join([*before, data.draw(odd_case(plant)), *after])
     assert reason in {cause.reason for cause in judged(text).causes}
+
+
+@given(st.data())
+def test_a_planted_setting_is_seen(data: st.DataObject) -> None:
+    """In the same places, what it sets is known by name."""
+    plant, name = data.draw(st.sampled_from(SETTINGS))
+    before = data.draw(st.lists(DECOYS, max_size=3))
+    after = data.draw(st.lists(DECOYS, max_size=3))
+    text = "\n;".join([*before, data.draw(odd_case(plant)), *after])
+    assert name in {setting.name for setting in judged(text).settings}
+
+
+@given(st.data())
+def test_a_planted_end_is_seen(data: st.DataObject) -> None:
+    """And so is what may end a pin."""
+    plant, reason = data.draw(st.sampled_from(FREEING))
+    text = "\n;".join([*data.draw(st.lists(DECOYS, max_size=3)), data.draw(odd_case(plant)), *["SELECT 1"]])
+    assert reason in judged(text).frees
+
+
+PSYCOPG = st.sampled_from(["%s", "%b", "%t", "%%", "'%s'", "/* %s */ ", "-- %t\n", "$$%s$$", '"%s"', "1", "%%s", "a"])
+
+
+@given(st.lists(PSYCOPG, max_size=8), st.sampled_from(["%s", "%b", "%t"]))
+def test_a_parameter_has_the_place_the_driver_gives_it(before: list[str], placeholder: str) -> None:
+    """psycopg counts what stands in constants, names and comments too."""
+    text = f"SELECT {''.join(f'{each}, ' for each in before)}set_config({placeholder}, 'a', false)"
+    (setting,) = judged(text).settings
+    counted = PostgresQuery(Transformer())
+    counted.convert(text, ["x"] * (setting.parameter + 1))  # raises when there are more or fewer
+    assert text.count(placeholder, text.index("set_config")) == 1
 
 
 WRAPPERS = [
@@ -118,12 +175,13 @@ WRAPPERS = [
 ]
 
 
-@given(st.sampled_from(WRAPPERS), st.sampled_from([plant for plant, _ in PLANTS if "'" not in plant]))
+@given(st.sampled_from(WRAPPERS), st.sampled_from([plant for plant, _ in (*PLANTS, *SETTINGS) if "'" not in plant]))
 def test_a_statement_in_a_constant_or_comment_is_not_counted(wrapper: str, plant: str) -> None:
     """What the server does not run does not pin."""
     statement = judged(wrapper.replace("{}", f"; {plant};"))
     assert [part.verb for part in statement.parts] == ["SELECT"]
     assert statement.causes == ()
+    assert statement.is_plain
 
 
 HOSTILE = {
@@ -152,6 +210,8 @@ HOSTILE = {
     "reserved queries": "with as (1), ",
     "conflicts": "on conflict(a) ",
     "settings": "set_config(a, b, ",
+    "settings of parameters": "set_config(%s, %s, true), ",
+    "dotted settings": "set a.a.a",
     "into": "into temp ",
     "explains": "explain ",
     "bodies": "create function f() begin atomic case ",

@@ -11,6 +11,7 @@ import pytest
 from rdsproxy_lib.sql import CACHED_LENGTH, Cause, Dialect, Part, Reason, Routine, Statement, classify_filled
 from rdsproxy_lib.sql_mysql_builtins import FUNCTIONS, GRAMMAR, LOCKS, MARIADB_FUNCTIONS, MYSQL_FUNCTIONS
 from rdsproxy_lib.sql_mysql_lexer import shape_of, statements
+from rdsproxy_lib.sql_mysql_literals import lock_names, prepared_text
 
 DIALECTS = [
     Dialect.mysql(mode)
@@ -25,8 +26,12 @@ def shape(text: str, dialect: Dialect = Dialect.MYSQL) -> str:
 
 
 def causes(text: str, dialect: Dialect = Dialect.MYSQL) -> str:
-    """What the text pins for, as "REASON what in the text"."""
-    return ", ".join(f"{cause.reason.value} {cause.what}" for cause in classify_filled(text, dialect).causes)
+    """What the text pins for, as "REASON what in the text", and then what it sets, as "takes this that"."""
+    statement = classify_filled(text, dialect)
+    found = [f"{cause.reason.value} {cause.what}" for cause in statement.causes]
+    if statement.settings:
+        found.append(" ".join(["takes", *(setting.name for setting in statement.settings)]))
+    return ", ".join(found)
 
 
 # Shapes -------------------------------------------------------------------------------------------------------
@@ -206,6 +211,7 @@ def test_no_value_in_double_quotes_survives(text: str) -> None:
 # Verdicts -----------------------------------------------------------------------------------------------------
 
 FREE = ""
+CHARSET = "takes character_set_client character_set_results character_set_connection collation_connection"
 ROWS: list[tuple[str, str, str]] = [
     # nothing at all
     ("", "", FREE),
@@ -321,20 +327,62 @@ ROWS: list[tuple[str, str, str]] = [
     ("SET @@session.autocommit := 1, @@LOCAL.AutoCommit = 0, `autocommit` = 1", "SET", FREE),
     ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY", "SET TRANSACTION", FREE),
     ("SET GLOBAL TRANSACTION READ ONLY", "SET", FREE),
-    ("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SET", "SETTING SET SESSION TRANSACTION"),
-    ("SET LOCAL TRANSACTION READ ONLY", "SET", "SETTING SET SESSION TRANSACTION"),
+    ("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SET", "takes transaction_isolation"),
+    ("SET LOCAL TRANSACTION READ ONLY", "SET", "takes transaction_read_only"),
+    (
+        "SET SESSION TRANSACTION READ WRITE, ISOLATION LEVEL READ COMMITTED",
+        "SET",
+        "takes transaction_isolation transaction_read_only",
+    ),
+    ("SET @@transaction_isolation = 'SERIALIZABLE', @@tx_read_only = 1", "SET", FREE),
+    ("SET transaction_isolation = 'SERIALIZABLE'", "SET", "takes transaction_isolation"),
+    ("SET @@session.tx_read_only = 1", "SET", "takes tx_read_only"),
     # settings
-    ("SET sql_mode = ''", "SET", "SETTING SET"),
-    ("SET SESSION time_zone = '+00:00'", "SET", "SETTING SET"),
-    ("SET @@sql_mode = '', @@session.time_zone = 'x', LOCAL a = 1", "SET", "SETTING SET"),
-    ("SET autocommit = 1, sql_mode = ''", "SET", "SETTING SET"),
-    ("SET x = (SELECT 1, 2), autocommit = 1", "SET", "SETTING SET"),
+    ("SET sql_mode = ''", "SET", "takes sql_mode"),
+    ("SET SESSION time_zone = '+00:00'", "SET", "takes time_zone"),
+    ("SET @@sql_mode = '', @@session.time_zone = 'x', LOCAL a = 1", "SET", "takes sql_mode time_zone a"),
+    ("SET autocommit = 1, sql_mode = ''", "SET", "takes sql_mode"),
+    ("SET x = (SELECT 1, 2), autocommit = 1", "SET", "takes x"),
     ("SET GLOBAL a = 1, @@GLOBAL.b = 2, PERSIST c = 3, @@persist_only.d = 4", "SET", FREE),
-    ("SET GLOBAL a = 1, b = 2", "SET", "SETTING SET"),
-    ("SET NAMES utf8mb4 COLLATE utf8mb4_bin", "SET", "SETTING SET NAMES"),
-    ("SET CHARACTER SET utf8mb4", "SET", "SETTING SET CHARACTER SET"),
-    ("SET CHARSET utf8mb4", "SET", "SETTING SET CHARACTER SET"),
-    ("SET ROLE admin", "SET", "SETTING SET ROLE, UNRESETTABLE SET ROLE"),
+    ("SET GLOBAL a = 1, b = 2", "SET", "takes b"),
+    ("SET NAMES utf8mb4 COLLATE utf8mb4_bin", "SET", CHARSET),
+    ("SET CHARACTER SET utf8mb4", "SET", CHARSET),
+    ("SET CHARSET utf8mb4", "SET", CHARSET),
+    ("SET CHAR SET DEFAULT, time_zone = 'x'", "SET", f"{CHARSET} time_zone"),
+    ("SET collation_connection = x", "SET", "takes character_set_connection collation_connection"),
+    ("SET @@session.character_set_connection = x", "SET", "takes character_set_connection collation_connection"),
+    ("SET collation_database = x", "SET", "takes character_set_database collation_database"),
+    ("SET character_set_server = x", "SET", "takes character_set_server collation_server"),
+    ("SET character_set_results = NULL", "SET", "takes character_set_results"),
+    (
+        "SET `Sql_Mode` = '', @@`time_zone` = 'x', @@session.`wait_timeout` := 1",
+        "SET",
+        "takes sql_mode time_zone wait_timeout",
+    ),
+    ("SET x = CONCAT(@@x, ',y')", "SET", "takes x"),
+    ("SET x = f(1), y = (SELECT @a := 2)", "SET", "UNKNOWN_ROUTINE f(), takes @a x y"),
+    ("SET x", "SET", "SETTING SET"),
+    ("SET `x-y` = 1", "SET", "SETTING SET"),
+    ("SET hot.key_buffer_size = 1", "SET", "SETTING SET"),
+    ("SET @@hot.key_buffer_size = 1", "SET", "SETTING SET"),
+    ("SET SESSION validate_password.length = 1", "SET", "SETTING SET"),
+    ("SET timestamp = 5", "SET", "SETTING SET timestamp"),
+    ("SET @@session.Identity = 5, insert_id = 6", "SET", "SETTING SET identity, SETTING SET insert_id"),
+    ("SET `last_insert_id` = 5, rand_seed1 = 6", "SET", "SETTING SET last_insert_id, SETTING SET rand_seed1"),
+    ("SET pseudo_thread_id = 5, gtid_next = 'x'", "SET", "SETTING SET pseudo_thread_id, SETTING SET gtid_next"),
+    ("SET server_id = 5, debug_sync = 'x'", "SET", "SETTING SET server_id, SETTING SET debug_sync"),
+    ("SET session_track_gtids = OFF", "SET", "SETTING SET session_track_gtids"),
+    ("SET resultset_metadata = NONE", "SET", "SETTING SET resultset_metadata"),
+    ("SET optimizer_trace = 'enabled=on'", "SET", "SETTING SET optimizer_trace"),
+    (
+        "SET profiling_history_size = 5",
+        "SET",
+        "SETTING SET profiling_history_size, UNRESETTABLE SET profiling_history_size",
+    ),
+    ("SET GLOBAL timestamp = 5, @@global.server_id = 6", "SET", FREE),
+    ("SET ROLE admin", "SET", "takes role"),
+    ("SET ROLE ALL EXCEPT 'a'@'%'", "SET", "takes role"),
+    ("SET role = 1", "SET", "takes role"),
     ("SET DEFAULT ROLE admin TO app", "SET", FREE),
     ("SET PASSWORD FOR 'app'@'%' = 'x'", "SET", FREE),
     ("SET PASSWORD = PASSWORD('x')", "SET", FREE),
@@ -345,31 +393,42 @@ ROWS: list[tuple[str, str, str]] = [
         "SET",
         "SETTING SET SESSION AUTHORIZATION, UNRESETTABLE SET SESSION AUTHORIZATION",
     ),
-    ("SET profiling = 1", "SET", "SETTING SET, UNRESETTABLE SET profiling"),
+    ("SET profiling = 1", "SET", "SETTING SET profiling, UNRESETTABLE SET profiling"),
     ("SET STATEMENT max_statement_time=5 FOR SELECT 1", "SELECT", FREE),
-    ("SET STATEMENT a=(1), b=2 FOR SET c = 3", "SET", "SETTING SET"),
+    ("SET STATEMENT a=(1), b=2 FOR SET c = 3", "SET", "takes c"),
     ("SET STATEMENT a=f(1) FOR SELECT g(2)", "SELECT", "UNKNOWN_ROUTINE f(), UNKNOWN_ROUTINE g()"),
     ("SET STATEMENT rand_seed1=5 FOR SELECT 1", "SELECT", "SETTING SET STATEMENT"),
     ("SET STATEMENT a=1 FOR SET STATEMENT b=2 FOR SELECT 1", "SET", "UNKNOWN_STATEMENT SET STATEMENT"),
     ("SET STATEMENT a=1", "?", "UNKNOWN_STATEMENT ?"),
     ("SET", "SET", "SETTING SET"),
-    ("USE app", "USE", "SETTING USE"),
+    ("USE app", "USE", "takes schema"),
     # user variables
-    ("SET @a = 1", "SET", "USER_VARIABLE SET @"),
-    ("SET @a = 1, @b := 2, sql_mode = ''", "SET", "USER_VARIABLE :=, USER_VARIABLE SET @, SETTING SET"),
-    ("SET autocommit = (@a := 1)", "SET", "USER_VARIABLE :="),
-    ("SELECT @a := 1, @`b` := 2, @'c' := 3", "SELECT", "USER_VARIABLE :="),
-    ("UPDATE t SET a = (@n := @n + 1)", "UPDATE", "USER_VARIABLE :="),
+    ("SET @a = 1", "SET", "takes @a"),
+    ("SET @A$.b = 1, @`C` = 2, @_ = 3", "SET", "takes @a$.b @c @_"),
+    ("SET @`a b` = 1, @é = 2", "SET", "USER_VARIABLE SET @"),
+    ("SET @'a' = 1", "SET", "USER_VARIABLE SET @"),
+    ("SET @1 = 1", "SET", "USER_VARIABLE SET @"),
+    ("SET @a.5 = 1", "SET", "USER_VARIABLE SET @"),
+    ("SET @a.5.b = 1", "SET", "USER_VARIABLE SET @"),
+    ("SET @a + 1", "SET", "USER_VARIABLE SET @"),
+    ("SELECT @a.5 := 1", "SELECT", "USER_VARIABLE :="),
+    ("SELECT @1.b := 2, @a.1e5.c := 3", "SELECT", "USER_VARIABLE :="),
+    ("UPDATE t SET a = @b, c := 1, d := @e", "UPDATE", FREE),
+    ("SELECT 1, 2 INTO @a.5, @b", "SELECT", "USER_VARIABLE INTO @"),
+    ("SET @a = 1, @b := 2, sql_mode = ''", "SET", "takes @b @a sql_mode"),
+    ("SET autocommit = (@a := 1)", "SET", "takes @a"),
+    ("SELECT @a := 1, @`b` := 2, @'c' := 3", "SELECT", "USER_VARIABLE :=, takes @a @b"),
+    ("UPDATE t SET a = (@n := @n + 1)", "UPDATE", "takes @n"),
     ("UPDATE t SET a := 1", "UPDATE", FREE),
-    ("SELECT 1, 2 INTO @a, @b", "SELECT", "USER_VARIABLE INTO @"),
-    ("SELECT 1, 2 INTO a, @b", "SELECT", "USER_VARIABLE INTO @"),
-    ("SELECT 1e5INTO @a", "SELECT", "USER_VARIABLE INTO @"),
-    ("TABLE t INTO @a", "TABLE", "USER_VARIABLE INTO @"),
-    ("EXPLAIN FORMAT=JSON INTO @a SELECT 1", "EXPLAIN", "USER_VARIABLE INTO @"),
-    ("LOAD DATA INFILE '/x' INTO TABLE t (a, @b) SET c = @b", "LOAD DATA", "USER_VARIABLE LOAD DATA … (@)"),
-    ("GET DIAGNOSTICS @a = NUMBER", "GET DIAGNOSTICS", "USER_VARIABLE GET DIAGNOSTICS @"),
+    ("SELECT 1, 2 INTO @a, @b", "SELECT", "takes @a @b"),
+    ("SELECT 1, 2 INTO a, @b", "SELECT", "takes @b"),
+    ("SELECT 1e5INTO @a", "SELECT", "takes @a"),
+    ("TABLE t INTO @a", "TABLE", "takes @a"),
+    ("EXPLAIN FORMAT=JSON INTO @a SELECT 1", "EXPLAIN", "takes @a"),
+    ("LOAD DATA INFILE '/x' INTO TABLE t (a, @b) SET c = @b", "LOAD DATA", "takes @b"),
+    ("GET DIAGNOSTICS @a = NUMBER", "GET DIAGNOSTICS", "takes @a"),
     ("GET STACKED DIAGNOSTICS CONDITION 1 a = MESSAGE_TEXT", "GET DIAGNOSTICS", FREE),
-    ("ALTER TABLE t ADD a INT DEFAULT (@a := 1)", "ALTER TABLE", "USER_VARIABLE :="),
+    ("ALTER TABLE t ADD a INT DEFAULT (@a := 1)", "ALTER TABLE", "takes @a"),
     # locks
     ("SELECT GET_LOCK('a', 1)", "SELECT", "NAMED_LOCK get_lock()"),
     ("DO get_lock ('a', 1)", "DO", "NAMED_LOCK get_lock()"),
@@ -395,7 +454,7 @@ ROWS: list[tuple[str, str, str]] = [
     ("CREATE TABLE temporary (a INT)", "CREATE TABLE", FREE),
     ("DROP TEMPORARY TABLE t", "DROP TABLE", FREE),
     ("PREPARE s FROM 'SELECT 1'", "PREPARE", "PREPARED_STATEMENT PREPARE"),
-    ("EXECUTE s USING @a", "EXECUTE", "PREPARED_STATEMENT EXECUTE"),
+    ("EXECUTE s USING @a, @`b c`", "EXECUTE", "PREPARED_STATEMENT EXECUTE, USER_VARIABLE EXECUTE … (@), takes @a"),
     (
         "EXECUTE IMMEDIATE 'SELECT 1'",
         "EXECUTE IMMEDIATE",
@@ -404,12 +463,13 @@ ROWS: list[tuple[str, str, str]] = [
     ("DEALLOCATE PREPARE s", "DEALLOCATE PREPARE", FREE),
     ("DROP PREPARE s", "DEALLOCATE PREPARE", FREE),
     ("HANDLER t OPEN", "HANDLER", "HOLD_CURSOR HANDLER"),
-    ("HANDLER t CLOSE", "HANDLER", "HOLD_CURSOR HANDLER"),
-    ("SELECT SQL_CALC_FOUND_ROWS a FROM t LIMIT 1", "SELECT", "FOUND_ROWS SQL_CALC_FOUND_ROWS"),
+    ("HANDLER t READ FIRST WHERE f(1)", "HANDLER", "HOLD_CURSOR HANDLER, UNKNOWN_ROUTINE f()"),
+    ("HANDLER t CLOSE", "HANDLER", FREE),
+    ("SELECT SQL_CALC_FOUND_ROWS a FROM t LIMIT 1", "SELECT", FREE),
     # routines
     ("CALL p(1)", "CALL", "UNKNOWN_ROUTINE CALL p"),
     ("CALL `app`.`p`", "CALL", "UNKNOWN_ROUTINE CALL app.p"),
-    ("CALL p(@a, f(1))", "CALL", "UNKNOWN_ROUTINE CALL p, USER_VARIABLE CALL …(@), UNKNOWN_ROUTINE f()"),
+    ("CALL p(@a, f(1))", "CALL", "UNKNOWN_ROUTINE CALL p, UNKNOWN_ROUTINE f(), takes @a"),
     ("SELECT f(1), app.g(2), `h`(3)", "SELECT", "UNKNOWN_ROUTINE f(), UNKNOWN_ROUTINE app.g(), UNKNOWN_ROUTINE h()"),
     (
         "SELECT COUNT (*), NOW (), RANK (1)",
@@ -448,7 +508,7 @@ ROWS: list[tuple[str, str, str]] = [
     ("CREATE TABLE t (SELECT GET_LOCK('a', 1) AS b)", "CREATE TABLE", "NAMED_LOCK get_lock()"),
     ("CREATE TABLE t AS WITH x (a) AS (SELECT f(1)) SELECT a FROM x", "CREATE TABLE", "UNKNOWN_ROUTINE f()"),
     ("CREATE TABLE t AS VALUES ROW(f(1))", "CREATE TABLE", "UNKNOWN_ROUTINE f()"),
-    ("CREATE TABLE t (a INT DEFAULT (@a := 1))", "CREATE TABLE", "USER_VARIABLE :="),
+    ("CREATE TABLE t (a INT DEFAULT (@a := 1))", "CREATE TABLE", "takes @a"),
     ("CREATE TABLE t LIKE u", "CREATE TABLE", FREE),
     ("ALTER TABLE t ADD COLUMN a VARCHAR(5), ADD INDEX i (a), DROP PRIMARY KEY", "ALTER TABLE", FREE),
     ("CREATE UNIQUE INDEX i ON t (a(10), (lower(b)))", "CREATE INDEX", FREE),
@@ -505,12 +565,12 @@ ROWS: list[tuple[str, str, str]] = [
     ("\ufeffSELECT 1", "?", "UNKNOWN_STATEMENT ?, UNKNOWN_STATEMENT a character that may be a blank"),
     # executable comments: run, and not run
     ("SELECT 1 /*!50003 + 1 */", "SELECT", FREE),
-    ("SELECT /*! SQL_CALC_FOUND_ROWS */ 1", "SELECT", "FOUND_ROWS SQL_CALC_FOUND_ROWS"),
-    ("SELECT 1 INTO /*!99999 OUTFILE */ @a", "SELECT", "USER_VARIABLE INTO @"),
-    ("/*!40101 SET NAMES utf8 */", "SET", "SETTING SET NAMES"),
-    ("/*M!100100 SET @a = 1 */", "SET", "USER_VARIABLE SET @"),
+    ("SELECT /*! SQL_CALC_FOUND_ROWS */ 1", "SELECT", FREE),
+    ("SELECT 1 INTO /*!99999 OUTFILE */ @a", "SELECT", "takes @a"),
+    ("/*!40101 SET NAMES utf8 */", "SET", CHARSET),
+    ("/*M!100100 SET @a = 1 */", "SET", "takes @a"),
     ("/*!50003 COMMIT */", "COMMIT", "UNKNOWN_STATEMENT an executable comment"),
-    ("/*!50003 SELECT */ SET @a = 1", "SELECT", "USER_VARIABLE SET @, UNKNOWN_STATEMENT an executable comment"),
+    ("/*!50003 SELECT */ SET @a = 1", "SELECT", "UNKNOWN_STATEMENT an executable comment, takes @a"),
     ("SELECT COUNT/*!50003 */(1)", "SELECT", "UNKNOWN_ROUTINE count()"),
     ("SELECT /*!50003 1 */ /*!80000 + 2 */", "SELECT", "UNKNOWN_STATEMENT executable comments of several versions"),
     ("SELECT /*!50003 1 + */ 2 /*!50003 + 3 */", "SELECT", FREE),
@@ -624,10 +684,10 @@ def test_everyday_sql_does_not_pin(text: str) -> None:
 # Several statements -------------------------------------------------------------------------------------------
 
 TEXTS = [
-    ("SELECT 1; SET x = 1;", ["SELECT", "SET"], "SETTING SET"),
+    ("SELECT 1; SET x = 1;", ["SELECT", "SET"], "takes x"),
     ("SELECT ';', \";\", `;` /* ; */ -- ;\n; BEGIN", ["SELECT", "BEGIN"], FREE),
-    ("SELECT (1; SET @a = 1", ["SELECT", "SET"], "USER_VARIABLE SET @"),
-    ("SELECT 1; ; /*! SET @a = 1 */; SELECT 2", ["SELECT", "SET", "SELECT"], "USER_VARIABLE SET @"),
+    ("SELECT (1; SET @a = 1", ["SELECT", "SET"], "takes @a"),
+    ("SELECT 1; ; /*! SET @a = 1 */; SELECT 2", ["SELECT", "SET", "SELECT"], "takes @a"),
     # bodies: stored, not run
     (
         "CREATE PROCEDURE p() COMMENT 'x' BEGIN DECLARE EXIT HANDLER FOR NOT FOUND BEGIN END; SET @a = 1;"
@@ -637,12 +697,12 @@ TEXTS = [
         FREE,
     ),
     ("CREATE TRIGGER g BEFORE UPDATE ON t FOR EACH ROW BEGIN SET NEW.a = 1; END", ["CREATE TRIGGER"], FREE),
-    ("CREATE FUNCTION f() RETURNS INT RETURN 1; SET @a = 1", ["CREATE FUNCTION", "SET"], "USER_VARIABLE SET @"),
+    ("CREATE FUNCTION f() RETURNS INT RETURN 1; SET @a = 1", ["CREATE FUNCTION", "SET"], "takes @a"),
     ("ALTER EVENT e DO BEGIN SET @a = 1; END", ["ALTER EVENT"], FREE),
     (
         "CREATE PROCEDURE p() BEGIN END; SET @a = 1; SELECT end",
         ["CREATE PROCEDURE", "SET", "SELECT"],
-        "USER_VARIABLE SET @",
+        "takes @a",
     ),
     # a body that can be misread pins
     (
@@ -653,7 +713,7 @@ TEXTS = [
     (
         "CREATE PROCEDURE p() BEGIN SELECT end FROM t; SET @a = 1; END",
         ["CREATE PROCEDURE", "SET", "END"],
-        "UNKNOWN_STATEMENT a routine's body whose end is not clear, USER_VARIABLE SET @, UNKNOWN_STATEMENT END",
+        "UNKNOWN_STATEMENT a routine's body whose end is not clear, UNKNOWN_STATEMENT END, takes @a",
     ),
     (
         "CREATE PROCEDURE p() BEGIN SELECT 1; SET @a = 1",
@@ -661,13 +721,13 @@ TEXTS = [
         "UNKNOWN_STATEMENT a routine's body whose end is not clear",
     ),
     # no body, whatever it looks like
-    ("CREATE TABLE event (begin INT); SET @a = 1", ["CREATE TABLE", "SET"], "USER_VARIABLE SET @"),
-    ("DROP PROCEDURE begin; SET @a = 1", ["DROP PROCEDURE", "SET"], "USER_VARIABLE SET @"),
-    ("BEGIN; SET @a = 1; END", ["BEGIN", "SET", "END"], "USER_VARIABLE SET @, UNKNOWN_STATEMENT END"),
+    ("CREATE TABLE event (begin INT); SET @a = 1", ["CREATE TABLE", "SET"], "takes @a"),
+    ("DROP PROCEDURE begin; SET @a = 1", ["DROP PROCEDURE", "SET"], "takes @a"),
+    ("BEGIN; SET @a = 1; END", ["BEGIN", "SET", "END"], "UNKNOWN_STATEMENT END, takes @a"),
     (
         "BEGIN NOT ATOMIC SET @a = 1; SET @b = 2; END",
         ["BEGIN", "SET", "END"],
-        "UNKNOWN_ROUTINE BEGIN …, USER_VARIABLE SET @, UNKNOWN_STATEMENT END",
+        "UNKNOWN_ROUTINE BEGIN …, UNKNOWN_STATEMENT END, takes @b",
     ),
 ]
 
@@ -683,7 +743,7 @@ def test_quotes_mean_what_the_mode_says() -> None:
     """What is a string in one mode is a name, or the end of a string, in another."""
     text = "SELECT 'a\\'; SET @a = 1; -- '"
     assert causes(text) == ""
-    assert causes(text, Dialect.mysql("NO_BACKSLASH_ESCAPES")) == "USER_VARIABLE SET @"
+    assert causes(text, Dialect.mysql("NO_BACKSLASH_ESCAPES")) == "takes @a"
     text = "SELECT \"f\"(1), 'x'"
     assert causes(text, Dialect.mysql("ansi_quotes")) == "UNKNOWN_ROUTINE f()"
     assert causes(text) == "UNKNOWN_STATEMENT ?("
@@ -707,7 +767,16 @@ def test_quotes_mean_what_the_mode_says() -> None:
         "ANALYZE SELECT 1",
         "SELECT 1; SELECT 2",
         "SELECT @a, @@sql_mode",
+        "SELECT @a := 1",
+        "SELECT SQL_CALC_FOUND_ROWS 1",
         "/*!50003 SELECT 1 */",
+        "USE app",
+        "SET sql_mode = '', @a = 1",
+        "SET @a = @a + 1",
+        "SET NAMES latin1",
+        "SET ROLE admin",
+        "SET SESSION TRANSACTION READ ONLY",
+        "/*!40101 SET NAMES latin1 */",
     ],
 )
 def test_only_reads(text: str) -> None:
@@ -738,7 +807,22 @@ def test_only_reads(text: str) -> None:
         "SELECT f(1)",
         "BEGIN",
         "SET autocommit = 1",
+        "SET sql_mode = '', autocommit = 1",
         "SET STATEMENT a=1 FOR SELECT 1",
+        "SET GLOBAL a = 1",
+        "SET a = 1, @@global.b = 2",
+        "SET TRANSACTION READ ONLY",
+        "SET @@transaction_isolation = 'SERIALIZABLE'",
+        "SET PASSWORD = 'x'",
+        "SET DEFAULT ROLE a TO b",
+        "SET RESOURCE GROUP batch FOR 5",
+        "SET @a = (SELECT 1 FROM t FOR UPDATE)",
+        "SET @a = NEXT VALUE FOR s",
+        "SET @a = @@identity",
+        "SET timestamp = 5",
+        "SELECT 1 INTO @a",
+        "DROP TABLE t",
+        "DEALLOCATE PREPARE s",
         "SELECT /*! 1 INTO OUTFILE */ 2",
         "FROBNICATE",
     ],
@@ -908,6 +992,107 @@ def test_may_make_earlier_work_permanent(text: str) -> None:
     assert classify_filled(text).commits
 
 
+HOLDS = [
+    ("CREATE TEMPORARY TABLE t (a INT)", "TEMP_TABLE t", ""),
+    ("CREATE OR REPLACE TEMPORARY TABLE `My``t` LIKE u", "TEMP_TABLE My`t", ""),
+    ("CREATE TEMPORARY TABLE IF NOT EXISTS App.`T` AS SELECT 1", "TEMP_TABLE App.T", ""),
+    ("CREATE TEMPORARY SEQUENCE s", "TEMP_TABLE s", ""),
+    ("CREATE TEMPORARY TABLE a.b.c (a INT)", "TEMP_TABLE ?", ""),
+    ("CREATE TEMPORARY TABLE `a.b` (a INT)", "TEMP_TABLE ?", ""),
+    ("CREATE TEMPORARY TABLE `a.b`.c (a INT)", "TEMP_TABLE ?", ""),
+    ("CREATE TEMPORARY TABLE 1e5x (a INT)", "TEMP_TABLE ?", ""),
+    ("CREATE TEMPORARY TABLE a.5 (a INT)", "TEMP_TABLE ?", ""),
+    ("CREATE TEMPORARY TABLE `*` (a INT)", "TEMP_TABLE ?", ""),
+    ("CREATE TABLE t (a INT)", "", ""),
+    ("CREATE /*! TEMPORARY */ TABLE t (a INT)", "TEMP_TABLE t", ""),
+    ("DROP TABLE t", "", "TEMP_TABLE t"),
+    ("DROP TEMPORARY TABLE IF EXISTS T, `u`, app.t RESTRICT", "", "TEMP_TABLE T, TEMP_TABLE u, TEMP_TABLE app.t"),
+    ("DROP TABLES t, `a.b`, u CASCADE", "", "TEMP_TABLE t, TEMP_TABLE u"),
+    ("DROP TABLE t WAIT 5", "", "TEMP_TABLE t"),
+    ("DROP TABLE t x", "", ""),
+    ("DROP SEQUENCE IF EXISTS s", "", "TEMP_TABLE s"),
+    ("DROP TABLE `*`, `?`, a.b.c", "", ""),
+    ("DROP /*! TEMPORARY */ TABLE t /*! , u */", "", "TEMP_TABLE t"),
+    ("/*! DROP TABLE t */", "", ""),
+    ("DROP TABLE t\0", "", ""),
+    ("DROP VIEW v", "", ""),
+    ("ALTER TABLE t RENAME TO u", "TEMP_TABLE ?", ""),
+    ("ALTER TABLE t RENAME COLUMN a TO b, RENAME INDEX i TO j, RENAME KEY k TO l", "", ""),
+    ("ALTER TABLE t RENAME COLUMN a TO b, RENAME AS u", "TEMP_TABLE ?", ""),
+    ("ALTER TABLE t ADD a INT", "", ""),
+    ("RENAME TABLE t TO u", "TEMP_TABLE ?", ""),
+    ("RENAME TABLES t TO u", "TEMP_TABLE ?", ""),
+    ("RENAME USER a TO b", "", ""),
+    ("PREPARE S FROM @a", "PREPARED_STATEMENT s", ""),
+    ("PREPARE `S 1` FROM 'SELECT 1'", "PREPARED_STATEMENT s 1", ""),
+    ("PREPARE 1e5s FROM 'SELECT 1'", "PREPARED_STATEMENT ?", ""),
+    ("EXECUTE s", "", ""),
+    ("DEALLOCATE PREPARE S", "", "PREPARED_STATEMENT s"),
+    ("DROP PREPARE `S 1`", "", "PREPARED_STATEMENT s 1"),
+    ("DEALLOCATE PREPARE 1e5s", "", ""),
+    ("HANDLER T OPEN", "HOLD_CURSOR t", ""),
+    ("HANDLER app.t OPEN", "HOLD_CURSOR t", ""),
+    ("HANDLER app.t OPEN AS `H`", "HOLD_CURSOR h", ""),
+    ("HANDLER t OPEN h", "HOLD_CURSOR h", ""),
+    ("HANDLER h READ NEXT", "HOLD_CURSOR h", ""),
+    ("HANDLER H CLOSE", "", "HOLD_CURSOR h"),
+    ("LOCK TABLES t READ", "TABLE_LOCK tables", ""),
+    ("LOCK TABLE t WRITE", "TABLE_LOCK tables", ""),
+    ("FLUSH TABLES WITH READ LOCK", "TABLE_LOCK tables", ""),
+    ("FLUSH TABLES t FOR EXPORT", "TABLE_LOCK tables", ""),
+    ("FLUSH TABLES", "", ""),
+    ("UNLOCK TABLES", "", "TABLE_LOCK tables"),
+    ("UNLOCK TABLE", "", "TABLE_LOCK tables"),
+    ("LOCK INSTANCE FOR BACKUP", "TABLE_LOCK instance", ""),
+    ("UNLOCK INSTANCE", "", "TABLE_LOCK instance"),
+    ("LOCK ALL", "TABLE_LOCK ?", ""),
+    ("UNLOCK ALL", "", ""),
+    ("BACKUP STAGE BLOCK_DDL", "TABLE_LOCK backup stage", ""),
+    ("BACKUP STAGE END", "", "TABLE_LOCK backup stage"),
+    ("BACKUP LOCK t", "TABLE_LOCK backup lock", ""),
+    ("BACKUP LOCK end", "TABLE_LOCK backup lock", ""),
+    ("BACKUP UNLOCK", "", "TABLE_LOCK backup lock"),
+    ("SELECT GET_LOCK('a', 1)", "NAMED_LOCK ?", ""),
+    ("SELECT `get_lock`('a', 1)", "NAMED_LOCK ?", ""),
+    ("SELECT RELEASE_LOCK('a')", "", "NAMED_LOCK *"),
+    ("DO RELEASE_ALL_LOCKS()", "", "NAMED_LOCK *"),
+    ("SELECT IS_USED_LOCK('a'), IS_FREE_LOCK('a')", "", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "holds", "frees"), HOLDS, ids=[json.dumps(row[0])[:80] for row in HOLDS])
+def test_what_is_held_and_freed(text: str, holds: str, frees: str) -> None:
+    """By name, where it can be read: what is held as ``?`` nothing frees, and what may not run frees nothing."""
+    (part,) = classify_filled(text).parts
+    assert ", ".join(f"{reason.name} {name}" for reason, name in part.holds) == holds
+    assert ", ".join(f"{reason.name} {name}" for reason, name in part.frees) == frees
+    assert classify_filled(text).frees == {reason for reason, _ in part.frees}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SELECT SQL_CALC_FOUND_ROWS 1", True),
+        ("(SELECT SQL_CALC_FOUND_ROWS 1) UNION (SELECT 2)", True),
+        ("SELECT /*! SQL_CALC_FOUND_ROWS */ 1", True),
+        ("SELECT 1 /*! + 1 */ FROM (SELECT SQL_CALC_FOUND_ROWS 1) x", True),
+        ("SELECT `sql_calc_found_rows`", False),
+        ("SELECT FOUND_ROWS()", False),
+    ],
+)
+def test_questions_that_may_follow(text: str, expected: bool) -> None:
+    """How many rows there were without LIMIT is asked with the next statement, on the same connection."""
+    assert classify_filled(text).awaits_question is expected
+    assert not (expected and classify_filled(text).is_plain)
+
+
+def test_settings_have_the_names_of_their_server() -> None:
+    """SET SESSION TRANSACTION sets variables that MariaDB calls otherwise."""
+    text = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY"
+    assert causes(text, MYSQL) == "takes transaction_isolation transaction_read_only"
+    assert causes(text, MARIADB) == "takes tx_isolation tx_read_only"
+
+
 @pytest.mark.parametrize(
     ("text", "routines"),
     [
@@ -945,6 +1130,79 @@ def test_the_lists_are_apart() -> None:
     """No name is in two lists, and none of those that pin is in one of the others."""
     lists = [FUNCTIONS, MYSQL_FUNCTIONS, MARIADB_FUNCTIONS, GRAMMAR, LOCKS]
     assert sum(map(len, lists)) == len(frozenset().union(*lists))
+
+
+# Literals that count ------------------------------------------------------------------------------------------
+
+LOCK_NAMES: list[tuple[str, set[str] | None]] = [
+    ("SELECT GET_LOCK('a', 1)", {"a"}),
+    ("DO get_lock ( /* x */ \"B\" ,1), Get_Lock('a''\"b', -1) -- GET_LOCK(", {"B", "a'\"b"}),
+    (r"SELECT GET_LOCK('\0\'\"\b\n\r\t\Z\\\%\_\q', 1)", {"\0'\"\b\n\r\t\x1a\\\\%\\_q"}),
+    ("SELECT 'GET_LOCK(1, 1)', `GET_LOCK`, get_lock, RELEASE_LOCK('a') # GET_LOCK(", set()),
+    ("SELECT 'get_lock', GET_LOCK('é', 1) FROM `t\"'`", {"é"}),
+    ("SELECT GET_LOCK(`a`, 1)", None),
+    ("SELECT GET_LOCK(@a, 1), GET_LOCK('a', 1)", None),
+    ("SELECT GET_LOCK('a' 'b', 1)", None),
+    ("SELECT GET_LOCK(N'a', 1)", None),
+    ("SELECT GET_LOCK(_utf8mb4'a', 1)", None),
+    ("SELECT GET_LOCK(5, 1)", None),
+    ("SELECT GET_LOCK('a')", None),
+    ("SELECT GET_LOCK(", None),
+    ("SELECT GET_LOCK('a", None),
+    ("SELECT GET_LOCK('a', 1) /* x", None),
+    ("SELECT GET_LOCK('a', 1) /*! + GET_LOCK('b', 1) */", None),
+    ("SELECT /*+ x('*/') */ GET_LOCK('a', 1)", None),
+    ("SELECT $$ GET_LOCK('a', 1) $$", None),
+    ("SELECT GET_LOCK('a', 1) --\xa0GET_LOCK(@a, 1)", None),
+    ("SELECT\xa0GET_LOCK('a', 1)", None),
+    ("SELECT GET_LOCK('a', 1) \0", None),
+    ("SELECT `get_lock`('a', 1)", None),
+    ("SELECT app.GET_LOCK('a', 1)", None),
+    ("SELECT GET_LOCK('a', 1), service_get_read_locks('a', 'b', 1)", None),
+    ("SELECT 1", set()),
+]
+
+
+@pytest.mark.parametrize(("text", "names"), LOCK_NAMES, ids=[json.dumps(row[0])[:60] for row in LOCK_NAMES])
+def test_names_of_locks(text: str, names: set[str] | None) -> None:
+    """All of them, as they are written, or none."""
+    assert lock_names(text, True, False) == names
+
+
+def test_names_of_locks_in_other_modes() -> None:
+    """A backslash and double quotes are what the mode says."""
+    assert lock_names(r"SELECT GET_LOCK('a\', 1)", False, False) == {"a\\"}
+    assert lock_names('SELECT GET_LOCK("a", 1)', False, False) == {"a"}
+    assert lock_names('SELECT GET_LOCK("a", 1)', True, True) is None
+    assert lock_names("SELECT \"'\", GET_LOCK('a', 1)", True, True) == {"a"}
+    assert lock_names("SELECT \"get_lock\"('a', 1)", True, True) is None
+
+
+PREPARED = [
+    ("PREPARE s FROM 'SELECT 1'", ("s", "SELECT 1")),
+    (' /* x */ prepare `S 1` from "a \'b\' \\"c\\"""" # x\n;;', ("s 1", 'a \'b\' "c""')),
+    ("PREPARE s FROM ''", ("s", "")),
+    ("PREPARE s FROM @a", None),
+    ("PREPARE s FROM 'a' 'b'", None),
+    ("PREPARE s FROM N'a'", None),
+    ("PREPARE s FROM 'a'; SELECT 1", None),
+    ("PREPARE 1s FROM 'a'", None),
+    ("PREPARE `a.b` FROM 'a'", None),
+    ("PREPARE 's' FROM 'a'", None),
+    ("PREPARE s FROM 'a", None),
+    ("PREPARE s AS 'a'", None),
+    ("/*! PREPARE s FROM 'a' */", None),
+    ("DEALLOCATE PREPARE s", None),
+    ("SELECT 1", None),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), PREPARED, ids=[json.dumps(row[0])[:60] for row in PREPARED])
+def test_prepared_texts(text: str, expected: tuple[str, str] | None) -> None:
+    """The name as it is held, and what the server is given to prepare."""
+    assert prepared_text(text, True, False) == expected
+    if expected:
+        assert classify_filled(text).parts[0].holds == ((Reason.PREPARED_STATEMENT, expected[0]),)
 
 
 # Logs and the cache -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pglast import ast, parse_sql, visitors
+from pglast.enums import VariableSetKind
 from pglast.parser import ParseError, scan
 
 from rdsproxy_lib.sql import Reason, classify
@@ -33,11 +34,9 @@ VERBS = {
 }
 PINS = {
     "CallStmt": [(Reason.UNKNOWN_ROUTINE, "CALL"), (Reason.UNKNOWN_ROUTINE, "nightly()")],
-    "DiscardStmt": [(Reason.SETTING, "DISCARD")],
     "ListenStmt": [(Reason.LISTEN, "LISTEN")],
     "LoadStmt": [(Reason.UNRESETTABLE, "LOAD")],
     "PrepareStmt": [(Reason.PREPARED_STATEMENT, "PREPARE")],
-    "VariableSetStmt": [(Reason.SETTING, "SET")],
 }
 
 
@@ -77,6 +76,108 @@ def test_the_parser_finds_the_class_and_the_lexer_the_verb(name: str) -> None:
     (part,) = classify(text).parts
     assert part.verb == VERBS[name] if name in VERBS else f"{text} ".startswith(f"{part.verb} ")
     assert [(cause.reason, cause.what) for cause in part.causes] == PINS.get(name, [])
+
+
+# Every form of VariableSetStmt, with what may stand for SET alone, SET SESSION and SET LOCAL.
+SET_FORMS = (
+    "{} x = 1",
+    "{} x TO 'a', b, -1.5, true, on",
+    '{} "X" . y TO "a"',
+    "{} x = DEFAULT",
+    "{} x TO DEFAULT",
+    "{} x FROM CURRENT",
+    "{} names = 1",
+    "{} time TO 1",
+    "{} role = a",
+    "{} schema.x = 1",
+    "{} xml = 1",
+    "{} catalog = 1",
+    "{} session = 1",
+    "{} session.x = 1",
+    "{} local TO 1",
+    "{} local.x FROM CURRENT",
+    "{} transaction = 1",
+    "{} transaction.x = 1",
+    "{} constraints TO 1",
+    "{} constraints.x = 1",
+    "{} characteristics = 1",
+    "{} transaction_isolation = 'serializable'",
+    "{} transaction_read_only TO on",
+    "{} transaction_deferrable FROM CURRENT",
+    "{} seed = 0.5",
+    "{} standard_conforming_strings = off",
+    "{} search_path = pg_temp, public",
+    "{} TIME ZONE 'UTC'",
+    "{} TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE",
+    "{} TIME ZONE LOCAL",
+    "{} NAMES",
+    "{} NAMES 'UTF8'",
+    "{} NAMES DEFAULT",
+    "{} SCHEMA 'a'",
+    "{} ROLE a",
+    "{} ROLE 'a'",
+    "{} ROLE NONE",
+    "{} SESSION AUTHORIZATION a",
+    "{} SESSION AUTHORIZATION DEFAULT",
+    "{} XML OPTION CONTENT",
+    "{} TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY, NOT DEFERRABLE",
+    "{} TRANSACTION DEFERRABLE",
+    "{} TRANSACTION SNAPSHOT 'a'",
+    "{} SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+    "{} SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, DEFERRABLE",
+)
+RESETS = (
+    "RESET x",
+    'RESET "X" . y',
+    'RESET "all"',
+    "RESET names",
+    "RESET time",
+    "RESET session",
+    "RESET session.x",
+    "RESET transaction",
+    "RESET seed",
+    "RESET standard_conforming_strings",
+    "RESET ALL",
+    "RESET ROLE",
+    "RESET TIME ZONE",
+    "RESET SESSION AUTHORIZATION",
+    "RESET TRANSACTION ISOLATION LEVEL",
+    "RESET transaction_deferrable",
+)
+PINNED_NAMES = {"seed": Reason.UNRESETTABLE, "standard_conforming_strings": Reason.SETTING}
+OF_TRANSACTION = {"transaction_isolation", "transaction_read_only", "transaction_deferrable"}
+
+
+def _expected_settings(node: ast.VariableSetStmt) -> list[str]:
+    """What the parser says is set for longer than the transaction."""
+    if node.name is None:
+        return ["*"]
+    if node.name == "SESSION CHARACTERISTICS":
+        return [mode.defname.replace("transaction", "default_transaction") for mode in node.args]
+    name = node.name.lower()
+    if node.is_local or name.startswith("transaction ") or name in {"transaction", *OF_TRANSACTION, *PINNED_NAMES}:
+        return ["transaction"] if node.kind != VariableSetKind.VAR_SET_MULTI and name == "transaction" else []
+    return [name, "role"] if name == "session_authorization" else [name]
+
+
+@pytest.mark.parametrize(
+    "text", [*(form.format(verb) for form in SET_FORMS for verb in ("SET", "SET SESSION", "SET LOCAL")), *RESETS]
+)
+def test_settings_are_those_the_parser_names(text: str) -> None:
+    """Each form of SET and RESET is taken along, or ends with the transaction, or pins for what it sets."""
+    (node,) = (raw.stmt for raw in parse_sql(text))
+    statement = classify(text)
+    assert isinstance(node, ast.VariableSetStmt)
+    if node.is_local:
+        assert not statement.settings
+    else:
+        assert {setting.name for setting in statement.settings} == set(_expected_settings(node))
+    pinned = PINNED_NAMES.get(node.name)
+    if node.name == "search_path" and "pg_temp" in text:
+        pinned = Reason.TEMP_TABLE
+    assert {cause.reason for cause in statement.causes} == ({pinned} if pinned else set())
+    is_local = node.is_local or node.name in OF_TRANSACTION
+    assert any(part.sets_local for part in statement.parts) is is_local
 
 
 @given(
