@@ -31,6 +31,7 @@ class Backend:
 
     __slots__ = (
         "__weakref__",
+        "began",
         "borrowed_at",
         "cancel_lock",
         "cancelled",
@@ -70,6 +71,8 @@ class Backend:
         """Whose sequence values currval() and lastval() tell here: None, one session, or MIXED."""
         self.used_by: object | None = None
         """The session whose statement was the last here; None after one of our own that changes the diagnostics."""
+        self.began: Any = {}
+        """With ``audit=True``: what the server showed of its session at login, or after the last reset."""
         self.label = CLEAN
         """The settings in force, once the transaction is over that changes them: true, or it is closed."""
         self.needs_reset = False

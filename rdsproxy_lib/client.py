@@ -347,11 +347,10 @@ class Client:
     def _pin_for(self, statement: Statement, backend: Backend, parameters: Any) -> None:
         """Pin before the statement runs, so that a refusal loses nothing; note what it sets."""
         added: tuple[Reason, ...] = ()
-        causes = self._causes(statement, backend)
-        names: Collection[str] = ()
+        causes, names = self._causes(statement, backend)
         if statement.settings:
-            names, why = self.engine.touched_by(statement, parameters)
-            causes = [*causes, *why]
+            named, why = self.engine.touched_by(statement, parameters)
+            names, causes = {*names, *named}, [*causes, *why]
         is_proved = not causes and self._home.options.routine_policy == "pin"
         if not backend.pinned and not is_proved and any(cause.reason in OPAQUE for cause in statement.causes):
             self.engine.hide_diagnostics(self, backend)
@@ -359,7 +358,7 @@ class Client:
             if self._add_pin(cause, statement.digest, backend):
                 added += (cause.reason,)
         self._added = added
-        if statement.settings:
+        if names:
             self.touch(names)
 
     def touch(self, names: Collection[str]) -> None:
@@ -377,25 +376,26 @@ class Client:
         """Pin for what a statement turned out to have done. It cannot be refused any more."""
         self._add_pin(Cause(reason, what), statement.digest if statement is not None else "", self.backend, anyway=True)
 
-    def _causes(self, statement: Statement, backend: Any) -> Sequence[Cause]:
-        """Why this statement pins: less the routines that leave nothing behind, as far as anybody can tell."""
+    def _causes(self, statement: Statement, backend: Any) -> tuple[Sequence[Cause], Collection[str]]:
+        """Why this statement pins: less the routines that leave nothing behind but settings, and those settings."""
         causes: Sequence[Cause] = statement.causes
         changes = any(changes_routines(part.verb) for part in statement.parts)
         if not changes and not any(cause.reason is Reason.UNKNOWN_ROUTINE for cause in causes):
-            return causes
+            return causes, ()
         catalogue = self._home.catalogue
         if changes:
             catalogue.change(partial(_is_past, self.owner, self.engine, backend, backend.statements))
+        names: Collection[str] = ()
         policy = self._home.options.routine_policy
         if policy != "trust" and not changes:  # what the text itself changes first, no look beforehand shows
             place = tuple(map(self.login.parameters.get, _PLACE))
             ask = partial(self._routine_bodies, statement, backend)
-            causes = catalogue.unproven(causes, place, time.monotonic(), ask)
+            causes, names = catalogue.unproven(causes, place, time.monotonic(), ask)
         if policy == "pin":
-            return causes
+            return causes, names
         left = [cause for cause in causes if cause.reason is not Reason.UNKNOWN_ROUTINE]
         backend.needs_reset = backend.needs_reset or (policy == "reset" and len(left) < len(tuple(causes)))
-        return left
+        return left, names
 
     def _routine_bodies(
         self, statement: Statement, backend: Any, names: Collection[Routine]

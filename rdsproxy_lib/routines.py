@@ -60,6 +60,8 @@ class Verdict:
     harmless: bool
     why: str
     """What speaks against it; ``""`` where it is harmless."""
+    settings: frozenset[str] = frozenset()
+    """What it may set, by name: the session takes it along."""
 
 
 HARMLESS = Verdict(True, "")
@@ -74,6 +76,8 @@ class Judged:
     is_path_temporary: bool = False
     """What it creates without naming a schema may become temporary, by the search_path of its definition."""
     creates: bool = False
+    settings: frozenset[str] = frozenset()
+    """What it may set, by name."""
 
 
 def judged(routine: RoutineBody) -> Judged:
@@ -97,7 +101,9 @@ def judged(routine: RoutineBody) -> Judged:
             calls[called] = None
         elif called.name in _ASKING_BACK:
             found.reads_sequence = True
-    why = "" if leaves_nothing(found) else _first_cause(found)
+    names = frozenset(name for name, parameter in found.settings if name and name != "*")
+    is_movable = len(names) == len(found.settings)
+    why = "" if leaves_nothing(replace(found, settings={}) if is_movable else found) else _first_cause(found)
     settings = dict(setting.partition("=")[::2] for setting in routine.settings)
     if "seed" in settings:
         why = why or "SET seed in its definition"
@@ -106,6 +112,7 @@ def judged(routine: RoutineBody) -> Judged:
         tuple(calls),
         is_path_temporary=_may_begin_temporary(settings.get("search_path", "")),
         creates=bool(_CREATES(body) or (routine.language == "sql" and _SELECTS_INTO(body))),
+        settings=names,
     )
 
 
@@ -167,6 +174,7 @@ class Inquiry:
         """What it leaves behind, with all that it calls, whatever calls whatever in a circle."""
         reached = [routine]
         seen = {routine}
+        settings: set[str] = set()
         is_path_temporary = creates = False
         for name in reached:
             for each in self._known.get(name, ()):
@@ -174,12 +182,13 @@ class Inquiry:
                     return Verdict(False, each.why if name == routine else f"{each.why} in {name.name}")
                 is_path_temporary = is_path_temporary or each.is_path_temporary
                 creates = creates or each.creates
+                settings |= each.settings
                 fresh = [called for called in each.calls if called not in seen]
                 reached += fresh
                 seen.update(fresh)
         if is_path_temporary and creates:
             return Verdict(False, "it creates something under a search_path with pg_temp")
-        return HARMLESS
+        return Verdict(True, "", frozenset(settings)) if settings else HARMLESS
 
 
 def _is_called(asked: Routine, body: RoutineBody) -> bool:
@@ -222,8 +231,8 @@ class Catalogue:
         place: Hashable,
         now: float,
         ask: Callable[[Collection[Routine]], Collection[RoutineBody] | None],
-    ) -> list[Cause]:
-        """What is left of `causes` without the routines that leave nothing behind.
+    ) -> tuple[list[Cause], set[str]]:
+        """What is left of `causes` without the routines that leave nothing behind but settings, and those settings.
 
         `ask` brings the bodies for some names from the database `place`, or None where it cannot just now.
         """
@@ -239,12 +248,13 @@ class Catalogue:
                     verdicts[routine] = verdict
         if unknown:
             verdicts.update(self._asked(unknown, place, now, ask))
-        return [
+        left = [
             cause if verdict is None else replace(cause, what=f"{cause.what}: {verdict.why}")
             for cause in causes
             for verdict in [verdicts.get(cause.routine) if cause.routine is not None else None]
             if verdict is None or not verdict.harmless
         ]
+        return left, {name for verdict in verdicts.values() for name in verdict.settings}
 
     def _asked(
         self,

@@ -185,9 +185,10 @@ def judge(tokens: Tokens) -> Finding:
     if explained:
         found.verb = "EXPLAIN"
         found.ends_transaction = False
-    for token in tokens.words:
-        if "pg_temp" in token and _TEMP_SCHEMA.match(token):
-            found.pin("TEMP_TABLE", "pg_temp")
+    if not any(reason == "TEMP_TABLE" for reason, _ in found.causes):
+        for token in tokens.words:
+            if "pg_temp" in token and _TEMP_SCHEMA.match(token):
+                found.pin("TEMP_TABLE", "pg_temp")
     if tokens.odd:
         found.pin("UNKNOWN_STATEMENT", tokens.odd)
     if found.causes:

@@ -30,6 +30,7 @@ from ..settings import CLEAN, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
+from .postgresql_audit import left_over, stock_of
 from .postgresql_settings import (
     PLAN_NEUTRAL,
     REVIEWED,
@@ -282,6 +283,7 @@ class PostgresEngine:
             if backend.pgconn.parameter_status(b"standard_conforming_strings") == b"off":
                 login.dialect = Dialect.POSTGRESQL_BACKSLASH
             self._run_init_query(backend)
+            self._take_stock(backend)
         except psycopg.Error as error:
             self.close(backend)
             is_final = bool(error.sqlstate) or isinstance(error, TlsRequired)
@@ -391,6 +393,7 @@ class PostgresEngine:
         while backend.pgconn.notifies():  # those of a channel that nobody listens to any more
             pass
         self._run_init_query(backend)
+        self._take_stock(backend)
 
     def hide_diagnostics(self, client: Any, backend: PostgresBackend) -> None:
         if backend.sequences_of is not None and backend.sequences_of is not client.owner:
@@ -461,9 +464,12 @@ class PostgresEngine:
         return {reason for reason, is_held in zip(asked, json.loads(row), strict=True) if not is_held}
 
     def left_over(self, backend: PostgresBackend, names: Collection[str]) -> Sequence[str]:
-        from .postgresql_audit import left_over
+        return left_over(partial(self._answer, backend), backend, names, backend.began)
 
-        return left_over(backend, names)
+    def _take_stock(self, backend: PostgresBackend) -> None:
+        """Note what a session of this login begins with, if it is going to be audited."""
+        if self._options.audit:
+            backend.began = stock_of(partial(self._answer, backend), self._initial)
 
     # -- what else a session finds there
 

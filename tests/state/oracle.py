@@ -52,6 +52,8 @@ class Kind:
     """It has to be cleared before it is set again."""
     reverts: bool = True
     """ROLLBACK takes it back."""
+    is_cleared_for_good: bool = False
+    """ROLLBACK does not bring back what was cleared."""
     outside: bool = False
     """It is set and cleared outside of transactions."""
     survives_reset: bool = False
@@ -102,7 +104,12 @@ class Mine:
         """Everything that reverts is as it was at that mark."""
         values, local = self.marks[index]
         stays = {name: value for name, value in self.values.items() if not kinds[name].reverts}
-        self.values = {name: value for name, value in values.items() if kinds[name].reverts} | stays
+        returns = {
+            name: value
+            for name, value in values.items()
+            if kinds[name].reverts and (not kinds[name].is_cleared_for_good or self.values.get(name) == value)
+        }
+        self.values = returns | stays
         self.local = dict(local)
         del self.marks[index + 1 :], self.written_at[index + 1 :]
         del self.written[self.written_at[index] :]
@@ -134,6 +141,10 @@ class Engine:
     def look(self, conn: Any) -> dict[str, Any]:
         """What a session sees of each kind, by one or two statements that leave nothing."""
         raise NotImplementedError
+
+    def clearing(self, kind: Kind, mine: Mine) -> str:
+        """The statement that clears it."""
+        return kind.clear
 
     def fail(self, conn: Any) -> None:
         """Run a statement that fails."""
@@ -171,13 +182,13 @@ def program(engine: Engine, seed: int, length: int, sessions: int) -> list[Step]
 class Run:
     """One program on its way. Raises AssertionError where a session sees what it should not, or lacks its own."""
 
-    def __init__(self, engine: Engine, seed: int, sessions: int, limit: int, *, audit: bool = True) -> None:
+    def __init__(self, engine: Engine, seed: int, sessions: int, limit: int) -> None:
         self.engine = engine
         self.dice = random.Random(seed)
         self.limit = limit
         _, self.keywords = engine.plan(seed)
         self.counts: Counter[str] = Counter()
-        self.open(audit)
+        self.open()
         self.model = [self.fresh(index) for index in range(sessions)]
         self.conns = [self.connect(index) for index in range(sessions)]
         self.committed: Counter[int] = Counter()
@@ -185,8 +196,8 @@ class Run:
 
     # -- how it differs on private connections
 
-    def open(self, audit: bool) -> None:
-        self.proxy = self.engine.world.proxy(max_connections=self.limit, audit=audit)
+    def open(self) -> None:
+        self.proxy = self.engine.world.proxy(max_connections=self.limit)
 
     def connect(self, index: int) -> Any:
         return self.engine.world.connect(self.proxy, autocommit=self.model[index].is_autocommit, **self.keywords)
@@ -289,7 +300,7 @@ class Run:
             if kind.once and not has:
                 return False
             self.begin_as_driver(mine)
-            rows(conn, kind.clear.format(v=mine.values.get(step.kind)))
+            rows(conn, self.engine.clearing(kind, mine).format(v=mine.values.get(step.kind)))
             mine.values.pop(step.kind, None)
             mine.local.pop(step.kind, None)
         return True
@@ -411,7 +422,7 @@ class Run:
 class Private(Run):
     """The same on private connections."""
 
-    def open(self, audit: bool) -> None:
+    def open(self) -> None:
         pass
 
     def connect(self, index: int) -> Any:
@@ -429,11 +440,9 @@ class Private(Run):
         self.engine.world.admin("delete from written")
 
 
-def check(
-    kind: type[Run], engine: Engine, seed: int, steps: list[Step], sessions: int, limit: int, *, audit: bool = True
-) -> Counter[str]:
+def check(kind: type[Run], engine: Engine, seed: int, steps: list[Step], sessions: int, limit: int) -> Counter[str]:
     """Run a program; what happened, counted."""
-    run = kind(engine, seed, sessions, limit, audit=audit)
+    run = kind(engine, seed, sessions, limit)
     try:
         run.run(steps)
         run.finish()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .conftest import ROLES, rows
-from .oracle import Engine, Kind, Way
+from .oracle import Engine, Kind, Mine, Way
 
 _ISOLATION = ("repeatable read", "serializable")
 _ENCODINGS = ("LATIN1", "LATIN9", "WIN1252")
@@ -96,6 +96,7 @@ KINDS = {
             _name("scratch_"),
             pins=True,
             once=True,
+            is_cleared_for_good=True,
             survives_reset=True,
         ),
         Kind(
@@ -203,6 +204,11 @@ class PostgresOracle(Engine):
             "advisory lock": locks,
             "channel": channels,
         }
+
+    def clearing(self, kind: Kind, mine: Mine) -> str:
+        if kind.name == "temporary table" and mine.visible("role") is not None:
+            return "discard temp"  # it may be another role's
+        return kind.clear
 
     def fail(self, conn: Any) -> None:
         rows(conn, "select 1 / 0")

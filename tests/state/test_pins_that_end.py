@@ -49,7 +49,6 @@ POSTGRESQL: dict[str, tuple[Story, ...]] = {
         Story("~ begin | ~ create temp table t (n int) on commit drop | - commit", never_pins=True),
         Story("= create function pg_temp.f() returns int language sql as 'select 1' | - drop function pg_temp.f()"),
         Story("= create temp table t (n int) | = alter table t rename to u | - drop table u"),
-        Story("= create schema made create temp table t (n int) | - drop table t | - drop schema made"),
         Story("= create temp table t (n int); select 1 | - select 1; drop table t"),
     ),
     "PREPARED_STATEMENT": (

@@ -166,10 +166,16 @@ PLPGSQL: list[tuple[str, str]] = [
 ]
 
 
+def effect(routine: RoutineBody) -> str:
+    """What speaks against it, or what it sets."""
+    found = judged(routine)
+    return found.why or ("it sets " + ", ".join(sorted(found.settings)) if found.settings else "")
+
+
 @pytest.mark.parametrize(("body", "why"), PLPGSQL)
 def test_plpgsql(body: str, why: str) -> None:
     """Each body is harmless, or what speaks against it is named."""
-    assert judged(RoutineBody("public", "f", "plpgsql", body)).why == why
+    assert effect(RoutineBody("public", "f", "plpgsql", body)) == why
 
 
 @pytest.mark.parametrize(
@@ -216,7 +222,7 @@ def test_what_a_body_calls(body: str, calls: list[str]) -> None:
 )
 def test_sql(body: str, why: str) -> None:
     """A body in SQL is a row of statements, each judged as if the application had sent it."""
-    assert judged(RoutineBody("public", "f", "sql", body)).why == why
+    assert effect(RoutineBody("public", "f", "sql", body)) == why
 
 
 @pytest.mark.parametrize(
@@ -283,12 +289,13 @@ def test_circles_end() -> None:
     database = Database(f="select g()", g="select f(), g()")
     assert database.verdict("f") == HARMLESS
     assert database.questions == [{"f"}, {"g"}]
-    assert not Database(f="select g()", g="select f(); set x = 1").verdict("f").harmless
+    assert not Database(f="select g()", g="select f(); listen x").verdict("f").harmless
+    assert Database(f="select g()", g="select f(); set x = 1").verdict("f").settings == {"x"}
 
 
 def test_all_routines_of_a_name_count() -> None:
     """Which one is called depends on arguments and search_path; with a schema only those in it."""
-    database = Database(a__f="select 1", b__f="set x = 1")
+    database = Database(a__f="select 1", b__f="listen x")
     assert not database.verdict("f").harmless
     assert database.verdict("a.f") == HARMLESS
     assert not database.verdict("b.f").harmless
@@ -367,8 +374,9 @@ def test_trust_ends_the_search() -> None:
 
 
 def test_only_what_is_not_proven_is_left() -> None:
-    """Other causes stay; trusted and harmless routines go, for the next statement without a question."""
-    database = Database(f="select 1", g="set x = 1")
+    """Other causes stay; trusted and harmless routines go, for the next statement without a question; settings are
+    told."""
+    database = Database(f="set y = 1", g="listen x")
     catalogue = Catalogue(("trusted",))
     asked: list[set[str]] = []
 
@@ -378,10 +386,11 @@ def test_only_what_is_not_proven_is_left() -> None:
 
     causes = classify("select f(), g(), trusted(), nothing(), a.b.c(), setseed(1)").causes
     for _ in range(2):
-        left = catalogue.unproven(causes, "db", 0.0, ask)
-        assert [cause.what for cause in left] == ["g(): it sets x", "a.b.c()", "setseed()"]
+        left, settings = catalogue.unproven(causes, "db", 0.0, ask)
+        assert [cause.what for cause in left] == ["g(): LISTEN", "a.b.c()", "setseed()"]
+        assert settings == {"y"}
     assert asked == [{"f", "g", "nothing"}, {"nothing"}]
-    assert catalogue.unproven(classify("select f()").causes, "db", 0.0, ask) == []
+    assert catalogue.unproven(classify("select f()").causes, "db", 0.0, ask) == ([], {"y"})
     assert len(asked) == 2
 
 
@@ -389,7 +398,7 @@ def test_without_an_answer_all_is_left() -> None:
     """What cannot be asked for is not proven, and not remembered."""
     causes = classify("select f(), g()").causes
     catalogue = Catalogue()
-    assert catalogue.unproven(causes, "db", 0.0, lambda names: None) == list(causes)
+    assert catalogue.unproven(causes, "db", 0.0, lambda names: None) == (list(causes), set())
     assert catalogue.known("db", F, 0.0) is None
 
 
@@ -581,7 +590,7 @@ MYSQL: list[tuple[str, str]] = [
 @pytest.mark.parametrize(("body", "why"), MYSQL)
 def test_psm(body: str, why: str) -> None:
     """Each body is harmless, or what speaks against it is named; a and b are parameters."""
-    assert judged(RoutineBody("db", "p", "psm", body, parameters=("a", "B"))).why == why
+    assert effect(RoutineBody("db", "p", "psm", body, parameters=("a", "B"))) == why
 
 
 @pytest.mark.parametrize("mode", ["ANSI_QUOTES", "STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES", "ORACLE"])

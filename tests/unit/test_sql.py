@@ -134,8 +134,8 @@ ROWS: list[tuple[str, str, str]] = [
         )
     ),
     # paths that may make tables temporary
-    ("SET search_path TO pg_temp, public", "SET", "TEMP_TABLE SET search_path, TEMP_TABLE pg_temp"),
-    ("SET SESSION search_path = 'a', \"pg_temp\"", "SET", "TEMP_TABLE SET search_path, TEMP_TABLE pg_temp"),
+    ("SET search_path TO pg_temp, public", "SET", "TEMP_TABLE SET search_path"),
+    ("SET SESSION search_path = 'a', \"pg_temp\"", "SET", "TEMP_TABLE SET search_path"),
     ("SET search_path = 'public, PG_TEMP'", "SET", "TEMP_TABLE SET search_path"),
     ("SET search_path = public, E'pg_tem\\160'", "SET", "TEMP_TABLE SET search_path"),
     ("SET search_path TO %s", "SET", "TEMP_TABLE SET search_path"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from rdsproxy_lib.sql import Dialect, Reason, Statement, classify_filled
 from rdsproxy_lib.sql_mysql_lexer import shape_of, statements
+from rdsproxy_lib.sql_mysql_literals import lock_names, prepared_text
 
 MODES = ["", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"]
 ALL_DIALECTS = [Dialect.mysql(mode) for mode in MODES]
@@ -22,7 +24,7 @@ WORDS = (
     "select from with as into create table procedure function trigger event begin case end if loop values in set "
     "autocommit session global names use call do explain analyze statement for commit rollback to release savepoint xa "
     "prepare execute immediate get diagnostics load data index lock flush backup stage handler insert temporary "
-    "definer count f get_lock schedule"
+    "definer count f get_lock schedule drop rename alter deallocate unlock table open close role names read @a @b.5"
 )
 FRAGMENTS = [*QUOTES.split(" "), *WORDS.split(), " ", "\t", "\n"]
 
@@ -38,7 +40,20 @@ def judged(text: str, dialect: Dialect = Dialect.MYSQL) -> Statement:
         assert part.text.isprintable()
         assert part.causes or part.verb or not part.text
         assert all(cause.what.isprintable() for cause in part.causes)
+        assert all(_SETTING(setting.name) for setting in part.settings)
+        assert not any("?" in name for _, name in part.frees)
     return statement
+
+
+_SETTING = re.compile(r"@?[a-z0-9_$.]+").fullmatch
+
+
+def marks(statement: Statement) -> set[Reason | str]:
+    """Everything the statement is special for: why it pins, what it sets, and what it frees."""
+    found: set[Reason | str] = {cause.reason for cause in statement.causes}
+    found.update(setting.name for setting in statement.settings)
+    found.update(f"frees {reason.name}" for reason in statement.frees)
+    return found | ({"awaits a question"} if statement.awaits_question else set())
 
 
 @given(st.text(), DIALECTS)
@@ -154,11 +169,17 @@ def test_no_value_survives(template: str, before: str, after: str, end: str, dia
 # Nothing hides ------------------------------------------------------------------------------------------------
 
 PLANTS = [
-    ("SET sql_mode = 1", Reason.SETTING),
-    ("USE x", Reason.SETTING),
-    ("SET @x = 1", Reason.USER_VARIABLE),
-    ("SELECT 1 INTO @x", Reason.USER_VARIABLE),
-    ("SELECT @x := 1", Reason.USER_VARIABLE),
+    ("SET sql_mode = 1", "sql_mode"),
+    ("SET timestamp = 1", Reason.SETTING),
+    ("SET NAMES x", "collation_connection"),
+    ("SET ROLE x", "role"),
+    ("USE x", "schema"),
+    ("SET @x = 1", "@x"),
+    ("SET @1.x = 1", Reason.USER_VARIABLE),
+    ("SELECT 1 INTO @x", "@x"),
+    ("SELECT @x := 1", "@x"),
+    ("SELECT @1.x := 1", Reason.USER_VARIABLE),
+    ("EXECUTE x USING @x", "@x"),
     ("PREPARE x FROM @y", Reason.PREPARED_STATEMENT),
     ("CREATE TEMPORARY TABLE x (a int)", Reason.TEMP_TABLE),
     ("LOCK TABLES x READ", Reason.TABLE_LOCK),
@@ -166,7 +187,7 @@ PLANTS = [
     ("DO get_lock(1,1)", Reason.NAMED_LOCK),
     ("SELECT evil(1)", Reason.UNKNOWN_ROUTINE),
     ("CALL x", Reason.UNKNOWN_ROUTINE),
-    ("SELECT SQL_CALC_FOUND_ROWS 1", Reason.FOUND_ROWS),
+    ("SELECT SQL_CALC_FOUND_ROWS 1", "awaits a question"),
     ("XA PREPARE 1", Reason.UNRESETTABLE),
 ]
 GAPS = st.lists(
@@ -204,22 +225,36 @@ def odd_case(draw: st.DrawFn, text: str) -> str:
 
 @given(st.data())
 def test_a_planted_statement_is_seen(data: st.DataObject) -> None:
-    """Between any other statements, with comments for spaces and in any case, it pins for its reason."""
-    plant, reason = data.draw(st.sampled_from(PLANTS))
+    """Between any other statements, with comments for spaces and in any case, it does what it does alone."""
+    plant, mark = data.draw(st.sampled_from(PLANTS))
     before = data.draw(st.lists(DECOYS, max_size=3))
     after = data.draw(st.lists(DECOYS, max_size=3))
     text = "\n;".join([*before, data.draw(odd_case(plant)), *after])
-    assert reason in {cause.reason for cause in judged(text).causes}
+    assert mark in marks(judged(text))
 
 
 @given(st.data())
 def test_a_planted_statement_in_an_executable_comment_is_seen(data: st.DataObject) -> None:
     """So it is where only some servers run it."""
-    plant, reason = data.draw(st.sampled_from(PLANTS))
+    plant, mark = data.draw(st.sampled_from(PLANTS))
     opener = data.draw(st.sampled_from(["/*!", "/*!50003", "/*!999999", "/*M!", "/*M!100100"]))
     before = data.draw(DECOYS)
     text = f"{before}\n; {opener} {plant} */; SELECT 1"
-    assert reason in {cause.reason for cause in judged(text).causes}
+    assert mark in marks(judged(text))
+
+
+ENDS = ["DROP TABLE x", "DEALLOCATE PREPARE x", "HANDLER x CLOSE", "UNLOCK TABLES", "BACKUP UNLOCK"]
+
+
+@given(st.data())
+def test_only_what_certainly_runs_frees(data: st.DataObject) -> None:
+    """What ends a pin is seen like all else, and is nothing where only some servers run it."""
+    plant = data.draw(st.sampled_from(ENDS))
+    text = data.draw(odd_case(plant))
+    before = data.draw(st.lists(DECOYS, max_size=3))
+    assert judged("\n;".join([*before, text])).frees
+    assert not judged("\n;".join([*before, f"/*! {plant} */"])).frees
+    assert not judged("\n;".join([*before, f"{text} '"])).frees
 
 
 WRAPPERS = [
@@ -238,10 +273,38 @@ WRAPPERS = [
 
 @given(st.sampled_from(WRAPPERS), st.sampled_from([plant for plant, _ in PLANTS]))
 def test_a_statement_in_a_constant_or_comment_is_not_counted(wrapper: str, plant: str) -> None:
-    """What the server does not run does not pin."""
+    """What the server does not run does nothing."""
     statement = judged(wrapper.replace("{}", f"; {plant};"))
     assert [part.verb for part in statement.parts] == ["SELECT"]
-    assert statement.causes == ()
+    assert not marks(statement)
+
+
+# Literals that count ------------------------------------------------------------------------------------------
+
+
+@given(st.text(), DIALECTS)
+def test_any_text_is_searched_for_literals(text: str, dialect: Dialect) -> None:
+    """Nothing raises."""
+    for each in (text, f"GET_LOCK {text}", f"PREPARE s FROM {text}"):
+        lock_names(each, dialect.backslash, dialect.ansi_quotes)
+        prepared_text(each, dialect.backslash, dialect.ansi_quotes)
+
+
+@given(VALUES, VALUES, DIALECTS)
+def test_literals_are_read_as_they_were_written(one: str, other: str, dialect: Dialect) -> None:
+    """What the driver quotes comes out again, whatever else is in the text."""
+    modes = dialect.backslash, dialect.ansi_quotes
+    one_written, other_written = literal(one, dialect), literal(other, dialect)
+    text = f"SELECT {other_written}, GET_LOCK({one_written}, 1), `a'` # '\n, get_lock ( {other_written} , 1)"
+    assert lock_names(text, *modes) == {one, other}
+    assert prepared_text(f"PREPARE s FROM {one_written}", *modes) == ("s", one)
+
+
+@given(st.lists(st.sampled_from([*FRAGMENTS, "get_lock('a',", "get_lock('a', 1)"]), max_size=40).map("".join), DIALECTS)
+def test_a_lock_is_named_or_in_doubt(text: str, dialect: Dialect) -> None:
+    """Where the rules see GET_LOCK, the names are not empty: none, or some."""
+    if any(cause.what == "get_lock()" for cause in judged(text, dialect).causes):
+        assert lock_names(text, dialect.backslash, dialect.ansi_quotes) != frozenset()
 
 
 # Time ---------------------------------------------------------------------------------------------------------
@@ -299,6 +362,10 @@ HOSTILE = {
     "settings": "set a=1,",
     "events": "create event e on schedule do ",
     "qualifiers": "create definer=a ",
+    "assignments of numbers": "@a.5:=",
+    "dropped tables": "drop table a,",
+    "renamed tables": "alter table a rename ",
+    "locks": "get_lock('a',",
     "spaces": " ",
     "NUL": "\0",
     "surrogates": "\ud800",
@@ -318,6 +385,8 @@ def test_time_is_linear(unit: str, prefix: str) -> None:
 def _seconds(text: str) -> float:
     begin = time.process_time()
     classify_filled(text)
+    lock_names(f"GET_LOCK {text}", True, False)
+    prepared_text(f"PREPARE s FROM {text}", True, False)
     return time.process_time() - begin
 
 
