@@ -225,16 +225,17 @@ _SPECIAL = {
 }
 _NOTES: dict[str, Callable[[Part], bool]] = {
     "the backend is held for the next statement, which may ask FOUND_ROWS()": lambda part: part.awaits_question,
-    "it pins after all if the value is no integer, NULL or plain string": lambda part: any(
-        setting.name.startswith("@") for setting in part.settings
-    ),
-    "it pins after all if that is seed or standard_conforming_strings": lambda part: any(
-        not setting.name for setting in part.settings
-    ),
-    "its body is looked at when it is called: a routine that leaves nothing behind does not pin": lambda part: any(
+    "it pins after all if the value is no integer, NULL or plain string": lambda part: _sets(part, "@"),
+    "it pins after all if that is seed or standard_conforming_strings": lambda part: _sets(part, ""),
+    "its body is looked at when it is called: one that leaves nothing but settings does not pin": lambda part: any(
         cause.routine for cause in part.causes
     ),
 }
+
+
+def _sets(part: Part, kind: str) -> bool:
+    """Whether it sets something whose name begins so, and does not pin anyway."""
+    return not part.causes and any(setting.name[:1] == kind for setting in part.settings)
 
 
 def _postgresql(sql: str) -> tuple[Part, ...]:

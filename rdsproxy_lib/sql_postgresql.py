@@ -469,7 +469,7 @@ def _set_config(tokens: Tokens, call: Call, found: Finding) -> None:
     else:
         _sets(name, f"set_config('{name}', …)", found, is_local=locality is True)
     if name is None or name == "search_path":
-        if _alone(value) == PARAMETER:
+        if _alone(value) == PARAMETER and tokens.parameter(spans[1][0]) is not None:
             if name:  # whether it says pg_temp is seen when it is there
                 found.takes_along(name)
         elif _alone(value) != "null" and not _is_plain_path(_alone(value)):

@@ -26,7 +26,7 @@ Stock = Mapping[tuple[str, str], str]
 # Everything by its full name, operators too, as the search_path is the session's: so no IN, CASE x WHEN, IS DISTINCT
 # FROM or LIKE, which look for an operator by themselves. The three settings of a transaction are made anew with each.
 _FOUND = """
-SELECT pg_catalog.json_build_array(found.kind, found.name, found.value) FROM (
+SELECT {row} FROM (
     SELECT 'setting', pg_catalog.lower(s.name), pg_catalog.current_setting(s.name) FROM pg_catalog.pg_settings s
     WHERE s.source OPERATOR(pg_catalog.=) 'session' AND s.setting OPERATOR(pg_catalog.<>) s.reset_val
       AND s.name OPERATOR(pg_catalog.<>) ALL (ARRAY[
@@ -60,6 +60,10 @@ SELECT pg_catalog.json_build_array(found.kind, found.name, found.value) FROM (
     WHERE r.temporary AND r.active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
 ) AS found (kind, name, value)
 """
+# In ASCII, as the client_encoding is the session's too.
+_ROW = """
+pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_array({columns})::pg_catalog.text, 'UTF8'), 'hex')
+"""
 # What no library has defined is in no view. What it began with (ALTER ROLE … SET, options=-c …) comes back in a
 # transaction that is then undone. One that nobody has set yet is left alone, for to reset it would make it ''.
 _PLACEHOLDERS = """
@@ -68,9 +72,7 @@ _PLACEHOLDERS = """
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings s
                        WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) asked.name)) AS placeholder
 """
-_AT_FIRST = """
-SELECT pg_catalog.json_build_array('at first', name, pg_catalog.set_config(name, NULL, true)) FROM {placeholders}
-"""
+_AT_FIRST = "SELECT {row} FROM {placeholders}"
 
 
 def stock_of(ask: Callable[[bytes], list[str]], names: Collection[str], label: Collection[str] = ()) -> Stock:
@@ -81,11 +83,14 @@ def stock_of(ask: Callable[[bytes], list[str]], names: Collection[str], label: C
     """
     custom = _array(name for name in names if "." in name)
     placeholders = _PLACEHOLDERS.format(names=custom)
-    found = _FOUND.format(label=_array(label), placeholders=placeholders)
-    at_first = _AT_FIRST.format(placeholders=placeholders)
+    row = _ROW.format(columns="found.kind, found.name, found.value")
+    found = _FOUND.format(row=row, label=_array(label), placeholders=placeholders)
+    row = _ROW.format(columns="'at first', name, pg_catalog.set_config(name, NULL, true)")
+    at_first = _AT_FIRST.format(row=row, placeholders=placeholders)
     command = f"BEGIN ISOLATION LEVEL READ COMMITTED; {found}; {at_first}; ROLLBACK"  # which waits for nobody
     stock: dict[tuple[str, str], str] = {}
-    for kind, name, value in map(json.loads, ask(command.encode("ascii"))):
+    for answer in ask(command.encode("ascii")):
+        kind, name, value = json.loads(bytes.fromhex(answer).decode("utf-8", "replace"))
         if kind == "custom":
             stock["setting", name] = value
         elif kind != "at first":

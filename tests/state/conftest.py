@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -51,6 +52,19 @@ def eventually(question: Callable[[], Any]) -> Any:
     return answer
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A setting of an engine's sessions: how it is set, asked for and shown."""
+
+    name: str
+    set: str
+    show: str
+    mine: Any
+    """Shown after `set`."""
+    usual: Any
+    """Shown where nothing was set."""
+
+
 class World:
     """A server, a database of its own on it, and whatever is opened there; all of it is closed at the end.
 
@@ -58,8 +72,8 @@ class World:
     """
 
     engine: str
-    clean: str
-    """A question that no session's state changes the answer of."""
+    settings: tuple[Setting, ...]
+    """One that the server has, and one of the application's own."""
 
     def __init__(self, name: str, server: Any) -> None:
         self.name = name
@@ -85,7 +99,7 @@ class World:
 
     def proxy(self, *, port: int | None = None, **options: Any) -> rdsproxy_lib.Proxy:
         """A proxy with one backend and audit, unless told otherwise."""
-        url = self.url() if port is None else self.url(port=port)
+        url = self.url(port=port or self.server.port)
         options = {"max_connections": 1, "connection_borrow_timeout": SECONDS, "audit": AUDIT, **options}
         proxy = rdsproxy_lib.Proxy(url, **options)
         proxy.add_event_handler(self.events.append)
@@ -130,6 +144,16 @@ class PostgresWorld(World):
 
     engine = "postgresql"
     server: PostgresServer
+    settings = (
+        Setting("work_mem", "set work_mem = '1001kB'", "show work_mem", "1001kB", "4MB"),
+        Setting(
+            "app.tenant",
+            "select set_config('app.tenant', 'mine', false)",
+            "select coalesce(current_setting('app.tenant', true), '')",
+            "mine",
+            "",
+        ),
+    )
 
     def url(self, **overrides: Any) -> str:
         return self.server.url(**{"dbname": self.database, "sslmode": "disable", **overrides})
@@ -153,6 +177,10 @@ class MySQLWorld(World):
 
     engine = "mysql"
     server: MySQLServer
+    settings = (
+        Setting("net_read_timeout", "set net_read_timeout = 1001", "select @@net_read_timeout", 1001, 30),
+        Setting("@tenant", "set @tenant = 'mine'", "select coalesce(@tenant, '')", "mine", ""),
+    )
 
     @property
     def is_mariadb(self) -> bool:

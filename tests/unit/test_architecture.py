@@ -42,7 +42,7 @@ FLOORS: dict[str, int] = {
     "config": 20, "session": 20, "credentials": 20, "explanation": 20, "routines": 20,
     "backend": 21, "pool": 22,
     "engines": 30, "engines/base": 31, "engines/descriptor": 31,
-    "client": 35,
+    "pinning": 34, "client": 35,
     "engines/mysql_tracking": 40, "engines/mysql_insert_id": 40, "engines/mysql_wire": 41,
     "engines/mysql_errors": 40, "engines/mysql_parameters": 40, "engines/mysql": 42, "engines/mysql_settings": 41,
     "engines/mysql_audit": 41, "engines/postgresql": 42, "engines/postgresql_settings": 40, "engines/postgresql_audit": 40,

@@ -223,7 +223,7 @@ def test_dictionary_is_json() -> None:
             "settings": ["the parameter named by %s"],
             "reasons": ["ADVISORY_LOCK: pg_advisory_lock()"],
             "until": ["ADVISORY_LOCK: the last one is unlocked, or DISCARD ALL"],
-            "notes": ["it pins after all if that is seed or standard_conforming_strings"],
+            "notes": [],
             "advice": ["use pg_advisory_xact_lock(): it ends with the transaction"],
         },
     ]

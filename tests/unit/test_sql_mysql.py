@@ -1010,6 +1010,7 @@ HOLDS = [
     ("DROP TABLES t, `a.b`, u CASCADE", "", "TEMP_TABLE t, TEMP_TABLE u"),
     ("DROP TABLE t WAIT 5", "", "TEMP_TABLE t"),
     ("DROP TABLE t x", "", ""),
+    ("DROP TABLE t,", "", "TEMP_TABLE t"),
     ("DROP SEQUENCE IF EXISTS s", "", "TEMP_TABLE s"),
     ("DROP TABLE `*`, `?`, a.b.c", "", ""),
     ("DROP /*! TEMPORARY */ TABLE t /*! , u */", "", "TEMP_TABLE t"),
