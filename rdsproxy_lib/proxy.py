@@ -20,7 +20,6 @@ from .events import Events
 from .pool import Pool
 from .routines import Catalogue
 from .session import Tx
-from .settings import CLEAN
 from .stats import PinnedSession, Stats
 
 if TYPE_CHECKING:

@@ -259,7 +259,7 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
     frees = frozenset(reason for part in parts for reason, _ in part.frees)
     awaits_question = any(part.awaits_question for part in parts)
     is_special = sets_local or reads_sequence or moves_sequence or reads_diagnostics or lingers
-    is_special = is_special or bool(settings or frees or awaits_question)
+    is_special = is_special or bool(settings or frees or awaits_question) or any(part.holds for part in parts)
     return Statement(
         parts=parts,
         causes=causes,

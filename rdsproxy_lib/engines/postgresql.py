@@ -443,9 +443,13 @@ class PostgresEngine:
     def apply(self, backend: PostgresBackend, wanted: Settings) -> bool:
         if self._options.init_query and not backend.label.values.keys() <= wanted.values.keys():
             self.reset(backend)  # RESET would bring back what was before the init_query
-        if "client_encoding" in backend.label.values:
+        have = backend.label
+        todo = changes(have, wanted)
+        if todo and "client_encoding" in have.values:
             self._command(backend, b"RESET client_encoding")  # not every text can be sent in it
-        if todo := changes(backend.label, wanted):
+            have = settings_of({name: value for name, value in have.values.items() if name != "client_encoding"})
+            todo = changes(have, wanted)
+        if todo:
             text = order(todo, partial(_quoted, backend.pgconn))
             drops_plans = any(name not in PLAN_NEUTRAL and "." not in name for name, _ in todo)
             (row,) = self._answer(backend, self._without_plans(backend, text, drops_plans))

@@ -48,8 +48,9 @@ _ASK = (
 _JOIN = " LEFT JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) n"
 
 _HELD = {
-    Reason.TEMP_TABLE: "SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid"
-    " AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()",
+    Reason.TEMP_TABLE: "SELECT FROM pg_catalog.pg_depend d"
+    " WHERE d.refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid AND"
+    " d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()",
     Reason.PREPARED_STATEMENT: "SELECT FROM pg_catalog.pg_prepared_statements p WHERE p.from_sql",
     Reason.HOLD_CURSOR: "SELECT FROM pg_catalog.pg_cursors c WHERE c.is_holdable",
     Reason.ADVISORY_LOCK: "SELECT FROM pg_catalog.pg_locks l WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'"
@@ -124,9 +125,7 @@ def learnt(
     roles = {name: value for name, _, _, value in rows if name in ROLES and value != at_login[name]}
     is_another = bool(roles) or any(name in ROLES for name in (*values, *(row[0] for row in rows)))
     for name, source, context, value in rows:
-        if name in ROLES:
-            values.pop(name, None)
-        elif value is None or (source not in (None, "session") and name not in initial):
+        if name in ROLES or value is None or (source not in (None, "session") and name not in initial):
             values.pop(name, None)
         else:
             values[name] = value

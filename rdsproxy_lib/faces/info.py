@@ -58,7 +58,9 @@ class Info(ConnectionInfo):
 
     @property
     def encoding(self) -> str:
-        return pg2pyenc(self._rdsproxy_connection._rdsproxy_reported(b"client_encoding") or b"SQL_ASCII")
+        if self.pgconn.status != pq.ConnStatus.OK:
+            return super().encoding  # closed or lost, where the server reports nothing
+        return pg2pyenc(self._rdsproxy_connection._rdsproxy_reported(b"client_encoding") or b"UTF8")
 
     @property
     def timezone(self) -> tzinfo:

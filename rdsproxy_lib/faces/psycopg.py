@@ -347,10 +347,13 @@ class Connection(psycopg.Connection[Row]):
         return gen
 
     def _rdsproxy_learn(self, client: Client) -> None:
-        """After a statement by itself that only set something: a failure to read it is a failure of that statement."""
+        """After a statement by itself that only set something: if the backend dies now, that statement has failed."""
         if self._pipeline is None and client.session.hold is not Hold.PINNED:
-            with suppress(Immovable):  # settle() asks once more, and pins
+            try:
                 client.learn()
+            except (Immovable, e.Error):  # settle() asks once more, and pins
+                if client.backend.is_dead():
+                    raise
 
     def _rdsproxy_drain(self, gen: Any) -> Any:
         """Run a generator of the driver that sends nothing while no transaction is open."""
