@@ -179,16 +179,14 @@ class Pool:
                     closing = self._decide_locked()
                 if self._waiters:
                     backend = None
-                elif (
-                    self._idle
-                    and (backend := self._idle[-1]).label is wanted
-                    and backend.login is login
-                    and now < backend.expires_at
-                ):
-                    self._idle.pop()
-                    self.counters.borrows += 1
                 else:
-                    backend = self._pick_locked(login, wanted, now, closing, may_open=timeout > 0)
+                    for backend in reversed(self._idle):
+                        if backend.label is wanted and backend.login is login and now < backend.expires_at:
+                            self._idle.remove(backend)
+                            self.counters.borrows += 1
+                            break
+                    else:
+                        backend = self._pick_locked(login, wanted, now, closing, may_open=timeout > 0)
             if closing:
                 self._close_all(closing)
             if backend is None:

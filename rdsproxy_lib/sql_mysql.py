@@ -41,6 +41,7 @@ _STORED = frozenset(("FUNCTION", "AGGREGATE FUNCTION", "PROCEDURE", "TRIGGER", "
 _START = frozenset(("transaction", "slave", "replica", "group_replication", "all"))
 _SESSION_SCOPES = frozenset(("session", "local"))
 _GLOBAL_SCOPES = frozenset(("global", "persist", "persist_only"))
+_SCOPES = _SESSION_SCOPES | _GLOBAL_SCOPES
 _DIAGNOSTIC_VARIABLES = frozenset(("error_count", "last_gtid", "warning_count"))
 _INSERT_ID_VARIABLES = frozenset(("identity", "last_insert_id"))
 _INSERTING = frozenset(("INSERT", "REPLACE", "LOAD DATA", "LOAD XML", "CALL", "EXECUTE", "EXECUTE IMMEDIATE"))
@@ -403,7 +404,7 @@ def _set(tokens: Tokens, first: int, found: Finding, server: str) -> None:
         return
     found.reads_only = not tokens.opens
     _search(tokens, first, found, server)
-    scoped = words[0] in _SESSION_SCOPES | _GLOBAL_SCOPES
+    scoped = words[0] in _SCOPES
     if words[scoped] == "transaction" and words[scoped + 1] in ("isolation", "read"):
         found.verb = "SET" if scoped else "SET TRANSACTION"
         if words[0] in _SESSION_SCOPES:
@@ -427,8 +428,9 @@ def _set(tokens: Tokens, first: int, found: Finding, server: str) -> None:
         found.pin("SETTING", "SET SESSION AUTHORIZATION")
         found.pin("UNRESETTABLE", "SET SESSION AUTHORIZATION")  # MariaDB 11 and later
     else:
+        scope = ""
         for start, end in _assignments(tokens, first + 1):
-            _assignment(tokens, start, end, found)
+            scope = _assignment(tokens, start, end, scope, found)
 
 
 def _assignments(tokens: Tokens, index: int) -> list[tuple[int, int]]:
@@ -446,7 +448,11 @@ def _assignments(tokens: Tokens, index: int) -> list[tuple[int, int]]:
     return [*found, (start, len(tokens.tokens))]
 
 
-def _assignment(tokens: Tokens, start: int, end: int, found: Finding) -> None:
+def _assignment(tokens: Tokens, start: int, end: int, scope: str, found: Finding) -> str:
+    """One assignment of a SET; `scope` is the last GLOBAL or SESSION before it, and the one for the next is returned.
+
+    It holds on until there is another, but not for names with ``@@``: so both servers have it.
+    """
     token = tokens.at(start)
     is_system = token == SYSTEM_VARIABLE
     if token[:1] == VARIABLE and not is_system:
@@ -454,20 +460,23 @@ def _assignment(tokens: Tokens, start: int, end: int, found: Finding) -> None:
             _take_variable(token, "SET @", found)
         else:
             found.pin("USER_VARIABLE", "SET @")
-        return
-    scope = ""
+        return scope
+    kept = scope
     index = start + is_system
-    if (is_system and tokens.at(index + 1) == ".") or not is_system:
-        word = tokens.at(index).lstrip(QUOTED) if is_system else tokens.at(index)
-        if word in _SESSION_SCOPES | _GLOBAL_SCOPES and tokens.at(index + 1) not in ("=", ":="):
-            scope = word
-            index += 2 if is_system else 1
-    if scope in _GLOBAL_SCOPES:
-        found.reads_only = False
-        return
+    if is_system:
+        word = tokens.at(index).lstrip(QUOTED) if tokens.at(index + 1) == "." else ""
+        scope = word if word in _SCOPES else ""
+        index += 2 if scope else 0
+    elif token in _SCOPES and tokens.at(index + 1) not in ("=", ":="):
+        scope = kept = token
+        index += 1
     name = tokens.at(index).lstrip(QUOTED).lower()
     is_assigned = tokens.at(index + 1) in ("=", ":=") and index < end
-    if name == "autocommit" and is_assigned:
+    if not is_assigned and name in CHANGED_TOGETHER and "_" not in name:  # SET NAMES x
+        _take_together(name, found)
+    elif scope in _GLOBAL_SCOPES:
+        found.reads_only = False
+    elif name == "autocommit" and is_assigned:
         found.commits = True  # followed through the status word
         found.reads_only = False
     elif name in _OF_TRANSACTIONS and is_assigned and is_system and not scope:
@@ -476,13 +485,16 @@ def _assignment(tokens: Tokens, start: int, end: int, found: Finding) -> None:
         found.pin("SETTING", f"SET {_shown(name)}")
         if name in _UNRESETTABLE_SETTINGS:
             found.pin("UNRESETTABLE", f"SET {name}")
-    elif name in CHANGED_TOGETHER and (is_assigned or "_" not in name):
-        for changed in CHANGED_TOGETHER[name]:
-            found.takes_along(changed)
     elif is_assigned and _PLAIN_SETTING(name):
-        found.takes_along(name)
+        _take_together(name, found)
     else:
         found.pin("SETTING", "SET")
+    return kept
+
+
+def _take_together(name: str, found: Finding) -> None:
+    for changed in CHANGED_TOGETHER.get(name, (name,)):
+        found.takes_along(changed)
 
 
 def _set_statement(tokens: Tokens, first: int, found: Finding, server: str) -> None:
@@ -555,7 +567,7 @@ def _xa(tokens: Tokens, first: int, found: Finding, server: str) -> None:
         found.pin("UNKNOWN_STATEMENT", found.verb)
 
 
-# What pins always -------------------------------------------------------------------------------------------------
+# What is held until it is given back ------------------------------------------------------------------------------
 
 
 def _call_procedure(tokens: Tokens, first: int, found: Finding, server: str) -> None:

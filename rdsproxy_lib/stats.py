@@ -113,7 +113,7 @@ class Stats:
     reset_failures: int
     """Resets that failed; the backend was closed instead."""
     relabels: int = 0
-    """Backends that got the settings of another session in place of those they had."""
+    """Backends that got the settings of their borrower, in place of those they had."""
     pins: Mapping[str, int] = field(default_factory=dict)
     """How often a session was pinned, by reason."""
     pinned_sessions: tuple[PinnedSession, ...] = ()

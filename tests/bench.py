@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import os
 import statistics
 import sys
@@ -25,7 +26,7 @@ import time
 import tracemalloc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -130,6 +131,8 @@ class Engine(ABC):
 
     new_cursor_bound: float
     driver: str
+    profiles: tuple[str, str, str]
+    """What three kinds of sessions set first, each its own."""
 
     def __init__(self, server: Any) -> None:
         self.server = server
@@ -169,6 +172,11 @@ class Postgres(Engine):
 
     new_cursor_bound = 1.5
     driver = f"psycopg {psycopg.__version__} ({psycopg.pq.__impl__})"
+    profiles = (
+        "set search_path to pg_catalog",
+        "set timezone to 'Asia/Tokyo'",
+        "select set_config('app.tenant', '1', false), set_config('statement_timeout', '1min', false)",
+    )
 
     def connect(self, **keywords: Any) -> Any:
         return psycopg.connect(self.server.dsn(), **keywords)
@@ -200,6 +208,11 @@ class MySQL(Engine):
 
     new_cursor_bound = 1.35
     driver = f"PyMySQL {pymysql.VERSION_STRING}"
+    profiles = (
+        "set sql_mode = 'ANSI_QUOTES'",
+        "set time_zone = '+09:00'",
+        "set @tenant = 1, net_read_timeout = 60",
+    )
 
     def connect(self, **keywords: Any) -> Any:
         return pymysql.connect(**self.server.parameters(), **keywords)
@@ -219,7 +232,7 @@ ENGINES: dict[str, tuple[str, Callable[[], Any], type[Engine]]] = {
 
 
 def bounded_cases(engine: Engine) -> Iterator[Case]:
-    """What the library has to hold: `select 1`, warm, one thread."""
+    """What the library has to hold: `select 1`, warm, one thread; a session, then three kinds of them over one pool."""
     with engine.pair(autocommit=True) as (raw, ours):
         yield _reused("autocommit, reused cursor", raw, ours, "select 1", bound=1.35)
         yield Case(
@@ -232,6 +245,16 @@ def bounded_cases(engine: Engine) -> Iterator[Case]:
         for conn in (raw, ours):
             conn.cursor().execute("begin")
         yield _reused("in a transaction, reused cursor", raw, ours, "select 1", bound=1.15)
+    with engine.proxy(max_connections=3) as proxy, ExitStack() as stack:
+        raws, sessions = [], []
+        for text in engine.profiles:
+            raws.append(stack.enter_context(closing(engine.connect(autocommit=True))))
+            sessions.append(stack.enter_context(closing(proxy.connect(autocommit=True))))
+            for conn in (raws[-1], sessions[-1]):
+                conn.cursor().execute(text)
+        yield Case("autocommit, three profiles in turn", _in_turn(raws), _in_turn(sessions), bound=1.6)
+        relabels = proxy.stats().relabels
+        assert relabels < 10, f"the sessions do not find their own settings: {relabels} relabels"
 
 
 def other_cases(engine: Engine) -> Iterator[Case]:
@@ -279,6 +302,12 @@ def _reused(name: str, raw: Any, ours: Any, text: str, parameters: Any = None, b
         lambda: our_cursor.execute(text, parameters),
         bound=bound,
     )
+
+
+def _in_turn(conns: list[Any]) -> Operation:
+    """A `select 1` on a connection after the other, each with a cursor of its own."""
+    cursors = itertools.cycle([conn.cursor() for conn in conns])
+    return lambda: next(cursors).execute("select 1")
 
 
 def _rotating(proxy: Proxy) -> Operation:

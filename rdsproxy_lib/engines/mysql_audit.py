@@ -16,7 +16,7 @@ diagnostics; the seed of ``RAND()``; ``insert_id`` for the next statement; an XA
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pymysql import err
@@ -70,42 +70,44 @@ LOCKED = 1100
 NOT_SHOWN = frozenset({1044, 1046, 1109, 1142, 1143, 1146, 1227, 1305, 1370})
 """What a server says to a question for what it does not have, or has not for everybody."""
 
-# Values as they are, whatever the session's character_set_results; LIMIT, because of its sql_select_limit.
+# Values as they are, whatever the session's character sets; LIMIT, because of its sql_select_limit.
 _ALL = " LIMIT 18446744073709551615"
-_VARIABLES = """
-(SELECT CAST('setting' AS BINARY), CAST(variable_name AS BINARY), CAST(variable_value AS BINARY)
- FROM {schema}.session_variables
+_SETTING, _GLOBAL, _OWN_ONE, _SCHEMA, _ROLE, _TIME = (
+    f"X'{name.encode().hex()}'" for name in ("setting", "global", "own", "schema", "role", "time")
+)
+_VARIABLES = f"""
+(SELECT {_SETTING}, CAST(variable_name AS BINARY), CAST(variable_value AS BINARY) FROM {{schema}}.session_variables
  UNION ALL
- SELECT CAST('global' AS BINARY), CAST(variable_name AS BINARY), CAST(variable_value AS BINARY)
- FROM {schema}.global_variables
- UNION ALL SELECT CAST('own' AS BINARY), CAST('schema' AS BINARY), CAST(DATABASE() AS BINARY)
- UNION ALL SELECT CAST('own' AS BINARY), CAST('role' AS BINARY), CAST(CURRENT_ROLE() AS BINARY)
- UNION ALL SELECT CAST('own' AS BINARY), CAST('time' AS BINARY), CAST(@@timestamp AS BINARY))
+ SELECT {_GLOBAL}, CAST(variable_name AS BINARY), CAST(variable_value AS BINARY) FROM {{schema}}.global_variables
+ UNION ALL SELECT {_OWN_ONE}, {_SCHEMA}, CAST(DATABASE() AS BINARY)
+ UNION ALL SELECT {_OWN_ONE}, {_ROLE}, CAST(CURRENT_ROLE() AS BINARY)
+ UNION ALL SELECT {_OWN_ONE}, {_TIME}, CAST(@@timestamp AS BINARY)){_ALL}
 """
-_LAST_TIME = "SELECT CAST(@@timestamp AS BINARY)"
+_LAST_TIME = "SELECT CAST(@@timestamp AS BINARY) LIMIT 1"
 _OWN = "(SELECT thread_id FROM performance_schema.threads WHERE processlist_id = CONNECTION_ID())"
 _USER_VARIABLES = {
     True: "SELECT CAST(variable_name AS BINARY) FROM information_schema.user_variables"
-    " WHERE variable_value IS NOT NULL",
+    f" WHERE variable_value IS NOT NULL{_ALL}",
     False: "SELECT CAST(variable_name AS BINARY) FROM performance_schema.user_variables_by_thread"
-    f" WHERE variable_value IS NOT NULL AND thread_id = {_OWN}",
+    f" WHERE variable_value IS NOT NULL AND thread_id = {_OWN}{_ALL}",
 }
 """By whether it is MariaDB."""
 _LOCKS = f"""
 SELECT CAST(object_type AS BINARY), CAST(object_schema AS BINARY), CAST(object_name AS BINARY)
 FROM performance_schema.metadata_locks WHERE owner_thread_id = {_OWN} AND lock_status = 'GRANTED'
-AND COALESCE(object_schema, '') NOT IN ('performance_schema', 'information_schema', 'mysql', 'sys')
+AND COALESCE(object_schema, '') NOT IN ('performance_schema', 'information_schema', 'mysql', 'sys'){_ALL}
 """  # but for those that the question itself takes
 _PREPARED = f"""
 SELECT CAST(statement_name AS BINARY) FROM performance_schema.prepared_statements_instances
-WHERE owner_thread_id = {_OWN} AND statement_name IS NOT NULL
+WHERE owner_thread_id = {_OWN} AND statement_name IS NOT NULL{_ALL}
 """
 _RESOURCE_GROUP = (
     "SELECT CAST(resource_group AS BINARY) FROM performance_schema.threads WHERE processlist_id = CONNECTION_ID()"
+    " LIMIT 1"
 )
 _TEMPORARY_TABLES = """
 SELECT CAST(COUNT(*) AS BINARY) FROM information_schema.innodb_temp_table_info
-WHERE SUBSTRING_INDEX(SUBSTRING_INDEX(name, '_', 2), '_', -1) = LOWER(HEX(CONNECTION_ID()))
+WHERE SUBSTRING_INDEX(SUBSTRING_INDEX(name, '_', 2), '_', -1) = LOWER(HEX(CONNECTION_ID())) LIMIT 1
 """  # named after the server's process and the connection: #sql7a0b_b_1
 
 Ask = Callable[[str], Any]
@@ -123,7 +125,7 @@ def stock_of(ask: Ask, names: Collection[str], *, is_mariadb: bool) -> Stock:
         _take_settings(ask, stock, "information_schema" if is_mariadb else "performance_schema")
         _take_user_variables(ask, stock, names, is_mariadb)
         _take_locks(ask, stock)
-        stock |= {("prepared statement", _text(name)): True for (name,) in _ask_if_shown(ask, _PREPARED + _ALL)}
+        stock |= {("prepared statement", _text(name)): True for (name,) in _ask_if_shown(ask, _PREPARED)}
         if _ask_if_shown(ask, "SELECT '' FROM information_schema.profiling LIMIT 1"):
             stock["profiles", ""] = True
         if not is_mariadb:
@@ -177,12 +179,15 @@ def _is_expected(kind: str, name: str, stock: Stock, began: Stock, label: Mappin
 
 def _unconfirmed(ask: Ask, label: Mapping[str, str]) -> list[str]:
     names = sorted(label)
-    if not names:
+    are_so = _answers(ask, [f"{_expression(name)} <=> ({label[name]})" for name in names])
+    return [name for name, is_so in zip(names, are_so, strict=True) if not is_so]
+
+
+def _answers(ask: Ask, conditions: Sequence[str]) -> list[bool]:
+    if not conditions:
         return []
-    (answers,) = ask(
-        "SELECT " + ", ".join(f"CAST({_expression(name)} <=> ({label[name]}) AS BINARY)" for name in names)
-    )
-    return [name for name, answer in zip(names, answers, strict=True) if not int(answer)]
+    (row,) = ask(f"SELECT {', '.join(f'CAST({each} AS BINARY)' for each in conditions)} LIMIT 1")
+    return [bool(int(value)) for value in row]
 
 
 def _expression(name: str) -> str:
@@ -199,7 +204,7 @@ def _quoted(name: str) -> str:
 
 def _take_settings(ask: Ask, stock: dict[tuple[str, str], Any], schema: str) -> None:
     first: Any = None
-    for each, raw_name, value in ask(_VARIABLES.format(schema=schema) + _ALL):
+    for each, raw_name, value in ask(_VARIABLES.format(schema=schema)):
         kind, name = _text(each), _text(raw_name).lower()
         if kind == "own" and name == "time":
             first = value
@@ -212,27 +217,23 @@ def _take_settings(ask: Ask, stock: dict[tuple[str, str], Any], schema: str) -> 
 
 def _take_user_variables(ask: Ask, stock: dict[tuple[str, str], Any], names: Collection[str], is_mariadb: bool) -> None:
     try:
-        found = [_text(name) for (name,) in ask(_USER_VARIABLES[is_mariadb] + _ALL)]
+        found = [_text(name) for (name,) in ask(_USER_VARIABLES[is_mariadb])]
     except err.MySQLError as error:
         if error.args[0] not in NOT_SHOWN:
             raise
         asked = sorted(name for name in names if name.startswith("@"))
-        found = []
-        if asked:
-            (answers,) = ask(
-                "SELECT " + ", ".join(f"CAST({_expression(name)} IS NOT NULL AS BINARY)" for name in asked)
-            )
-            found = [name[1:] for name, is_set in zip(asked, answers, strict=True) if int(is_set)]
+        are_set = _answers(ask, [f"{_expression(name)} IS NOT NULL" for name in asked])
+        found = [name[1:] for name, is_set in zip(asked, are_set, strict=True) if is_set]
     stock.update((("user variable", name.lower()), True) for name in found)
 
 
 def _take_locks(ask: Ask, stock: dict[tuple[str, str], Any]) -> None:
-    for each in _ask_if_shown(ask, _LOCKS + _ALL):
+    for each in _ask_if_shown(ask, _LOCKS):
         kind, *place = (_text(part or b"") for part in each)
         is_named = kind == "USER LEVEL LOCK"
         name = place[1] if is_named else " ".join(filter(None, (kind, ".".join(filter(None, place)))))
         stock["named lock" if is_named else "lock", name] = True
-    ((released,),) = _ask_if_shown(ask, "SELECT CAST(RELEASE_ALL_LOCKS() AS BINARY)") or ((0,),)
+    ((released,),) = _ask_if_shown(ask, "SELECT CAST(RELEASE_ALL_LOCKS() AS BINARY) LIMIT 1") or ((0,),)
     if int(released) and not any(kind == "named lock" for kind, _ in stock):
         stock["named lock", ""] = True
 

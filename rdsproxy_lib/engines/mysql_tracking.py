@@ -15,6 +15,7 @@ STATE_CHANGED = 0x4000
 """Bits of the status word: the last says that a tracker block follows."""
 
 _VARIABLE, _SCHEMA, _STATE, _GTIDS, _CHARACTERISTICS, _TRANSACTION = range(6)
+_SPOKEN = ("character_set_client", "character_set_results")
 _NOISE = b"\x0cstatement_id"
 """MySQL reports this variable with every statement, since all are asked for."""
 
@@ -26,21 +27,23 @@ class Malformed(ValueError):
 class Tracked:
     """What is known of one session on the server, by its trackers."""
 
-    __slots__ = ("changes", "characteristics", "dialect", "has_moved")
+    __slots__ = ("changes", "characteristics", "charsets", "dialect", "schema")
 
     def __init__(self, dialect: Dialect) -> None:
         self.changes: list[str] = []
         """What has changed since this was last emptied: variables by name, ``schema``, and ``state`` for anything."""
         self.begin(dialect)
 
-    def begin(self, dialect: Dialect) -> None:
+    def begin(self, dialect: Dialect, schema: str = "") -> None:
         """A session begins, at login or after a reset."""
         self.dialect = dialect
         """How the server reads a text now: changes with sql_mode."""
         self.characteristics = ""
         """SQL that would restart the open transaction elsewhere; outside of one, what was set for the next alone."""
-        self.has_moved = False
-        """Whether another database was chosen."""
+        self.schema = schema
+        """The database in use, ``""`` for none."""
+        self.charsets: dict[str, str] = {}
+        """Of the variables that say in which character sets is spoken, those that were set."""
         self.changes.clear()
 
     def take_in(self, block: bytes) -> None:
@@ -58,7 +61,7 @@ class Tracked:
                 self.characteristics = read_string(data, 0)[0].decode("utf-8", "replace")
             elif kind == _SCHEMA:
                 self.changes.append("schema")
-                self.has_moved = True
+                self.schema = read_string(data, 0)[0].decode("utf-8", "replace")
             elif kind != _GTIDS:  # _STATE, and what a later server may add
                 self.changes.append("state")
         if at != end:
@@ -68,10 +71,12 @@ class Tracked:
         at = 0
         while at < len(data):  # MariaDB puts several into one record
             raw_name, at = read_string(data, at)
-            value, at = read_string(data, at)
-            name = raw_name.decode("utf-8", "replace")
+            raw_value, at = read_string(data, at)
+            name, value = raw_name.decode("utf-8", "replace"), raw_value.decode("utf-8", "replace")
             if name == "sql_mode":
-                self.dialect = Dialect.mysql(value.decode("utf-8", "replace"), self.dialect.server)
+                self.dialect = Dialect.mysql(value, self.dialect.server)
+            elif name in _SPOKEN:
+                self.charsets[name] = value
             self.changes.append(name)
 
 

@@ -8,12 +8,12 @@ in fewer steps, and with the descriptions of a table's columns taken apart once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 from pymysql import err
 from pymysql.connections import MAX_PACKET_LEN, Connection, MySQLResult
-from pymysql.constants import CLIENT, CR, ER
+from pymysql.constants import CLIENT, COMMAND, CR, ER
 from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from .mysql_tracking import MORE_RESULTS, Malformed, Tracked, read_length, read_ok
@@ -24,6 +24,7 @@ KNOWN_COLUMNS = 500
 """How many results' descriptions are kept per login."""
 
 _OK, _LOCAL_FILE, _NULL, _END_OF_ROWS, _ERROR = 0x00, 0xFB, 0xFB, 0xFE, b"\xff"
+_NO_DECODERS: dict[int, Any] = {-1: None}
 _LONGEST_END = MAX_PACKET_LEN
 """A row may begin with the byte of an end, but then it is at least so long."""
 _NOT_THE_ROWS_FAULT = (Malformed, IndexError, KeyError, AttributeError, AssertionError, struct.error)
@@ -97,6 +98,42 @@ class Wire(Connection):
 
     def _rdsproxy_stream(self) -> MySQLResult:
         return Result(self)
+
+    def _rdsproxy_run_all(self, commands: Iterable[tuple[int, bytes]], *, at_once: bool) -> None:
+        """Run several commands that answer without rows; `at_once`: in one round trip.
+
+        Raises the first error of the server, when all answers are read.
+        """
+        commands = list(commands)
+        first: err.MySQLError | None = None
+        if at_once:
+            packets = [struct.pack("<I", len(data) + 1) + bytes((number,)) + data for number, data in commands]
+            self._write_bytes(b"".join(packets))
+        for number, data in commands:
+            if at_once:
+                self._next_seq_id = 1
+            else:
+                self._execute_command(number, data)
+            try:
+                self._read_ok_packet()
+            except err.MySQLError as error:
+                if self._sock is None:
+                    raise
+                first = first or error
+        if first is not None:
+            raise first
+
+    def _rdsproxy_ask(self, text: str) -> tuple[list[FieldDescriptorPacket], tuple[bytes | None, ...]]:
+        """Columns and values of the one row that a question brings, as they came."""
+        kept = self._rdsproxy_own_decoders, self.use_unicode
+        self._rdsproxy_own_decoders, self.use_unicode = _NO_DECODERS, False
+        try:
+            self._execute_command(COMMAND.COM_QUERY, text)
+            self._read_query_result()
+        finally:
+            self._rdsproxy_own_decoders, self.use_unicode = kept
+        (row,) = self._result.rows
+        return self._result.fields, row
 
     def _read_packet(self, packet_type: type[MysqlPacket] = MysqlPacket) -> Any:
         return packet_type(self._rdsproxy_payload(), self.encoding)

@@ -345,7 +345,8 @@ class PostgresBench(Bench):
         self.admin.execute(f"create database {DATABASE} owner app")
         self.admin.close()
         self.admin = server.admin(DATABASE)
-        self.admin.execute("set lock_timeout = '3s'")
+        # A program whose sessions wait for each other's locks would never end.
+        self.admin.execute(f"alter database {DATABASE} set lock_timeout to '500ms'")
         self.admin.execute(_FOR_ALL)
         for at in SESSIONS:
             self.admin.execute(_FOR_EACH.format(at=at))

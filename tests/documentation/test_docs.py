@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import os
 import re
 import subprocess
 import sys
+import typing
+import warnings
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import rdsproxy_lib
+from rdsproxy_lib import events
 from rdsproxy_lib.config import OPTION_NAMES, Options
 from rdsproxy_lib.engines import mysql_errors
 from rdsproxy_lib.engines.postgresql import TWINS
 from rdsproxy_lib.session import TRANSITIONS, Event, Hold
 from rdsproxy_lib.sql import Reason
+from rdsproxy_lib.stats import PinnedSession, Stats
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -60,6 +65,22 @@ def test_each_error_is_explained_with_its_class():
             assert set(re.findall(r"\w+", driver_class.replace("errors.", ""))) <= names, name
             assert (twin.sqlstate or "none") == sqlstate, name
             assert str(mysql_errors.TWINS[errors[name]][1]) == code, name
+
+
+def test_each_event_is_explained_with_its_fields():
+    """events.md has a row for every event, with its fields in their order, and both are there to import."""
+    table = {cells[0]: re.findall(r"\w+", cells[2]) for cells in rows("events.md", "Events")[2:]}
+    kinds = typing.get_args(events.Event)
+    assert table == {kind.__name__: [field.name for field in dataclasses.fields(kind)] for kind in kinds}
+    assert all(getattr(rdsproxy_lib, name) in kinds for name in table)
+
+
+def test_the_counters_named_are_there():
+    """The fields of stats() that events.md names, and those of a pinned session."""
+    table = {cells[0]: cells[1] for cells in rows("events.md", "Counters")[2:]}
+    assert set(table) < {field.name for field in dataclasses.fields(Stats)}
+    named = re.findall(r"`(\w+)`", table["pinned_sessions"])
+    assert named == [field.name for field in dataclasses.fields(PinnedSession)]
 
 
 def test_the_table_of_states_is_the_codes():
@@ -164,7 +185,7 @@ def test_the_readme_has_a_program_for_each_way_of_use():
 
 
 def test_the_programs_of_the_pages_run(url):
-    """The Python blocks in docs/ run, where a page is given a connection `conn`."""
+    """The Python blocks in docs/ run, where a page is given a connection `conn` and its `proxy`."""
     _run_pages(url, is_for_mysql=False)
 
 
@@ -177,8 +198,8 @@ def _run_pages(url, *, is_for_mysql):
     programs = [block for page in PAGES for block in blocks(page) if ("pymysql" in block) == is_for_mysql]
     assert programs
     for program in programs:
-        with rdsproxy_lib.Proxy(url) as proxy, closing(proxy.connect()) as conn:
-            exec(program, {"conn": conn})
+        with rdsproxy_lib.Proxy(url) as proxy, closing(proxy.connect()) as conn, warnings.catch_warnings():
+            exec(program, {"conn": conn, "proxy": proxy})
 
 
 def test_what_the_pages_ask_on_the_command_line_pins():

@@ -13,7 +13,9 @@ class Row:
 
     text: str
     reasons: tuple[str, ...] = ()
-    """Names of `rdsproxy_lib.sql.Reason` in the order of the text; none for what is harmless."""
+    """Names of `rdsproxy_lib.sql.Reason` in the order of the text; none for what does not pin."""
+    virtual: bool = False
+    """Whether it leaves settings, which the session takes along to its next backend."""
     objects: tuple[str, ...] = ()
     """What has to exist, made by somebody else."""
     before: tuple[str, ...] = ()
@@ -23,9 +25,11 @@ class Row:
     leaves_if_failed: bool = False
     """Whether a part of it stays although it fails."""
     unseen: str = ""
-    """Why the server shows nothing although the row pins."""
+    """Why the server shows nothing although the row pins, or is said to set something."""
+    ended: str = ""
+    """Names of reasons that have come to an end with the text."""
     proven: bool = False
-    """Whether the catalogue shows that the routines of the text leave nothing, so that it does not pin after all."""
+    """Whether the catalogue shows that the routines of the text leave no more than settings, and so do not pin."""
 
     def __str__(self) -> str:
         return " ".join(self.text.split())[:70]
@@ -37,6 +41,10 @@ def pins(reasons: str, *texts: str, **more: object) -> tuple[Row, ...]:
 
 def harmless(*texts: str, **more: object) -> tuple[Row, ...]:
     return tuple(Row(text, **more) for text in texts)  # type: ignore[arg-type]
+
+
+def virtual(*texts: str, **more: object) -> tuple[Row, ...]:
+    return tuple(Row(text, virtual=True, **more) for text in texts)  # type: ignore[arg-type]
 
 
 # A routine that does nothing and one that sets something -----------------------------------------------------
@@ -61,6 +69,7 @@ POINT = (
 )
 NEEDS_TRANSACTION = "25P01"
 NOTHING_HAPPENS = "it takes something away, or nothing: there is nothing more to show afterwards"
+ENDED = "the text itself ends it: the server is asked, and the pin is over"
 NOT_EVALUATED = "the expression is stored or only planned, not evaluated"
 SAME_NAME = "a name of something else, taken for a call on purpose"
 NESTED = "the server itself takes settings back at the end of this statement"
@@ -117,6 +126,8 @@ CLASSES = (
         "CallStmt",
         "create procedure nightly(int) language plpgsql as $$ begin set app.tenant = '7'; end $$",
         reasons=("UNKNOWN_ROUTINE",),
+        proven=True,
+        virtual=True,
     ),
     classes("CheckPointStmt"),
     classes("ClosePortalStmt"),
@@ -172,8 +183,8 @@ CLASSES = (
     classes("DeclareCursorStmt", fails=NEEDS_TRANSACTION),
     classes("DefineStmt", text="CREATE AGGREGATE mean(float8) (SFUNC = float8pl, STYPE = float8)"),
     classes("DeleteStmt"),
-    classes("DiscardStmt", reasons=("SETTING",), unseen=NOTHING_HAPPENS),
-    Row("DO $$ BEGIN SET app.tenant = '7'; END $$", ("UNKNOWN_ROUTINE",)),
+    classes("DiscardStmt"),
+    Row("DO $$ BEGIN SET app.tenant = '7'; END $$", virtual=True),
     classes("DropOwnedStmt", text="DROP OWNED BY reader"),
     classes("DropRoleStmt", "create role clerk", text="DROP ROLE IF EXISTS clerk"),
     classes("DropStmt", TOTAL),
@@ -223,7 +234,7 @@ CLASSES = (
     classes("UnlistenStmt", before=("listen news",)),
     classes("UpdateStmt"),
     classes("VacuumStmt"),
-    classes("VariableSetStmt", reasons=("SETTING",)),
+    classes("VariableSetStmt", virtual=True),
     classes("VariableShowStmt"),
     classes("ViewStmt", "create function total_of(int) returns int language sql as 'select 1'"),
 )
@@ -236,8 +247,7 @@ NOT_RUN = {
 # Settings ----------------------------------------------------------------------------------------------------
 
 SETTINGS = (
-    *pins(
-        "SETTING",
+    *virtual(
         "SET work_mem = '5MB'",
         "sEt work_mem TO 5000",
         "SET SESSION work_mem = 5000",
@@ -272,14 +282,47 @@ SETTINGS = (
         'SELECT 1 AS "a""; --"; SET work_mem = 5000',
         "SELECT U&'\\0041'; SET work_mem = 5000",
         "SELECT $$ $$; SET work_mem = 5000 -- $$",
+        'SET "App"."Tenant" = \'7\'',
+        'SET search_path = \'public\', "$user", "a b"',
+        "SET search_path FROM CURRENT",
+        "SET SESSION NAMES 'LATIN1'",
+        "SET role = reader",
+        "SET session_authorization = 'reader'",
+        "SET ROLE reader; SET work_mem = 5000",
+        "SET SESSION AUTHORIZATION reader; SET ROLE NONE",
+        "BEGIN; SET work_mem = 5000; SAVEPOINT a; SET app.tenant = '7'; ROLLBACK TO a; COMMIT",
+        "BEGIN; SET LOCAL work_mem = 6000; SET work_mem = 5000; COMMIT",
+        "SET work_mem = 6000; RESET ALL; SET work_mem = 5000",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY, DEFERRABLE",
+    ),
+    *harmless(
+        "SET work_mem = 5000; RESET work_mem",
+        "SET ROLE reader; RESET ROLE",
+        "SET SESSION AUTHORIZATION reader; RESET SESSION AUTHORIZATION",
+        "SET app.tenant = '7'; SET work_mem = 5000; RESET ALL",
+        "BEGIN; SET work_mem = 5000; ROLLBACK",
+        "BEGIN; SET ROLE reader; SAVEPOINT a; SET app.tenant = '7'; ROLLBACK",
+        "BEGIN; SET transaction_read_only = on; COMMIT",
+        "BEGIN; SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE; COMMIT",
+        "BEGIN; SELECT set_config('transaction_read_only', 'on', false); COMMIT",
+    ),
+    *harmless("SET no_such_setting = 1", "SELECT set_config('no_such_setting', '1', false)", fails="42704"),
+    *harmless("SET work_mem = 'much'", fails="22023"),
+    *pins(
+        "SETTING",
+        "SET standard_conforming_strings = off",
+        "SELECT set_config('standard_conforming_strings', 'off', false)",
+    ),
+    *pins("SETTING", "RESET standard_conforming_strings", unseen=NOTHING_HAPPENS),
+    *pins(
+        "SETTING", "BEGIN; SET LOCAL standard_conforming_strings = off; COMMIT", unseen="it ends with the transaction"
     ),
     *pins(
         "SETTING",
         "UPDATE pg_settings SET setting = '5000' WHERE name = 'work_mem'",
         "update pg_catalog . \"pg_settings\" as s set setting = '5000' where s.name = 'work_mem'",
     ),
-    *pins(
-        "SETTING",
+    *harmless(
         "RESET work_mem",
         "reset all",
         "RESET ROLE",
@@ -290,9 +333,8 @@ SETTINGS = (
         "DISCARD SEQUENCES",
         "DISCARD TEMP",
         "discard temporary",
-        unseen=NOTHING_HAPPENS,
-    ),
-    *harmless(
+        "RESET app.tenant",
+        "RESET search_path",
         "SET LOCAL work_mem = 5000",
         "BEGIN; SET LOCAL work_mem = 5000; COMMIT",
         "BEGIN; set/**/local\napp.tenant TO '7'; COMMIT",
@@ -349,8 +391,7 @@ _TEXT = "set_config('app.tenant', '7', false)"
 _INT = f"length({_TEXT})"
 _BOOL = f"({_TEXT} = '7')"
 CALLS = (
-    *pins(
-        "SETTING",
+    *virtual(
         f"SELECT {_TEXT}",
         "SELECT SET_CONFIG('app.tenant', '7', FALSE)",
         "SELECT pg_catalog.set_config('app.tenant', '7', false)",
@@ -422,8 +463,7 @@ CALLS = (
             "create table part (a int)",
         ),
     ),
-    *pins(
-        "SETTING",
+    *virtual(
         f"EXPLAIN SELECT {_TEXT}",
         f"EXPLAIN (ANALYZE off) SELECT {_TEXT}",
         f"ALTER TABLE items ALTER COLUMN name SET DEFAULT {_TEXT}",
@@ -431,13 +471,23 @@ CALLS = (
         f"SELECT EXISTS (SELECT {_TEXT})",
         unseen=NOT_EVALUATED,
     ),
-    *pins(
-        "SETTING",
+    *virtual(
         f"CREATE MATERIALIZED VIEW made AS SELECT {_TEXT}",
         unseen=NESTED,
     ),
-    *pins("PREPARED_STATEMENT SETTING", f"PREPARE setter AS SELECT {_TEXT}; EXECUTE setter"),
-    *pins("SETTING", f"EXECUTE asks ({_TEXT})", before=("prepare asks (text) as select $1",)),
+    *pins("PREPARED_STATEMENT", f"PREPARE setter AS SELECT {_TEXT}; EXECUTE setter", virtual=True),
+    *pins(
+        "PREPARED_STATEMENT SETTING TEMP_TABLE",
+        "PREPARE setter AS SELECT set_config('search_path', $1, false); EXECUTE setter ('pg_temp');"
+        " CREATE TABLE t (a int)",
+        virtual=True,
+    ),
+    *virtual(
+        f"PREPARE setter AS SELECT {_TEXT}; EXECUTE setter; DEALLOCATE setter",
+        reasons=("PREPARED_STATEMENT",),
+        ended="PREPARED_STATEMENT",
+    ),
+    *virtual(f"EXECUTE asks ({_TEXT})", before=("prepare asks (text) as select $1",)),
     *harmless(
         "EXECUTE setter",
         "EXPLAIN ANALYZE EXECUTE setter",
@@ -482,7 +532,7 @@ SEEDS = (
         *(f"SELECT set_config({name}, '0.5', {is_local})" for name in UNKNOWN_NAMES for is_local in ("true", "false")),
     ),
     *pins(
-        "SETTING UNRESETTABLE",
+        "UNRESETTABLE",
         "SET seed = 0.5",
         'SET SESSION "seed" TO 0.5',
         "SELECT set_config('seed', '0.5', false)",
@@ -544,6 +594,20 @@ TEMPORARY = (
         "BEGIN; SET LOCAL search_path = $$pg_temp$$; CREATE TABLE t (a int); COMMIT",
         "BEGIN; SET LOCAL search_path = E'pg\\x5ftemp'; CREATE TABLE t (a int); COMMIT",
         "BEGIN; SET LOCAL search_path TO U&'pg\\005ftemp'; CREATE TABLE t (a int); COMMIT",
+    ),
+    *pins(
+        "TEMP_TABLE",
+        "SET search_path = pg_temp, public; CREATE TABLE t (a int)",
+        "SET SCHEMA 'pg_temp'; CREATE TABLE t (a int)",
+        "SELECT set_config('search_path', 'pg_temp', false); CREATE TABLE t (a int)",
+        "BEGIN; SET search_path = pg_temp; CREATE TABLE t (a int); SET search_path = public; COMMIT",
+        virtual=True,
+    ),
+    *pins(
+        "TEMP_TABLE",
+        "CREATE TEMP TABLE t (a int); DROP TABLE t",
+        "CREATE TEMP TABLE t (a int); DISCARD TEMP",
+        unseen=ENDED,
     ),
     *pins(
         "TEMP_TABLE",
@@ -615,6 +679,9 @@ KEPT_BY_NAME = (
     ),
     *harmless("FETCH c", "MOVE c", "CLOSE c", "CLOSE ALL", before=("declare c cursor with hold for select 1",)),
     *pins("LISTEN", "LISTEN a", 'listen "A b"', "SELECT 1; LISTEN a", "BEGIN; LISTEN a; COMMIT"),
+    *pins("LISTEN", "BEGIN; LISTEN a; ROLLBACK", "LISTEN a; UNLISTEN a", unseen=ENDED),
+    *pins("PREPARED_STATEMENT", "PREPARE p AS SELECT 1; DEALLOCATE p", unseen=ENDED),
+    *pins("HOLD_CURSOR", "DECLARE c CURSOR WITH HOLD FOR SELECT 1; CLOSE c", unseen=ENDED),
     *harmless("UNLISTEN a", "UNLISTEN *", before=("listen a",)),
     *harmless(
         "NOTIFY a",
@@ -626,6 +693,12 @@ KEPT_BY_NAME = (
 )
 
 LOCKS = (
+    *pins(
+        "ADVISORY_LOCK",
+        "SELECT pg_advisory_lock(1), pg_advisory_unlock(1)",
+        "SELECT pg_advisory_lock(1); SELECT pg_advisory_unlock_all()",
+        unseen=ENDED,
+    ),
     *pins(
         "ADVISORY_LOCK",
         "SELECT pg_advisory_lock(1)",
@@ -704,14 +777,33 @@ ROUTINES = (
         "ALTER TABLE items ADD COLUMN extra int DEFAULT sets()",
         "CALL does()",
         'call public."does"(n => 1)',
+        f"CALL does({_INT})",
+        "BEGIN; CALL does(); COMMIT",
+        "DO $$ BEGIN SET work_mem = 5000; PERFORM sets(); END $$",
+        objects=_ROUTINES,
+        virtual=True,
+        proven=True,
+    ),
+    *virtual(
         "DO $$ BEGIN SET app.tenant = '7'; END $$",
-        "do language plpgsql 'begin perform set_config(''app.tenant'', ''7'', false); end'",
+        "do language plpgsql 'begin set work_mem = 5000; end'",
+        "SELECT 1; DO $$ BEGIN SET app.tenant = '7'; SET ROLE reader; END $$",
+        "DO $$ BEGIN SET work_mem = 5000; BEGIN SET app.tenant = '7'; PERFORM 1 / 0;"
+        " EXCEPTION WHEN OTHERS THEN END; END $$",
+    ),
+    *pins(
+        "UNKNOWN_ROUTINE",
         "DO $$ BEGIN CREATE TEMP TABLE t (a int); END $$",
         "DO $$ BEGIN PERFORM pg_advisory_lock(1); END $$",
         "DO $$ BEGIN LISTEN a; END $$",
-        "SELECT 1; DO $$ BEGIN SET app.tenant = '7'; END $$",
-        "BEGIN; CALL does(); COMMIT",
-        objects=_ROUTINES,
+        "do language plpgsql 'begin perform set_config(''app.tenant'', ''7'', false); end'",
+        "DO $$ BEGIN SET app.tenant = '7'; EXECUTE 'SET work_mem = 5000'; END $$",
+        "DO $$ BEGIN PERFORM set_config('app.' || 'tenant', '7', false); END $$",
+        "SELECT sets_any('app.tenant')",
+        objects=(
+            *_ROUTINES,
+            "create function sets_any(n text) returns text language sql as $$ select set_config(n, '7', false) $$",
+        ),
     ),
     *pins(
         "UNKNOWN_ROUTINE",
@@ -724,6 +816,7 @@ ROUTINES = (
         "SELECT * FROM public.harmless(1) a, harmless(2) b",
         "DO $$ BEGIN PERFORM harmless(); END $$",
         "CALL adds(7)",
+        "EXPLAIN SELECT sets()",
         objects=(*_ROUTINES, "create procedure adds(n int) language sql as 'insert into items (id) values (n)'"),
         unseen="these routines leave nothing",
         proven=True,
@@ -733,17 +826,10 @@ ROUTINES = (
         "SELECT sum_of(id) FROM items",
         "DO $$ BEGIN EXECUTE 'SELECT 1'; END $$",
         "DO $$ BEGIN PERFORM '%s'; END $$",
-        "EXPLAIN SELECT sets()",
         objects=_ROUTINES,
         unseen="it leaves nothing, which its text and the catalogue do not tell",
     ),
-    *pins("UNKNOWN_ROUTINE SETTING", f"CALL does({_INT})", objects=_ROUTINES),
-    *pins(
-        "UNKNOWN_ROUTINE",
-        "DO $$ BEGIN SET app.tenant = '7'; PERFORM 1 / 0; END $$",
-        fails="22012",
-        unseen="the server undoes settings of a statement that fails; a lock would stay",
-    ),
+    *harmless("DO $$ BEGIN SET app.tenant = '7'; PERFORM 1 / 0; END $$", fails="22012"),
     *pins(
         "UNKNOWN_ROUTINE",
         "DO $$ BEGIN PERFORM pg_advisory_lock(1); PERFORM 1 / 0; END $$",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -48,32 +49,61 @@ def pid_and_remains(proxy: Proxy) -> tuple[int, set[str]]:
         return found_on(conn, APP_USER)
 
 
+@contextmanager
+def elsewhere(proxy: Proxy, conn: Any) -> Iterator[Any]:
+    """Somebody else is in a transaction on the backend that the session used last, which therefore gets another."""
+    others = [proxy.connect() for _ in range(2)]
+    try:
+        for other in others:
+            other.execute("select 1")
+        for other in others:
+            if other.rdsproxy.backend_id != conn.rdsproxy.backend_id:
+                other.commit()
+        yield next(other for other in others if other.rdsproxy.in_transaction)
+    finally:
+        for other in others:
+            other.close()
+
+
 # The log and the counters ---------------------------------------------------------------------------------------
 
 
 def pin_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if "pinned" in record.getMessage()]
+    return [message for message in caplog.messages if message.startswith("session pinned")]
 
 
 def test_each_pin_is_one_line_with_its_reason_and_the_statement(
     open_proxy: Callable[..., Proxy], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first statement of a reason is logged, with database connection, reason, cause and digest; later ones not."""
+    """The first statement of a reason is logged, with database connection, reason, cause, digest and place; later ones
+    are not, and settings never; the end is one line."""
     caplog.set_level(logging.DEBUG)
     with open_proxy().connect(autocommit=True) as conn:
         conn.execute("select 1")
-        assert pin_lines(caplog) == []
-        conn.execute("SET  work_mem /* why */ = '5MB'")
         conn.execute("set work_mem = '6MB'")
+        assert pin_lines(caplog) == []
+        conn.execute("SELECT  pg_advisory_lock( /* why */ 5)")
+        conn.execute("select pg_advisory_lock(6)")
         conn.execute("create temp table t (a int); listen news")
+        sites = [pin.call_site for pin in conn.rdsproxy.pins]
     pid = conn.rdsproxy.backend_id
     assert pin_lines(caplog) == [
-        f'session pinned to database connection {pid}. Reason: SETTING (SET) Digest: "SET work_mem = ?"',
+        f"session pinned to database connection {pid}. Reason: ADVISORY_LOCK (pg_advisory_lock())"
+        f' Digest: "SELECT pg_advisory_lock( ?)" At: {sites[0]}',
         f"session pinned to database connection {pid}. Reason: TEMP_TABLE (CREATE TEMP TABLE)"
-        ' Digest: "create temp table t (a int); listen news"',
+        f' Digest: "create temp table t (a int); listen news" At: {sites[1]}',
         f"session pinned to database connection {pid}. Reason: LISTEN (LISTEN)"
-        ' Digest: "create temp table t (a int); listen news"',
+        f' Digest: "create temp table t (a int); listen news" At: {sites[2]}',
     ]
+    place = re.escape(__file__) + r":\d+ in test_each_pin_is_one_line_with_its_reason_and_the_statement"
+    assert all(re.fullmatch(place, site) for site in sites)
+    assert sites[0] != sites[1] == sites[2]
+    assert [message for message in caplog.messages if message.startswith("session unpinned")] == [
+        message
+        for message in caplog.messages
+        if re.fullmatch(rf"session unpinned from database connection {pid} after \d\.\d+ s", message)
+    ]
+    assert caplog.messages[-1].startswith("session unpinned")
     assert all(record.levelno == logging.INFO for record in caplog.records if "pinned" in record.getMessage())
 
 
@@ -88,6 +118,10 @@ def test_each_pin_is_one_line_with_its_reason_and_the_statement(
         f"select set_config('app.tenant', '{SECRET}', false) -- {SECRET}",
         f"/* {SECRET} */ listen news",
         f"prepare p as select '{SECRET}', 'a' '{SECRET}', n'{SECRET}'",
+        f"prepare p as select $${SECRET}$$, E'\\'{SECRET}', U&'{SECRET}'",
+        f"prepare p as select $a${SECRET}",
+        f"do $$ begin set app.tenant = '{SECRET}'; end $$",
+        f"do $$ begin execute $x$set app.tenant = '{SECRET}'$x$; end $$",
         f"do $body$ begin perform '{SECRET}'; end $body$",
         f"do ' begin perform ''{SECRET}''; end '",
         f"listen news; select '{SECRET}",
@@ -96,17 +130,23 @@ def test_each_pin_is_one_line_with_its_reason_and_the_statement(
         f"'{SECRET}' is no statement",
         f"select unknown_function('{SECRET}')",
     ],
-    ids=range(15),
+    ids=range(19),
 )
 def test_literals_stay_out_of_log_and_pins(
     open_proxy: Callable[..., Proxy], caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    """What stands in quotes or comments of a pinning text is nowhere in the log, the pins or their repr."""
+    """What stands in quotes or comments of a text that pins or sets something is nowhere in the log, the pins, the
+    counters, the events or their repr."""
     caplog.set_level(logging.DEBUG)
-    with open_proxy().connect(autocommit=True) as conn:
+    proxy = open_proxy()
+    events: list[Any] = []
+    proxy.add_event_handler(events.append)
+    with proxy.connect(autocommit=True) as conn:
         with suppress(psycopg.Error):
             conn.execute(text)
-        told = "\n".join(map(repr, (conn.rdsproxy.pins, conn.rdsproxy)))
+        client = conn.rdsproxy
+        told = "\n".join(map(repr, (client.pins, client, client.wanted, proxy, proxy.stats(), events)))
+    assert pid_and_remains(proxy)[1] == set()  # after a reset, or settings put back
     if not text.startswith(SECRET):  # a word that begins a statement is not a literal
         assert SECRET not in told
         assert SECRET not in caplog.text
@@ -115,10 +155,17 @@ def test_literals_stay_out_of_log_and_pins(
 def test_parameters_stay_out_of_log_and_pins(
     open_proxy: Callable[..., Proxy], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No cursor class puts a parameter into the log, the pins, or the cache of statements."""
+    """No cursor class puts a parameter into the log, the pins, the counters, or the repr of what the session has set."""
     caplog.set_level(logging.DEBUG)
-    with open_proxy().connect(autocommit=True) as conn:
+    proxy = open_proxy()
+    with proxy.connect(autocommit=True) as conn:
         conn.execute("select set_config('app.tenant', %s, false)", [SECRET])
+        conn.execute("select set_config(%s, %s, false)", ["app.other", SECRET])
+        assert not conn.rdsproxy.pinned
+        assert sorted(conn.rdsproxy.wanted.values) == ["app.other", "app.tenant"]
+        assert SECRET not in repr(conn.rdsproxy.wanted)
+        with proxy.connect(autocommit=True) as other:
+            assert other.execute("select nullif(current_setting('app.tenant', true), '')").fetchone() == (None,)
         conn.execute("select set_config('app.tenant', %(value)s, false)", {"value": SECRET}, prepare=True)
         psycopg.ClientCursor(conn).execute("select set_config('app.tenant', %s, false), pg_advisory_lock(1)", [SECRET])
         psycopg.RawCursor(conn).execute("select set_config('app.tenant', $1, false), setseed(0.5)", [SECRET])
@@ -128,9 +175,10 @@ def test_parameters_stay_out_of_log_and_pins(
         conn.execute(psycopg.sql.SQL("do {}").format("begin perform '" + SECRET + "'; end"))
         with pytest.raises(psycopg.Error):
             conn.execute("select pg_advisory_lock(%s::int)", [SECRET])
-        assert names(conn) == ["SETTING", "ADVISORY_LOCK", "UNRESETTABLE", "UNKNOWN_ROUTINE"]
+        assert names(conn) == ["ADVISORY_LOCK", "UNRESETTABLE", "UNKNOWN_ROUTINE"]
         assert SECRET not in repr(conn.rdsproxy.pins)
-    assert len(pin_lines(caplog)) == 4
+        assert SECRET not in repr(proxy.stats())
+    assert len(pin_lines(caplog)) == 3
     assert SECRET not in caplog.text
 
 
@@ -140,11 +188,19 @@ def test_pins_are_counted_by_reason(open_proxy: Callable[..., Proxy]) -> None:
     for _ in range(3):
         with proxy.connect(autocommit=True) as conn:
             conn.execute("set work_mem = '5MB'")
-            conn.execute("set work_mem = '6MB'")
+            assert proxy.stats().database_connections_currently_session_pinned == 0
+            conn.execute("create temp table t (a int)")
+            conn.execute("create temp table u (a int)")
             conn.execute("select pg_advisory_lock(1)")
-            assert proxy.stats().database_connections_currently_session_pinned == 1
+            stats = proxy.stats()
+            assert stats.database_connections_currently_session_pinned == 1
+            assert [(each.reason, each.statement, each.backend_id) for each in stats.pinned_sessions] == [
+                ("TEMP_TABLE", "create temp table t (a int)", conn.rdsproxy.backend_id),
+                ("ADVISORY_LOCK", "select pg_advisory_lock(?)", conn.rdsproxy.backend_id),
+            ]
         assert proxy.stats().database_connections_currently_session_pinned == 0
-    assert dict(proxy.stats().pins) == {"SETTING": 3, "ADVISORY_LOCK": 3}
+        assert proxy.stats().pinned_sessions == ()
+    assert dict(proxy.stats().pins) == {"TEMP_TABLE": 3, "ADVISORY_LOCK": 3}
     assert proxy.stats().resets == 3
 
 
@@ -163,9 +219,11 @@ FAILED: list[tuple[str, str, list[str]]] = [
     ("select pg_advisory_lock(1), 1 / (random() * 0)::int", "22012", ["ADVISORY_LOCK"]),
     ("select pg_try_advisory_lock(1) from nothing", "42P01", []),
     ("do $$ begin execute 'select 1 / 0'; end $$", "22012", ["UNKNOWN_ROUTINE"]),
-    ("do $$ begin set app.tenant = '7'; perform nothing; end $$", "42703", ["UNKNOWN_ROUTINE"]),
+    ("do $$ begin execute 'set app.tenant = 7'; perform nothing; end $$", "42703", ["UNKNOWN_ROUTINE"]),
     ("select fails_dynamically()", "22012", ["UNKNOWN_ROUTINE"]),
-    # their bodies show that they leave nothing
+    # their bodies show that they leave nothing, or nothing but settings, which the error undoes
+    ("do $$ begin set app.tenant = '7'; perform nothing; end $$", "42703", []),
+    ("do $$ begin perform set_config('app.tenant', '7', false); perform 1 / 0; end $$", "22012", []),
     ("do $$ begin perform 1 / 0; end $$", "22012", []),
     ("do $$ begin perform nothing; end $$", "42703", []),
     ("select fails()", "22012", []),
@@ -207,8 +265,9 @@ def test_a_statement_that_fails_pins_only_what_an_error_does_not_undo(
         held = 1 if kept else 0
         assert proxy.stats().database_connections_currently_borrowed == held
         assert proxy.stats().database_connections_currently_session_pinned == held
-        assert conn.execute("select 1").fetchone() == (1,)
+        assert conn.execute("select nullif(current_setting('app.tenant', true), '')").fetchone() == (None,)
         conn.rollback()
+        assert set(conn.rdsproxy.wanted.values.values()) <= {""}  # that there was a tenant once, the server remembers
     assert pid_and_remains(proxy)[1] == set()
 
 
@@ -235,13 +294,63 @@ def test_several_statements_in_one_text_keep_their_pins_when_one_fails(open_prox
     assert pid_and_remains(proxy)[1] == set()
 
 
-def test_a_rollback_does_not_end_a_pin(open_proxy: Callable[..., Proxy]) -> None:
-    """A setting that was rolled back is gone, but its pin stays until the session ends."""
-    with open_proxy().connect() as conn:
+ROLLED_BACK = [
+    # the server undoes these
+    ("create temp table t (a int)", "TEMP_TABLE", False),
+    ("listen news", "LISTEN", False),
+    ("declare c cursor with hold for select 1", "HOLD_CURSOR", False),
+    # and these it does not, or nobody can ask
+    ("select pg_advisory_lock(1)", "ADVISORY_LOCK", True),
+    ("prepare p as select 1", "PREPARED_STATEMENT", True),
+    ("do $$ begin execute 'select 1'; end $$", "UNKNOWN_ROUTINE", True),
+    ("set standard_conforming_strings = off", "SETTING", True),
+]
+
+
+@pytest.mark.parametrize(("text", "reason", "stays"), ROLLED_BACK, ids=[reason for _, reason, _ in ROLLED_BACK])
+@pytest.mark.parametrize("ending", ["rollback", "savepoint", "error"])
+def test_a_rollback_ends_the_pins_of_what_it_undid(
+    open_proxy: Callable[..., Proxy], text: str, reason: str, stays: bool, ending: str
+) -> None:
+    """The server is asked when the transaction is over: what it took back pins no more, a lock still does."""
+    proxy = open_proxy()
+    with proxy.connect() as conn:
+        conn.execute("savepoint a")
+        conn.execute(text)
+        assert names(conn) == [reason]
+        if ending == "error":
+            with pytest.raises(e.DivisionByZero):
+                conn.execute("select 1 / 0")
+        if ending == "savepoint":
+            conn.execute("rollback to a")
+            assert names(conn) == [reason]
+            conn.commit()
+        else:
+            conn.rollback()
+        assert names(conn) == [reason] * stays
+        assert proxy.stats().database_connections_currently_borrowed == stays
+        if not stays:
+            assert pid_and_remains(proxy) == (conn.rdsproxy.backend_id, set())
+    assert pid_and_remains(proxy) == (conn.rdsproxy.backend_id, set())
+
+
+def test_a_setting_that_was_rolled_back_is_not_the_sessions(open_proxy: Callable[..., Proxy]) -> None:
+    """The session goes on with the values it had before the transaction, on this backend and on another one."""
+    proxy = open_proxy(2)
+    with proxy.connect() as conn:
         conn.execute("set work_mem = '5MB'")
+        conn.commit()
+        conn.execute("set work_mem = '6MB'; set app.tenant = '7'")
+        assert conn.execute("show work_mem").fetchone() == ("6MB",)
         conn.rollback()
-        assert conn.execute("show work_mem").fetchone() == ("4MB",)
-        assert names(conn) == ["SETTING"]
+        assert found_on(conn, APP_USER) == (conn.rdsproxy.backend_id, {"setting: work_mem=5120"})
+        conn.rollback()
+        pid = conn.rdsproxy.backend_id
+        with elsewhere(proxy, conn) as other:
+            assert found_on(other, APP_USER) == (pid, set())
+            assert found_on(conn, APP_USER) == (conn.rdsproxy.backend_id, {"setting: work_mem=5120"})
+            assert conn.rdsproxy.backend_id != pid
+    assert dict(proxy.stats().pins) == {}
 
 
 # max_pinned_percent ------------------------------------------------------------------------------------------------
@@ -251,16 +360,18 @@ def test_a_rollback_does_not_end_a_pin(open_proxy: Callable[..., Proxy]) -> None
 def test_a_pin_beyond_the_share_is_refused_before_anything_runs(
     open_proxy: Callable[..., Proxy], autocommit: bool
 ) -> None:
-    """PinRefused leaves the table empty, the session usable and the pool as it was."""
+    """PinRefused leaves the table empty, the session usable and the pool as it was. Settings are never refused."""
     proxy = open_proxy(2, max_pinned_percent=50)
     with proxy.connect(autocommit=True) as first, proxy.connect(autocommit=autocommit) as second:
         first.execute("create table noted (a int)")
-        first.execute("set work_mem = '5MB'")
-        second.execute("select 1")
-        second.rollback()
+        first.execute("create temp table t (a int)")
+        second.execute("set work_mem = '5MB'")
+        second.commit()
         before = proxy.stats()
         for text in (
-            "insert into noted values (1); set work_mem = '5MB'",
+            "insert into noted values (1); create temp table t (a int)",
+            "set work_mem = '6MB'; listen news",
+            "set local work_mem = '6MB'; prepare p as insert into noted values (1)",
             "with w as (insert into noted values (2) returning 1) select pg_advisory_lock(1) from w",
             "do $$ begin insert into noted values (3); execute 'select 1'; end $$",
         ):
@@ -277,11 +388,11 @@ def test_a_pin_beyond_the_share_is_refused_before_anything_runs(
             assert getattr(after, field) == getattr(before, field)
         assert after.database_connections_currently_borrowed == 1
         assert after.database_connections_currently_session_pinned == 1
-        assert second.execute("select count(*) from noted").fetchone() == (0,)
+        assert second.execute("select count(*), current_setting('work_mem') from noted").fetchone() == (0, "5MB")
         second.rollback()
         first.close()
-        second.execute("set work_mem = '5MB'")
-        assert names(second) == ["SETTING"]
+        second.execute("create temp table t (a int)")
+        assert names(second) == ["TEMP_TABLE"]
 
 
 def test_a_pin_refused_in_a_transaction_leaves_it_open(open_proxy: Callable[..., Proxy]) -> None:
@@ -301,9 +412,6 @@ def test_a_pin_refused_in_a_transaction_leaves_it_open(open_proxy: Callable[...,
 # After the session -----------------------------------------------------------------------------------------------
 
 STATES = {
-    "settings": "set work_mem = '5MB'; set app.tenant = '7'; set timezone to 'Asia/Tokyo'",
-    "role": "set role helper",
-    "characteristics": "set session characteristics as transaction read only",
     "temporary objects": "create temp table t (a int); create temp sequence s; create function pg_temp.f() returns int"
     " language sql as 'select 1'",
     "locks": "select pg_advisory_lock(1), pg_advisory_lock(1), pg_advisory_lock_shared(2, 3)",
@@ -311,53 +419,144 @@ STATES = {
     "prepared statements": 'prepare p as select 1; prepare "P q" (int) as select $1',
     "cursors": "declare c cursor with hold for select 1",
     "a routine": "do $$ begin set app.tenant = '7'; perform pg_advisory_lock(1); create temp table t (a int); end $$",
+    "a routine that says nothing": "do $$ begin execute 'set role helper'; end $$",
+    "settings while pinned": "listen one; set work_mem = '5MB'; set role helper",
+}
+TAKEN_ALONG = {
+    "settings": "set work_mem = '5MB'; set app.tenant = '7'; set timezone to 'Asia/Tokyo'",
+    "a path": "set search_path to nowhere, pg_catalog",
+    "an encoding": "set names 'LATIN1'",
+    "role": "set role helper",
+    "settings and role": "set app.tenant = '7'; set role helper; set statement_timeout = 60000",
+    "characteristics": "set session characteristics as transaction read only",
+    "set_config()": "select set_config('app.tenant', '7', false), set_config('work_mem', '5MB', false)",
+    "a routine": "do $$ begin set app.tenant = '7'; perform set_config('work_mem', '5MB', false); end $$",
 }
 
 
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("ending", ["close", "in a transaction", "in a failed one"])
-def test_the_next_session_on_the_backend_finds_nothing(
-    open_proxy: Callable[..., Proxy], app_server: PostgresServer, state: str, ending: str
-) -> None:
-    """A backend that was pinned is reset before it is lent again, however its session ended."""
+@pytest.fixture
+def helper(app_server: PostgresServer) -> None:
+    """A role that the user may become."""
     with app_server.admin() as admin:
         admin.execute("do $$ begin create role helper; exception when duplicate_object then null; end $$")
         admin.execute(f"grant helper to {APP_USER}")
+
+
+@pytest.mark.usefixtures("helper")
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("ending", ["close", "in a transaction", "in a failed one"])
+def test_the_next_session_on_the_backend_finds_nothing(
+    open_proxy: Callable[..., Proxy], state: str, ending: str
+) -> None:
+    """A backend that was pinned is reset before it is lent again, however its session ended."""
     proxy = open_proxy()
     conn = proxy.connect(autocommit=True)
     conn.execute(STATES[state])
     assert conn.rdsproxy.pinned
     assert found_on(conn, APP_USER)[1]
+    end(conn, ending)
+    assert pid_and_remains(proxy) == (conn.rdsproxy.backend_id, set())
+    assert proxy.stats().resets == 1
+
+
+def end(conn: Any, ending: str) -> None:
+    """Close it: as it is, or in the middle of a transaction."""
     if ending != "close":
         conn.execute("begin")
         if ending == "in a failed one":
             with pytest.raises(e.DivisionByZero):
                 conn.execute("select 1 / 0")
     conn.close()
-    assert pid_and_remains(proxy) == (conn.rdsproxy.backend_id, set())
-    assert proxy.stats().resets == 1
 
 
-def test_the_init_query_runs_again_after_a_reset(open_proxy: Callable[..., Proxy]) -> None:
-    """What every session is promised by `init_query` holds behind a pinned one, too."""
+@pytest.mark.usefixtures("helper")
+@pytest.mark.parametrize("state", TAKEN_ALONG)
+@pytest.mark.parametrize("ending", ["close", "in a transaction", "in a failed one"])
+def test_settings_go_with_their_session_and_nobody_else_has_them(
+    open_proxy: Callable[..., Proxy], app_server: PostgresServer, state: str, ending: str
+) -> None:
+    """What a private connection would have is found on each backend that the session gets, and by no other session;
+    nothing is pinned, and nothing reset."""
+    with psycopg.connect(app_server.dsn(), autocommit=True) as private:
+        private.execute(TAKEN_ALONG[state])
+        expected = found_on(private, APP_USER)[1]
+    assert expected
+    proxy = open_proxy(2)
+    conn = proxy.connect(autocommit=True)
+    conn.execute(TAKEN_ALONG[state])
+    closed = proxy.stats().database_connections_closed
+    for _ in range(3):
+        pid = conn.rdsproxy.backend_id
+        assert not conn.rdsproxy.pinned
+        assert found_on(conn, APP_USER) == (pid, expected)
+        with elsewhere(proxy, conn) as other:
+            assert found_on(other, APP_USER) == (pid, set())
+            assert found_on(conn, APP_USER)[1] == expected
+            assert conn.rdsproxy.backend_id != pid
+    end(conn, ending)
+    with proxy.connect() as one, proxy.connect() as two:
+        found = [found_on(each, APP_USER) for each in (one, two)]
+    assert [left for _, left in found] == [set(), set()]
+    assert len({pid for pid, _ in found}) == 2
+    stats = proxy.stats()
+    assert dict(stats.pins) == {}
+    assert (stats.resets, stats.reset_failures, stats.database_connections_closed) == (0, 0, closed)
+    assert stats.relabels > 3
+
+
+def test_settings_outlive_pins_and_pins_do_not_outlive_their_cause(open_proxy: Callable[..., Proxy]) -> None:
+    """What is set while pinned stays the session's when the pin has ended and the backend was reset."""
+    proxy = open_proxy(2)
+    with proxy.connect(autocommit=True) as conn:
+        conn.execute("set work_mem = '5MB'")
+        conn.execute("create temp table t (a int)")
+        conn.execute("set app.tenant = '7'; set work_mem = '6MB'")
+        assert names(conn) == ["TEMP_TABLE"]
+        conn.execute("drop table t")
+        assert not conn.rdsproxy.pinned
+        expected = {"setting: work_mem=6144", "custom setting: app.tenant=7"}
+        for _ in range(2):
+            with elsewhere(proxy, conn) as other:
+                assert found_on(other, APP_USER)[1] == set()
+                assert found_on(conn, APP_USER)[1] == expected
+    assert pid_and_remains(proxy)[1] == set()
+    assert dict(proxy.stats().pins) == {"TEMP_TABLE": 1}
+
+
+@pytest.mark.parametrize("also", ["listen news", "reset work_mem", "set application_name = 'it'", "select 1"])
+def test_the_init_query_runs_again_after_a_reset(open_proxy: Callable[..., Proxy], also: str) -> None:
+    """What every session is promised by `init_query` holds behind one that was pinned, or has set something else."""
     proxy = open_proxy(init_query="set work_mem = '7MB'")
     with proxy.connect(autocommit=True) as conn:
         conn.execute("set work_mem = '5MB'")
+        conn.execute(also)
+        assert conn.rdsproxy.pinned == (also == "listen news")
+        expected = {"reset work_mem": "4MB"}.get(also, "5MB")
+        assert conn.execute("show work_mem").fetchone() == (expected,)
+        if not conn.rdsproxy.pinned:
+            with proxy.connect(autocommit=True) as other:
+                assert other.execute("show work_mem").fetchone() == ("7MB",)
+            assert conn.execute("show work_mem").fetchone() == (expected,)
     with proxy.connect(autocommit=True) as following:
         assert following.execute("show work_mem").fetchone() == ("7MB",)
+        assert following.execute("show application_name").fetchone() == ("",)
         assert not following.rdsproxy.pinned
     assert following.rdsproxy.backend_id == conn.rdsproxy.backend_id
 
 
-def test_the_drivers_prepared_statements_work_across_a_reset(open_proxy: Callable[..., Proxy]) -> None:
-    """The reset forgets them on the server, and the driver's list of them is emptied with it."""
+@pytest.mark.parametrize(("text", "resets"), [("listen news", 3), ("set work_mem = '5MB'", 0)])
+def test_the_drivers_prepared_statements_work_across_a_reset(
+    open_proxy: Callable[..., Proxy], text: str, resets: int
+) -> None:
+    """What forgets them on the server, a reset or other settings, empties the driver's list of them, too."""
     proxy = open_proxy()
     for _ in range(3):
         with proxy.connect(autocommit=True) as conn:
             assert conn.execute("select %s::int + 1", [1], prepare=True).fetchone() == (2,)
-            conn.execute("set work_mem = '5MB'")
+            conn.execute(text)
             assert conn.execute("select %s::int + 1", [2], prepare=True).fetchone() == (3,)
     assert proxy.stats().database_connections_setup_succeeded <= 2
+    assert proxy.stats().resets == resets
 
 
 def test_notifications_of_a_session_that_ended_reach_nobody(
@@ -422,8 +621,10 @@ def test_unpin_ends_only_what_stands_for_not_knowing(open_proxy: Callable[..., P
     """State that was seen keeps its pin; what a routine left is reset when the last pin has gone."""
     proxy = open_proxy()
     with proxy.connect(autocommit=True) as conn:
-        conn.execute("do $$ begin set app.tenant = '7'; end $$")
+        conn.execute("do $$ begin execute 'set app.tenant = 7'; end $$")
         conn.rdsproxy.pin()
+        assert names(conn) == ["UNKNOWN_ROUTINE", "MANUAL"]
+        assert conn.execute("select current_setting('app.tenant', true)").fetchone() == ("7",)
         conn.rdsproxy.unpin()
         assert not conn.rdsproxy.pinned
         assert conn.execute("select current_setting('app.tenant', true)").fetchone() in [(None,), ("",)]
@@ -438,7 +639,8 @@ def test_unpin_in_a_transaction_waits_for_its_end(open_proxy: Callable[..., Prox
     """The database connection is given back, and reset, when the transaction is over."""
     proxy = open_proxy()
     with proxy.connect() as conn:
-        conn.execute("do $$ begin set app.tenant = '7'; end $$")
+        conn.execute("do $$ begin execute 'set app.tenant = 7'; end $$")
+        assert names(conn) == ["UNKNOWN_ROUTINE"]
         conn.rdsproxy.unpin()
         assert not conn.rdsproxy.pinned
         assert conn.execute("select current_setting('app.tenant')").fetchone() == ("7",)
@@ -467,11 +669,11 @@ def test_pins_belong_to_their_session(open_proxy: Callable[..., Proxy]) -> None:
     """Neither another session nor a later one on the same database connection shows pins that are not its own."""
     proxy = open_proxy(2)
     with proxy.connect(autocommit=True) as conn, proxy.connect(autocommit=True) as other:
-        conn.execute("set work_mem = '5MB'")
-        other.execute("select 1")
-        assert (names(conn), names(other)) == (["SETTING"], [])
+        conn.execute("create temp table t (a int)")
+        other.execute("set work_mem = '5MB'")
+        assert (names(conn), names(other)) == (["TEMP_TABLE"], [])
         other.execute("listen news")
-        assert (names(conn), names(other)) == (["SETTING"], ["LISTEN"])
+        assert (names(conn), names(other)) == (["TEMP_TABLE"], ["LISTEN"])
         assert conn.rdsproxy.backend_id != other.rdsproxy.backend_id
     for _ in range(3):
         with proxy.connect(autocommit=True) as following:
@@ -483,10 +685,10 @@ def test_pins_belong_to_their_session(open_proxy: Callable[..., Proxy]) -> None:
 def test_the_reasons_keep_the_order_in_which_they_came(open_proxy: Callable[..., Proxy]) -> None:
     """`pin_reasons` reads like the history of the session."""
     with open_proxy().connect(autocommit=True) as conn:
-        conn.execute("listen news; set work_mem = '5MB'")
+        conn.execute("listen news; prepare p as select 1")
         conn.execute("create temp table t (a int)")
-        conn.execute("set work_mem = '6MB'")
-        assert conn.rdsproxy.pin_reasons == (Reason.LISTEN, Reason.SETTING, Reason.TEMP_TABLE)
+        conn.execute("prepare q as select 1")
+        assert conn.rdsproxy.pin_reasons == (Reason.LISTEN, Reason.PREPARED_STATEMENT, Reason.TEMP_TABLE)
         since = [pin.since for pin in conn.rdsproxy.pins]
         assert since == sorted(since)
 

@@ -21,7 +21,11 @@ class Row:
     fails: tuple[int, ...] = ()
     """The errors a server may answer, when it has nothing to do the statement with."""
     unseen: str = ""
-    """Why the server shows nothing although the row pins."""
+    """Why the server shows nothing although the row pins, or sets something."""
+    takes: tuple[str, ...] = ()
+    """What the session takes along to other backends: names as in `rdsproxy_lib.sql.Setting`."""
+    awaits_question: bool = False
+    """The next statement may ask about it."""
 
     def __str__(self) -> str:
         return " ".join(self.text.split())[:70]
@@ -35,6 +39,11 @@ def harmless(*texts: str, **more: object) -> tuple[Row, ...]:
     return tuple(Row(text, **more) for text in texts)  # type: ignore[arg-type]
 
 
+def takes(settings: str, *texts: str, **more: object) -> tuple[Row, ...]:
+    return tuple(Row(text, takes=tuple(settings.split()), **more) for text in texts)  # type: ignore[arg-type]
+
+
+CHARSET = "character_set_client character_set_results character_set_connection collation_connection"
 KEEPS = "create function keeps() returns int deterministic begin set @kept = 1; return 1; end"
 TOTAL = "create function total(x int) returns int deterministic return x + 1"
 NIGHTLY = "create procedure nightly(inout x int) set x = 5"
@@ -122,28 +131,44 @@ QUERIES = (
 # Settings, variables and the rest of the pin table --------------------------------------------------------------
 
 PINS = (
-    *pins(
-        "SETTING",
-        "SET sql_mode = ''",
-        "SET SESSION time_zone = '+05:00'",
-        "SET @@session.sort_buffer_size = 300000",
-        "SET LOCAL wait_timeout = 1000",
-        "SET autocommit = 1, sql_mode = ''",
+    *takes("sql_mode", "SET sql_mode = ''", "SET autocommit = 1, sql_mode = ''"),
+    *takes("time_zone", "SET SESSION time_zone = '+05:00'", "SET @@time_zone = '+05:00'"),
+    *takes("sort_buffer_size", "SET @@session.sort_buffer_size = 300000"),
+    *takes("wait_timeout", "SET LOCAL wait_timeout = 1000", "SET `wait_timeout` = (SELECT 1000)"),
+    *takes(
+        CHARSET,
         "SET NAMES latin1",
         "SET CHARACTER SET latin1",
-        "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
-        "SET @@session.transaction_read_only = 1",
-        "SET timestamp = 5",
-        "USE test_other",
+        "SET CHARSET latin1",
         "/*!40101 SET NAMES latin1 */",
-        fails=(1193,),
     ),
-    *pins("SETTING", "SET sql_mode = @@sql_mode", unseen=NOTHING_HAPPENS),
-    *pins("SETTING", "SET GLOBAL max_connections = 100, max_connections = 100", unseen="GLOBAL holds for both"),
-    *pins(
-        "SETTING UNRESETTABLE", "SET ROLE helper", objects=("create role helper", "grant helper to root@'127.0.0.1'")
+    *takes(f"{CHARSET} time_zone", "SET NAMES latin1, time_zone = '+05:00'"),
+    *takes("character_set_connection collation_connection", "SET collation_connection = latin1_bin"),
+    *takes("character_set_server collation_server", "SET collation_server = latin1_bin"),
+    *takes(
+        "transaction_isolation",
+        "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "SET transaction_isolation = 'SERIALIZABLE'",
+        only="mysql",
     ),
+    *takes(
+        "tx_isolation",
+        "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "SET tx_isolation = 'SERIALIZABLE'",
+        only="mariadb",
+    ),
+    *takes("transaction_read_only", "SET @@session.transaction_read_only = 1", only="mysql"),
+    *takes("tx_read_only", "SET SESSION TRANSACTION READ ONLY", only="mariadb"),
+    *takes("schema", "USE test_other"),
+    *takes("sql_mode", "SET sql_mode = @@sql_mode", unseen=NOTHING_HAPPENS),
+    *takes("role", "SET ROLE helper", objects=("create role helper", "grant helper to root@'127.0.0.1'")),
+    *pins("SETTING", "SET timestamp = 5"),
+    *pins("SETTING", "SET optimizer_trace = 'enabled=on'"),
+    *pins("SETTING", "SET insert_id = 5, last_insert_id = 6, rand_seed1 = 7", unseen="they change by themselves, too"),
     *pins("SETTING UNRESETTABLE", "SET profiling = 1"),
+    *harmless("SET GLOBAL max_connections = 100, max_connections = 100"),
+    *harmless("SET @@transaction_isolation = 'SERIALIZABLE'", only="mysql"),
+    *harmless("SET @@tx_isolation = 'SERIALIZABLE'", only="mariadb"),
     *pins(
         "UNRESETTABLE", "SET RESOURCE GROUP batch", objects=("create resource group batch type = user",), only="mysql"
     ),
@@ -162,13 +187,11 @@ PINS = (
         objects=("create user visitor", "create role helper", "grant helper to visitor"),
         only="mysql",
     ),
-    *pins(
-        "USER_VARIABLE",
+    *takes(
+        "@kept",
         "SET @kept = 1",
-        "SET @`a b` := 2, @'c' = 3",
         "SELECT @kept := 1",
         "SELECT 1e0INTO @kept",
-        "SELECT 1, 2 INTO @kept, @two",
         "UPDATE items SET name = (@kept := 'x')",
         "INSERT INTO items (id) VALUES (@kept := 10)",
         "DO @kept := 1",
@@ -178,17 +201,19 @@ PINS = (
         "CREATE TABLE made AS SELECT @kept := 1 AS a",
         "/*!50003 SET @kept = 1 */",
     ),
-    *pins("USER_VARIABLE", "EXPLAIN FORMAT=JSON INTO @kept SELECT 1", only="mysql"),
-    *pins("USER_VARIABLE", "TABLE items LIMIT 1 INTO @kept, @b, @c", only="mysql"),
-    *pins("USER_VARIABLE", "ALTER TABLE items ADD extra INT DEFAULT (@kept := 5)", only="mariadb"),
-    *pins(
-        "USER_VARIABLE",
+    *takes("@kept @two", "SELECT 1, 2 INTO @kept, @two", "SET @kept = 1, @two = @kept"),
+    *pins("USER_VARIABLE", "SET @`a b` := 2, @'c' = 3", "SET @1 = 2", "SET @a.5 = 2", "SELECT @a.5.b := 2"),
+    *takes("@kept", "EXPLAIN FORMAT=JSON INTO @kept SELECT 1", only="mysql"),
+    *takes("@kept @b @c", "TABLE items LIMIT 1 INTO @kept, @b, @c", only="mysql"),
+    *takes("@kept", "ALTER TABLE items ADD extra INT DEFAULT (@kept := 5)", only="mariadb"),
+    *takes(
+        "@kept",
         "LOAD DATA INFILE '/nonexistent' INTO TABLE items (id, @kept)",
         fails=(13, 29, 1290),
         unseen="the file is not there",
     ),
     *harmless("GET DIAGNOSTICS x = NUMBER", fails=(1327, 1064)),
-    *pins("FOUND_ROWS", "SELECT SQL_CALC_FOUND_ROWS id FROM items LIMIT 1"),
+    *harmless("SELECT SQL_CALC_FOUND_ROWS id FROM items LIMIT 1", awaits_question=True),
     *pins("TEMP_TABLE", "CREATE TEMPORARY TABLE scratch (a INT)", "CREATE TEMPORARY TABLE scratch AS SELECT 1 AS a"),
     *pins(
         "TEMP_TABLE",
@@ -199,10 +224,13 @@ PINS = (
     *harmless("DROP TEMPORARY TABLE IF EXISTS scratch"),
     *pins("PREPARED_STATEMENT", "PREPARE kept FROM 'SELECT 1'"),
     *pins("PREPARED_STATEMENT", "EXECUTE kept", before=("prepare kept from 'select 1'",), unseen=NOTHING_HAPPENS),
+    *pins("PREPARED_STATEMENT", "EXECUTE kept", before=("prepare kept from 'set @kept = 1'",)),
     *pins(
         "PREPARED_STATEMENT",
-        "EXECUTE kept",
-        before=("prepare kept from 'set @kept = 1'",),
+        "EXECUTE kept USING @kept",
+        objects=(NIGHTLY,),
+        before=("set @kept = 1", "prepare kept from 'call nightly(?)'"),
+        takes=("@kept",),
     ),
     *pins("PREPARED_STATEMENT UNKNOWN_ROUTINE", "EXECUTE IMMEDIATE 'SET @kept = 1'", only="mariadb"),
     *harmless("DEALLOCATE PREPARE kept", "DROP PREPARE kept", before=("prepare kept from 'select 1'",)),
@@ -232,13 +260,8 @@ PINS = (
     *harmless("UNLOCK TABLES", before=("lock tables items read",)),
     *harmless("UNLOCK INSTANCE", only="mysql"),
     *pins("HOLD_CURSOR", "HANDLER items OPEN"),
-    *pins(
-        "HOLD_CURSOR",
-        "HANDLER items READ FIRST",
-        "HANDLER items CLOSE",
-        before=("handler items open",),
-        unseen=NOTHING_HAPPENS,
-    ),
+    *pins("HOLD_CURSOR", "HANDLER items READ FIRST", before=("handler items open",), unseen=NOTHING_HAPPENS),
+    *harmless("HANDLER items CLOSE", before=("handler items open",)),
     *pins(
         "UNKNOWN_ROUTINE", "SELECT keeps()", "DO keeps()", "SET GLOBAL max_connections = 99 + keeps()", objects=(KEEPS,)
     ),
@@ -258,13 +281,14 @@ PINS = (
         objects=(KEEPS.replace("keeps()", "`count`(x int)"), KEEPS.replace("keeps()", "`upper`(x int)")),
         fails=(1305, 1630),
     ),
-    *pins("UNKNOWN_ROUTINE USER_VARIABLE", "CALL nightly(@kept)", objects=(NIGHTLY,)),
+    *pins("UNKNOWN_ROUTINE", "CALL nightly(@kept)", objects=(NIGHTLY,), takes=("@kept",)),
     *pins("UNKNOWN_ROUTINE", "CALL nothing", objects=("create procedure nothing() select 1",), unseen=NOTHING_HAPPENS),
     *pins("UNKNOWN_ROUTINE", "BEGIN NOT ATOMIC SET @kept = 1", only="mariadb", fails=(1064,), unseen="it has no END"),
     *pins(
-        "UNKNOWN_ROUTINE USER_VARIABLE UNKNOWN_STATEMENT",
+        "UNKNOWN_ROUTINE UNKNOWN_STATEMENT",
         "BEGIN NOT ATOMIC SELECT 1; SET @kept = 1; END",
         only="mariadb",
+        takes=("@kept",),
     ),
     *pins("UNKNOWN_STATEMENT", "IF 1 THEN SET @kept = 1; END IF", only="mariadb", fails=()),
     *pins("UNKNOWN_STATEMENT", "BINLOG 'AAAA'", fails=(1609, 1149, 1064, 1105), unseen=BY_CAUTION),
