@@ -84,6 +84,11 @@ class Backend:
         """The server's process id."""
         self.statements = 0
 
+    @property
+    def schema(self) -> str:
+        """MySQL: the database in use, where names are looked up that have no schema; ``""`` for none."""
+        return ""
+
 
 class Refusal(Enum):
     """What a failed attempt to connect says about the next one."""

@@ -14,7 +14,7 @@ from . import errors
 from .backend import Backend
 from .events import StateLeaked
 from .pinning import Home, Pinning
-from .session import FREED_AT_ONCE, Event, Hold, IllegalMove, Tx
+from .session import FREED_AT_ONCE, Event, Hold, IllegalMove, Pin, Tx
 from .settings import Immovable
 from .sql import Reason, Statement
 
@@ -45,6 +45,7 @@ class Client(Pinning):
         "_last_serial",
         "_last_used",
         "_timeout",
+        "_why_lost",
         "backend_id",
         "idle_timeout",
         "insert_id",
@@ -60,6 +61,7 @@ class Client(Pinning):
         self._last_used = time.monotonic() if self.idle_timeout else 0.0
         self._timeout = options.connection_borrow_timeout
         self._expired = False
+        self._why_lost = ""
         self.moved_on = 0
         """The serial number of the backend where this session moved a sequence last."""
         self.insert_id: Any = None
@@ -141,7 +143,8 @@ class Client(Pinning):
             if backend.label is not self.wanted:
                 backend = self._relabel(backend)
         except BaseException:
-            session.step(_ENDED)
+            if session.hold is _BORROWED:
+                session.step(_ENDED)
             raise
         self.backend = backend
         self.backend_id = backend.identity
@@ -177,13 +180,20 @@ class Client(Pinning):
 
     def _cannot_move(self, error: Exception) -> Exception:
         """The server refuses the settings that this session has: without them it cannot go on."""
-        lost = self.engine.error(
-            errors.SessionLost,
+        self._end_as_lost(
             f"the settings of this session cannot be made again on another database connection ({error}), so that it"
-            " cannot go on; nothing was sent. Open a new connection",
+            " cannot go on; nothing was sent. Open a new connection"
         )
+        lost = self.illegal(Hold.SESSION_LOST)
         lost.__cause__ = error
         return lost
+
+    def _end_as_lost(self, why: str) -> None:
+        """End the session, which had settings that are on no backend any more."""
+        self._why_lost = why
+        self._home.say_goodbye()
+        self.session.add_pin(Pin(Reason.SETTING, "what was set", "", time.monotonic()))
+        self.session.step(Event.FAULT_IDLE)
 
     def _borrow_for_diagnostics(self) -> Any:
         """A backend that can answer a question about this session's last statement for certain.
@@ -265,28 +275,31 @@ class Client(Pinning):
                 self.touched = None
                 return True
         except Exception as error:
-            self.pin_afterwards(Reason.SETTING, f"what was set could not be read: {error}", None)
-            if backend.is_dead():
-                self._lose()
+            if not backend.is_dead():
+                self.pin_afterwards(Reason.SETTING, f"what was set could not be read: {error}", None)
+                return False
+            self._lose_with_settings(backend)
         except BaseException:
-            self.pin_afterwards(Reason.SETTING, "what was set was not read to the end", None)
-            self._lose()
+            self._lose_with_settings(backend)
             raise
         else:
             return True
         return False
 
-    def _lose(self) -> None:
-        """The backend of a pinned session is gone, and the session with it."""
-        backend, self.backend = self.backend, None
-        self._home.say_goodbye()
-        self.session.step(Event.FAULT_IDLE)
+    def _lose_with_settings(self, backend: Any) -> None:
+        """The backend is gone, or unusable, and with it what the session had set there."""
+        self.backend = self.touched = None
         self.pool.discard(backend)
+        self._end_as_lost(
+            "the database connection was lost when the transaction was over, before what it had set could be read;"
+            " what was committed is committed; open a new connection"
+        )
 
     def _give_back(self, backend: Any) -> None:
         """Give back a backend that is clean, its label true."""
         if self._audited is not None:
-            statements, self._audited = tuple(self._audited), []
+            statements = tuple(self._audited)
+            self._audited.clear()
             if not self._is_clean(backend, statements):
                 self.pool.discard(backend)
                 return
@@ -494,7 +507,7 @@ class Client(Pinning):
                 "the transaction was lost with its database connection; roll back, then run it again",
             )
         if hold is Hold.SESSION_LOST:
-            text = "the database connection of this pinned session was lost; open a new connection"
+            text = self._why_lost or "the database connection of this pinned session was lost; open a new connection"
             if self._epoch != self.pool.epoch:
                 text = "this connection belongs to the parent process and cannot be used after a fork; open a new one"
             return self.engine.error(errors.SessionLost, text)

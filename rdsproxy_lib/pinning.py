@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NO_TX = Tx.NONE
+
+AUDITED = 1000
+"""How many statements an audit names at most."""
 
 VARIABLES = frozenset({Reason.SETTING, Reason.USER_VARIABLE})
 """What ``EXCLUDE_VARIABLE_SETS`` keeps from pinning."""
@@ -101,8 +105,8 @@ class Pinning:
         """Pins that may have come to nothing, or to an end: the server is asked when the transaction is over."""
         self.held: dict[Reason, set[str]] | None = None
         """MySQL: what pins the session, by name."""
-        self._audited: list[str] | None = [] if home.options.audit else None
-        """With ``audit=True``: the statements since the backend was borrowed."""
+        self._audited: deque[str] | None = deque(maxlen=AUDITED) if home.options.audit else None
+        """With ``audit=True``: the last statements since the backend was borrowed."""
 
     @property
     def pinned(self) -> bool:
@@ -142,14 +146,14 @@ class Pinning:
             if self.backend is not None:
                 self._end_pins(reasons & ENDED_BY_UNPIN)  # and settle(), at the end of the lock, gives it back
 
-    def _end_pins(self, reasons: Collection[Reason]) -> bool:
-        """End these pins; True when none is left. What was pinned is reset before it is lent again."""
+    def _end_pins(self, reasons: Collection[Reason], *, leaves_something: bool = True) -> bool:
+        """End these pins; True when none is left. The backend is reset then, unless nothing had been left there."""
         session, backend = self.session, self.backend
         pins = dict(session.pins or {})
         if not pins or not session.remove_pins(set(reasons), tx_open=True):
             return False
         backend.pinned = False
-        backend.needs_reset = True
+        backend.needs_reset = backend.needs_reset or leaves_something
         self._say_unpinned(pins, backend)
         return True
 
@@ -205,7 +209,7 @@ class Pinning:
         names: Collection[str] = ()
         policy = self._home.options.routine_policy
         if policy != "trust" and not changes:  # what the text itself changes first, no look beforehand shows
-            place = tuple(map(self.login.parameters.get, _PLACE))
+            place = (backend.schema, *map(self.login.parameters.get, _PLACE))
             ask = partial(self._routine_bodies, statement, backend)
             causes, names = catalogue.unproven(causes, place, time.monotonic(), ask)
         if policy == "pin":
@@ -309,8 +313,7 @@ class Pinning:
             return
         if added := self._added:
             kept = frozenset() if self.engine.never_ran(error) else KEPT_AFTER_ERROR
-            if self.session.remove_pins(set(added) - kept, tx_open=True):
-                self.backend.pinned = False
+            self._end_pins(set(added) - kept, leaves_something=False)
 
 
 class ManualPin:

@@ -72,3 +72,19 @@ def rivals() -> Iterator[None]:
     """Every Proxy made inside the block has a RivalPool."""
     with mock.patch("rdsproxy_lib.proxy.Pool", RivalPool):
         yield
+
+
+@contextmanager
+def displacing(proxy: Any, conn: Any) -> Iterator[Any]:
+    """Another session, in a transaction on the backend that `conn` used last: that one moves to a different backend."""
+    others = [proxy.connect() for _ in range(proxy.stats().max_database_connections_allowed)]
+    try:
+        for other in others:
+            other.execute("select 1")
+        for other in others:
+            if other.rdsproxy.backend_id != conn.rdsproxy.backend_id:
+                other.rollback()
+        yield next(other for other in others if other.rdsproxy.in_transaction)
+    finally:
+        for other in others:
+            other.close()

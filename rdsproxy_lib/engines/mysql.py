@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import select
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pymysql
@@ -19,12 +19,27 @@ from ..backend import MIXED, Backend, OpenFailed
 from ..config import TLS, Options, Target
 from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
 from ..session import Tx
-from ..sql import Dialect, Routine, Statement
+from ..settings import Immovable, Settings, settings_of
+from ..sql import Cause, Dialect, Reason, Routine, Statement
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
-from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, refusal_of, twin_of
+from .mysql_audit import left_over, stock_of
+from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, code_of, refusal_of, twin_of
 from .mysql_insert_id import InsertedIds, InsertId
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
+from .mysql_settings import (
+    CHARACTER_SETS,
+    OF_THE_SCHEMA,
+    answers,
+    asked,
+    assignments,
+    forgets,
+    learnt,
+    literal,
+    question,
+    role_order,
+    text_of,
+)
 from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
 from .mysql_wire import LISTENING, Columns, Wire
 
@@ -43,9 +58,9 @@ TRACKERS = (
     "session_track_system_variables='*', session_track_schema=1, session_track_state_change=1,"
     " session_track_transaction_info='CHARACTERISTICS'"
 )
+UNNAMED, ELSEWHERE = "?", "?*"
+"""Stand for what pins, and has a name that is not known: the second for locks that are not GET_LOCK()'s."""
 EXEMPT_FROM_INIT_CONNECT = ("SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN")
-
-PLAIN_NAME = re.compile("[a-z_0-9]+").fullmatch
 
 ABANDONED: list[Any] = []
 """In a forked child: the parent's sockets and readers."""
@@ -56,7 +71,7 @@ _NO_TX, _OPEN, _UNKNOWN = Tx.NONE, Tx.OPEN, Tx.UNKNOWN
 class MySQLLogin(Login):
     """A login, with what the driver makes of its arguments, and what the server does to each of its sessions."""
 
-    __slots__ = ("columns", "init_connect", "prototype", "sql_mode")
+    __slots__ = ("columns", "given", "init_connect", "prototype", "sql_mode")
 
     def __init__(self, user: str | None, dbname: str | None, parameters: Mapping[str, Any]) -> None:
         super().__init__(user, dbname, parameters, Dialect.MYSQL)
@@ -68,12 +83,14 @@ class MySQLLogin(Login):
         """That of its first backend, and of all others: its sessions escape by it."""
         self.init_connect: str | None = None
         """What the server runs at each login of this user; None until it was asked."""
+        self.given: dict[str, str] = {}
+        """Settings that each session begins with, and that the server brings back by no DEFAULT; as SQL."""
 
 
 class MySQLBackend(Backend):
     """A slot with its wire and what its trackers say."""
 
-    __slots__ = ("inserted", "is_streaming", "lingers", "look", "tracked")
+    __slots__ = ("inserted", "is_streaming", "lingers", "look", "reported", "tracked")
 
     login: MySQLLogin
     raw: Wire
@@ -87,8 +104,14 @@ class MySQLBackend(Backend):
         """A SAVEPOINT was set with autocommit off, which no status bit shows (MySQL bug 107875)."""
         self.is_streaming = False
         """Rows, or further results, are still to come."""
+        self.reported: set[str] = set()
+        """Variables that the server says were set, though no text said so: by a routine, or it is noise."""
         self.look = select.poll()
         self.look.register(raw._sock.fileno(), select.POLLIN)
+
+    @property
+    def schema(self) -> str:
+        return self.tracked.schema
 
     def is_dead(self) -> bool:
         return self.raw._sock is None
@@ -106,6 +129,8 @@ class MySQLEngine:
         given = {**from_text(target.driver), **options.driver_options}
         self.session_defaults = {name: given.pop(name) for name in SESSION_KEYWORDS & given.keys()}
         self._base = base_parameters(given, target, options, tls)
+        self._pipelines = True
+        """Whether several commands go out at once. Where a server reads but the first of them, it is the last time."""
 
     # -- logging in
 
@@ -140,6 +165,7 @@ class MySQLEngine:
                     f"{wire.server_version} has no session trackers; MySQL 5.7.5 or MariaDB 10.2 is needed"
                 )
             self._set_up(backend, is_new=True)
+            self._begin(backend)
         except err.Error as error:
             wire._force_close()
             raise OpenFailed(error, refusal_of(error)) from None
@@ -173,12 +199,9 @@ class MySQLEngine:
             if login.dbname:
                 wire._execute_command(COMMAND.COM_INIT_DB, login.dbname)
                 wire._read_ok_packet()
-            elif backend.tracked.has_moved:
-                raise err.OperationalError(ER.NO_DB_ERROR, "a session without a database chose one, which stays")
             if login.init_connect:
                 self._run(wire, login.init_connect)
-            collation = f" COLLATE {wire.collation}" if wire.collation else ""
-            settings = f"NAMES {wire.charset}{collation}, {settings}"
+            settings = f"NAMES {_names(wire)}, {settings}"
         sql_mode = parameters.get("sql_mode") if login.sql_mode is None else login.sql_mode
         if sql_mode is not None:
             settings += f", sql_mode={wire.escape(sql_mode)}"
@@ -194,10 +217,31 @@ class MySQLEngine:
         if wire.server_status & IN_TRANSACTION:
             self._run(wire, "COMMIT AND NO CHAIN NO RELEASE")
         if login.init_connect is None:
-            login.init_connect = self._init_connect(wire, init_connect)
-        login.dialect = Dialect.mysql(login.sql_mode, "mariadb" if "MariaDB" in wire.server_version else "mysql")
-        backend.tracked.begin(login.dialect)
-        backend.applied = wire.server_status & AUTOCOMMIT
+            init_connect = self._init_connect(wire, init_connect)
+            login.dialect = Dialect.mysql(login.sql_mode, "mariadb" if "MariaDB" in wire.server_version else "mysql")
+            login.given = self._given(wire, login, init_connect)
+            login.init_connect = init_connect
+
+    def _begin(self, backend: MySQLBackend) -> None:
+        """A session of the server begins: nothing of what was before is left."""
+        login = backend.login
+        backend.tracked.begin(login.dialect, (text_of(login.given["schema"]) or b"").decode("utf-8", "replace"))
+        backend.reported.clear()
+        backend.label = settings_of({}, backend.raw.server_status & AUTOCOMMIT)
+        if self._options.audit:
+            ask = partial(self._run, backend.raw)
+            backend.began = stock_of(ask, (), is_mariadb=login.dialect.server == "mariadb")
+
+    def _given(self, wire: Wire, login: MySQLLogin, init_connect: str) -> dict[str, str]:
+        """What each session of this login has without having set it."""
+        names = ["schema"]
+        if not init_connect and not self.begins_its_own_way(login):
+            names += [*CHARACTER_SETS, "sql_mode"]
+            if login.dialect.server == "mariadb" or int(wire.server_version.partition(".")[0]) >= 8:
+                names.append("role")
+        wire._current_timeout = UNSET
+        fields, row = wire._rdsproxy_row_of(question(names))
+        return {answer.name: answer.value or "NULL" for answer in answers(names, fields, row)}
 
     def _init_connect(self, wire: Wire, text: str | None) -> str:
         if not text:
@@ -285,26 +329,159 @@ class MySQLEngine:
         backend.lingers = False
 
     def reset(self, backend: MySQLBackend) -> None:
-        wire = backend.raw
-        wire._execute_command(COM_RESET_CONNECTION, b"")
-        wire._read_ok_packet()
-        self._set_up(backend, is_new=False)
-        self._run(wire, "DO 0")  # so that ROW_COUNT() is what it is after a login
+        wire, login = backend.raw, backend.login
+        if self.begins_its_own_way(login):
+            self._check_database(backend)
+            self._run_all(backend, [(COM_RESET_CONNECTION, b"")])
+            self._set_up(backend, is_new=False)
+            if role := login.given.get("role"):
+                self._run(wire, role_order(role, login.dialect.server))
+            self._run(wire, "DO 0")  # so that ROW_COUNT() is what it is after a login
+        else:
+            self._run_all(backend, [*self._resetting(backend), (COMMAND.COM_QUERY, b"DO 0")])
+        self._forget(backend)
+
+    def _check_database(self, backend: MySQLBackend) -> None:
+        if backend.login.given["schema"] == "NULL" and backend.schema:
+            raise err.OperationalError(ER.NO_DB_ERROR, "a session without a database chose one, which stays")
+
+    def _resetting(self, backend: MySQLBackend) -> list[tuple[int, bytes]]:
+        """The commands of a reset, for a login without ways of its own."""
+        self._check_database(backend)
+        wire, login = backend.raw, backend.login
+        settings = f"SET NAMES {_names(wire)}, {TRACKERS}, sql_mode={literal((login.sql_mode or '').encode())}"
+        commands = [(COM_RESET_CONNECTION, b""), (COMMAND.COM_QUERY, settings.encode("ascii"))]
+        if login.dbname:
+            commands.append((COMMAND.COM_INIT_DB, login.dbname.encode(wire.encoding)))
+        if role := login.given.get("role"):
+            commands.append((COMMAND.COM_QUERY, role_order(role, login.dialect.server).encode("ascii")))
+        return commands
+
+    def _forget(self, backend: MySQLBackend) -> None:
+        """After a reset."""
         backend.lingers = False
         backend.sequences_of = backend.used_by = None
         backend.inserted = InsertedIds()
+        self._begin(backend)
 
-    def apply(self, backend: MySQLBackend, wanted: int) -> bool:
+    def _run_all(self, backend: MySQLBackend, commands: Sequence[tuple[int, bytes]]) -> None:
+        """Run commands of ours that answer without rows, in one round trip where that is possible."""
         wire = backend.raw
+        wire._current_timeout = UNSET
+        at_once = self._pipelines and len(commands) > 1
         try:
-            self._run(wire, f"SET AUTOCOMMIT = {wanted // AUTOCOMMIT}")
-        except err.Error:
-            return False
+            wire._rdsproxy_run_all(commands, at_once=at_once)
+        except err.MySQLError as error:
+            if at_once and isinstance(error.__context__, TimeoutError):
+                self._pipelines = False
+            raise
         except BaseException:
             wire._force_close()
             raise
-        backend.applied = wanted
+        finally:
+            backend.tracked.changes.clear()
+
+    # -- settings
+
+    def touched_by(self, statement: Statement, parameters: Any) -> tuple[Collection[str], Sequence[Cause]]:
+        names = {setting.name for setting in statement.settings}
+        if followers := names & OF_THE_SCHEMA:
+            return names, [Cause(Reason.SETTING, f"SET {min(followers)}")]
+        return names, ()
+
+    def learn(self, client: Any, backend: MySQLBackend, names: Collection[str]) -> Settings:
+        values = self._values(client, backend, asked(names))
+        return settings_of(values, backend.raw.server_status & AUTOCOMMIT)
+
+    def _values(self, client: Any, backend: MySQLBackend, names: list[str]) -> dict[str, str]:
+        """The settings of a session, these asked anew. Raises Immovable."""
+        wire, login, before = backend.raw, backend.login, client.wanted.values
+        if "role" in names and "role" not in login.given and not self.begins_its_own_way(login):
+            names.remove("role")  # there are none on this server
+        compared = backend.reported - before.keys()
+        while names:
+            backend.used_by = None
+            wire._current_timeout = UNSET
+            try:
+                fields, row = wire._rdsproxy_row_of(question(names, compared))
+            except err.MySQLError as error:
+                if code_of(error) not in (ER.UNKNOWN_SYSTEM_VARIABLE, ER.INCORRECT_GLOBAL_LOCAL_VAR):
+                    raise
+                name = next((each for each in names if f"'{each}'" in str(error)), None)
+                if name is None:
+                    raise
+                if name in compared:
+                    compared.discard(name)
+                else:
+                    names.remove(name)  # what was to be set is not there, or not the session's
+            except BaseException:
+                wire._force_close()
+                raise
+            else:
+                values = learnt(answers(names, fields, row), before, login.given)
+                backend.reported.clear()
+                return values
+        return dict(before)
+
+    def apply(self, backend: MySQLBackend, wanted: Settings) -> bool:
+        have, login = backend.label, backend.login
+        given, server = login.given, login.dialect.server
+        clears = not have.values.keys() <= wanted.values.keys()
+        if clears and "schema" in have.values.keys() - wanted.values.keys() and given["schema"] == "NULL":
+            return False
+        commands: list[tuple[int, bytes]] = []
+        is_reset = False
+        if clears and self.begins_its_own_way(login):
+            self.reset(backend)
+            have = backend.label
+        elif forgets(have, wanted):
+            is_reset = True
+            commands = self._resetting(backend)
+            have = settings_of({}, ~wanted.mode)
+        if text := assignments(have, wanted, given):
+            commands.append((COMMAND.COM_QUERY, text.encode("ascii")))
+        role = wanted.values.get("role", given.get("role"))
+        if role is not None and role != have.values.get("role", given.get("role")):
+            commands.append((COMMAND.COM_QUERY, role_order(role, server).encode("ascii")))
+        schema = wanted.values.get("schema", given["schema"])
+        if schema != have.values.get("schema", given["schema"]):
+            commands.append((COMMAND.COM_INIT_DB, text_of(schema) or b""))
+        if commands:
+            self._run_all(backend, commands)
+            if is_reset:
+                self._forget(backend)
+        backend.used_by = None
+        backend.label = wanted
         return True
+
+    def ended(self, client: Any, backend: MySQLBackend, reasons: Collection[Reason]) -> set[Reason]:
+        held: dict[Reason, set[str]] = client.held or {}
+        locks = held.get(Reason.NAMED_LOCK, set())
+        if Reason.NAMED_LOCK in reasons and locks and locks.isdisjoint((UNNAMED, ELSEWHERE)):
+            locks &= self._locks(backend, sorted(locks))
+        over = {reason for reason in reasons if not held.get(reason)}
+        if Reason.USER_VARIABLE in over:
+            try:
+                self._values(client, backend, [name for name in client.touched or () if name[0] == "@"])
+            except Immovable:
+                over.remove(Reason.USER_VARIABLE)
+        return over
+
+    def _locks(self, backend: MySQLBackend, names: list[str]) -> set[str]:
+        """Which of these named locks this session has."""
+        backend.used_by = None
+        backend.raw._current_timeout = UNSET
+        asking = ", ".join(
+            f"CAST(IS_USED_LOCK({literal(name.encode())}) <=> CONNECTION_ID() AS BINARY)" for name in names
+        )
+        _, row = backend.raw._rdsproxy_row_of(f"SELECT {asking}")
+        return {name for name, answer in zip(names, row, strict=True) if answer == b"1"}
+
+    def left_over(self, backend: MySQLBackend, names: Collection[str]) -> Sequence[str]:
+        ask = partial(self._run, backend.raw)
+        return left_over(ask, backend, names, backend.began, is_mariadb=backend.login.dialect.server == "mariadb")
+
+    # -- what else a session finds there
 
     def mind_sequences(self, client: Any, statement: Statement, backend: MySQLBackend) -> None:
         """See to it that LAST_INSERT_ID() is the session's own. The server keeps one per database connection.
@@ -372,19 +549,6 @@ class MySQLEngine:
         given = (login.parameters.get(name) for name in ("init_command", "sql_mode"))
         return bool(login.init_connect or self._options.init_query or any(given))
 
-    def are_unchanged(self, backend: MySQLBackend, names: Collection[str]) -> bool:
-        """Whether these variables have the server's defaults, which are then what the session began with."""
-        if self.begins_its_own_way(backend.login) or not all(map(PLAIN_NAME, names)):
-            return False
-        backend.used_by = None
-        try:
-            ((answer,),) = self._run(
-                backend.raw, "SELECT " + " AND ".join(f"@@session.{name} <=> @@global.{name}" for name in names)
-            )
-        except err.MySQLError:  # 1238: one is there for sessions only
-            return False
-        return bool(answer)
-
     def _ask_insert_id(self, backend: MySQLBackend) -> int:
         backend.used_by = None  # ROW_COUNT() has changed
         ((value,),) = self._run(backend.raw, "SELECT LAST_INSERT_ID()")
@@ -404,9 +568,10 @@ class MySQLEngine:
         backend.raw.ping()
 
     def routine_bodies(self, backend: MySQLBackend, names: Collection[Routine]) -> list[RoutineBody] | None:
-        if self.tx(backend) is _UNKNOWN or backend.tracked.has_moved:
+        wire, tracked = backend.raw, backend.tracked
+        if self.tx(backend) is _UNKNOWN or not {wire.charset}.issuperset(tracked.charsets.values()):
             return None
-        wire, database = backend.raw, backend.login.dbname or ""
+        database = tracked.schema
         # Without a database an unqualified call fails by itself: psm_bodies makes it unreadable, so that it pins.
         asked = [name for name in names if name.schema or database]
         rows: Any = ()
@@ -436,6 +601,10 @@ class MySQLEngine:
         if is_expired:
             return err.OperationalError(DISCONNECTED_FOR_INACTIVITY, message)
         return err.InterfaceError(0, "")  # the driver's, by which frameworks know that a connection is closed
+
+
+def _names(wire: Wire) -> str:
+    return f"{wire.charset} COLLATE {wire.collation}" if wire.collation else wire.charset
 
 
 _THE_USERS = {"client_flag", "password", "init_command", "sql_mode", "connect_timeout", "encoders", "decoders"}

@@ -45,25 +45,31 @@ CHANGING = frozenset(
 )
 """Variables that are no settings, and autocommit, which the status word tells."""
 
-BROUGHT_ALONG: Mapping[str, tuple[str, ...]] = {
-    "character_set_connection": ("collation_connection",),
-    "character_set_database": ("schema", "collation_database"),
-    "character_set_server": ("collation_server",),
-    "collation_connection": ("character_set_connection",),
-    "collation_database": ("schema", "character_set_database"),
-    "collation_server": ("character_set_server",),
-    "log_slow_min_examined_row_limit": ("min_examined_row_limit",),
-    "log_slow_query": ("slow_query_log",),
-    "log_slow_query_time": ("long_query_time",),
-    "long_query_time": ("log_slow_query_time",),
-    "min_examined_row_limit": ("log_slow_min_examined_row_limit",),
-    "slow_query_log": ("log_slow_query",),
-    "transaction_isolation": ("tx_isolation",),
-    "transaction_read_only": ("tx_read_only",),
-    "tx_isolation": ("transaction_isolation",),
-    "tx_read_only": ("transaction_read_only",),
+_TOGETHER = (
+    "alter_algorithm old_alter_table",
+    "character_set_connection collation_connection",
+    "character_set_server collation_server",
+    "default_storage_engine storage_engine",
+    "log_slow_admin_statements log_slow_disabled_statements log_slow_slave_statements",
+    "log_queries_not_using_indexes log_slow_filter",
+    "log_slow_min_examined_row_limit min_examined_row_limit",
+    "log_slow_query slow_query_log",
+    "log_slow_query_time long_query_time",
+    "max_delayed_threads max_insert_delayed_threads",
+    "pseudo_replica_mode pseudo_slave_mode",
+    "tmp_memory_table_size tmp_table_size",
+    "transaction_isolation tx_isolation",
+    "transaction_read_only tx_read_only",
+    "wsrep_causal_reads wsrep_sync_wait",
+)
+BROUGHT_ALONG: Mapping[str, frozenset[str]] = {
+    **{name: frozenset(group.split()) for group in _TOGETHER for name in group.split()},
+    "character_set_database": frozenset({"schema", "collation_database"}),
+    "collation_database": frozenset({"schema", "character_set_database"}),
+    "old_mode": frozenset({"old"}),
+    "sql_big_selects": frozenset({"max_join_size"}),
 }
-"""Variables that change with another one: a second name of the same, the character set of a collation."""
+"""Variables that change with others: a second name of the same, the character set of a collation, and so on."""
 
 LOCKED = 1100
 """ER_TABLE_NOT_LOCKED: what LOCK TABLES makes of every table that it does not name."""
@@ -170,7 +176,7 @@ def _is_expected(kind: str, name: str, stock: Stock, began: Stock, label: Mappin
         return f"@{name}" in label
     if kind != "setting":
         return kind == "global"
-    if name in label or any(other in label for other in BROUGHT_ALONG.get(name, ())):
+    if name in label or not BROUGHT_ALONG.get(name, frozenset()).isdisjoint(label):
         return True
     # What was changed for everybody meanwhile, by SET GLOBAL, and has no value of the session's.
     at_large = stock.get(("global", name))
@@ -179,7 +185,9 @@ def _is_expected(kind: str, name: str, stock: Stock, began: Stock, label: Mappin
 
 def _unconfirmed(ask: Ask, label: Mapping[str, str]) -> list[str]:
     names = sorted(label)
-    are_so = _answers(ask, [f"{_expression(name)} <=> ({label[name]})" for name in names])
+    # As bytes: collations take a for A, or cannot be compared.
+    conditions = [f"CAST({_expression(name)} AS BINARY) <=> CAST(({label[name]}) AS BINARY)" for name in names]
+    are_so = _answers(ask, conditions)
     return [name for name, is_so in zip(names, are_so, strict=True) if not is_so]
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from pymysql.constants import FIELD_TYPE, FLAG
 
@@ -69,8 +71,13 @@ _LITERAL = re.compile(r"_utf8mb4(?:'(?P<plain>[^']+)'| X'(?P<hex>[0-9a-f]*)')").
 _UNSET_LENGTH = 16777216  # of a user variable that was never set, on MariaDB
 _EMPTY_NUMBERS = {FIELD_TYPE.DOUBLE: "DOUBLE", FIELD_TYPE.NEWDECIMAL: "DECIMAL"}
 
-Field = tuple[int, int, int]
-"""Type, flags and length of a column."""
+
+class Field(Protocol):
+    """The description of a column, as the driver has it."""
+
+    type_code: int
+    flags: int
+    length: int
 
 
 def is_staying(name: str) -> bool:
@@ -122,58 +129,64 @@ def _columns(names: Iterable[str], compared: Collection[str]) -> Iterator[str]:
             yield f"IF(0, {value}, NULL)"  # the type alone, without a long value
             yield f"CAST(CHARSET({value}) AS BINARY)"
             yield f"CAST(COLLATION({value}) AS BINARY)"
-            yield f"LENGTH({value})"
+            yield f"CAST(LENGTH({value}) AS BINARY)"
             yield f"IF(LENGTH({value}) > {LONGEST}, NULL, CAST({value} AS BINARY))"
         else:
             yield f"@@session.`{name}`"
             yield f"CAST(@@session.`{name}` AS BINARY)"
-            yield f"@@session.`{name}` <=> @@global.`{name}`" if name in compared else "0"
+            yield f"CAST(@@session.`{name}` <=> @@global.`{name}` AS BINARY)" if name in compared else "NULL"
 
 
-def learnt(
-    names: Iterable[str],
-    fields: Sequence[Field],
-    row: Sequence[bytes | None],
-    before: Mapping[str, str],
-    given: Mapping[str, str],
-) -> dict[str, str]:
-    """The settings of a session that had `before`, from the answer to `question(names)`.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a session has for one setting."""
+
+    name: str
+    value: str | None
+    """As SQL; None for a user variable that was never set."""
+    is_global: bool
+    """It is the value that the server gives to everybody, as far as that was asked."""
+
+
+def answers(names: Iterable[str], fields: Sequence[Field], row: Sequence[bytes | None]) -> Iterator[Answer]:
+    """The answer to `question(names)`, from its columns and values. Raises Immovable."""
+    at = 0
+    for name in names:
+        if name in ("schema", "role"):
+            yield Answer(name, literal(row[at]), False)
+            at += 1
+        elif name.startswith("@"):
+            yield Answer(name, _user_variable(name, fields[at], row[at + 1 : at + 5]), False)
+            at += 5
+        else:
+            raw, text, is_global = row[at : at + 3]
+            is_number = raw is not None and fields[at].type_code in _NUMBERS
+            # Wide character sets write a digit with zero bytes around it. As BINARY, MariaDB says OFF for 0.
+            number = (raw or b"").replace(b"\0", b"").decode("ascii")
+            yield Answer(name, number if is_number else literal(text), is_global == b"1")
+            at += 3
+
+
+def learnt(found: Iterable[Answer], before: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a session that had `before`, and now what was found.
 
     `given`: what each session of the login begins with. Raises Immovable.
     """
-    names = list(names)
-    values = dict(before)
-    at = 0
-    for name in names:
-        is_as_before = False
-        value: str | None
-        if name in ("schema", "role"):
-            value = literal(row[at])
-            at += 1
-        elif name.startswith("@"):
-            charset, collation, length, content = row[at + 1 : at + 5]
-            value = _user_variable(name, fields[at], charset or b"", collation or b"", length, content)
-            at += 5
-        else:
-            raw = row[at + 1]
-            value = literal(raw)
-            if raw is not None and fields[at][0] in _NUMBERS:
-                value = raw.decode("ascii")
-            is_as_before = row[at + 2] == b"1" and name not in before
-            at += 3
-        if value is None or is_as_before or value == given.get(name):
+    values, names = dict(before), set()
+    for answer in found:
+        name, value = answer.name, answer.value
+        names.add(name)
+        if value is None or value == given.get(name) or (answer.is_global and name not in before):
             values.pop(name, None)
         else:
             values[name] = value
-    _check(names, values, before, given)
+    _check(names, values, before)
     return values
 
 
-def _user_variable(
-    name: str, field: Field, charset: bytes, collation: bytes, length: bytes | None, content: bytes | None
-) -> str | None:
-    """Its value as SQL, None where it was never set. Raises Immovable."""
-    kind, flags, size = field
+def _user_variable(name: str, field: Field, row: Sequence[bytes | None]) -> str | None:
+    charset, collation, length, content = row[0] or b"", row[1] or b"", row[2], row[3]
+    kind, flags, size = field.type_code, field.flags, field.length
     introducer = f"_{charset.decode('ascii')} X"
     ending = f" COLLATE {collation.decode('ascii')}"
     is_unsigned = flags & FLAG.UNSIGNED
@@ -193,7 +206,7 @@ def _user_variable(
     return f"{introducer}'{content.hex()}'{ending}"
 
 
-def _check(names: Collection[str], values: Mapping[str, str], before: Mapping[str, str], given: Mapping[str, str]) -> None:
+def _check(names: Collection[str], values: Mapping[str, str], before: Mapping[str, str]) -> None:
     """Raise Immovable for what another backend could not be given."""
     if values.get("schema") == "NULL":
         raise Immovable("SETTING", "the database in use was dropped")

@@ -11,6 +11,7 @@ from ..sql import Dialect
 IN_TRANSACTION = 0x0001
 AUTOCOMMIT = 0x0002
 MORE_RESULTS = 0x0008
+NO_BACKSLASH_ESCAPES = 0x0200
 STATE_CHANGED = 0x4000
 """Bits of the status word: the last says that a tracker block follows."""
 

@@ -57,6 +57,7 @@ class Wire(Connection):
     _current_timeout: float | None
     _next_seq_id: int
     _result: Any
+    use_unicode: bool
     _rdsproxy_tracked: Tracked
     _rdsproxy_decoders: dict[int, Any]
     _rdsproxy_columns: Columns
@@ -123,7 +124,7 @@ class Wire(Connection):
         if first is not None:
             raise first
 
-    def _rdsproxy_ask(self, text: str) -> tuple[list[FieldDescriptorPacket], tuple[bytes | None, ...]]:
+    def _rdsproxy_row_of(self, text: str) -> tuple[list[FieldDescriptorPacket], tuple[bytes | None, ...]]:
         """Columns and values of the one row that a question brings, as they came."""
         kept = self._rdsproxy_own_decoders, self.use_unicode
         self._rdsproxy_own_decoders, self.use_unicode = _NO_DECODERS, False

@@ -32,11 +32,11 @@ from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
 from .postgresql_audit import left_over, stock_of
 from .postgresql_settings import (
-    PLAN_NEUTRAL,
     REVIEWED,
     ROLES,
     causes_of,
     changes,
+    is_plan_neutral,
     learnt,
     order,
     question,
@@ -413,7 +413,7 @@ class PostgresEngine:
         if not asked.isdisjoint(ROLES):
             asked.update(ROLES)
         rows = self._settings(
-            backend, asked, is_quick=asked <= login.placeholders, drops_plans=not asked <= PLAN_NEUTRAL
+            backend, asked, is_quick=asked <= login.placeholders, drops_plans=not all(map(is_plan_neutral, asked))
         )
         login.placeholders.update(name for name, source, _, value in rows if source is None and value is not None)
         found = learnt(rows, client.wanted, login.at_login, self._initial)
@@ -451,7 +451,7 @@ class PostgresEngine:
             todo = changes(have, wanted)
         if todo:
             text = order(todo, partial(_quoted, backend.pgconn))
-            drops_plans = any(name not in PLAN_NEUTRAL and "." not in name for name, _ in todo)
+            drops_plans = not all(is_plan_neutral(name) for name, _ in todo)
             (row,) = self._answer(backend, self._without_plans(backend, text, drops_plans))
             for (name, value), result in zip(todo, json.loads(row), strict=True):
                 if value is not None and value != result:

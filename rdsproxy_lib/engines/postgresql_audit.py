@@ -68,7 +68,7 @@ pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_array({columns})::
 # transaction that is then undone. One that nobody has set yet is left alone, for to reset it would make it ''.
 _PLACEHOLDERS = """
     (SELECT asked.name FROM pg_catalog.unnest(ARRAY[{names}]::pg_catalog.text[]) AS asked (name)
-     WHERE pg_catalog.current_setting(asked.name, true) OPERATOR(pg_catalog.<>) ''
+     WHERE pg_catalog.current_setting(asked.name, true) IS NOT NULL
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings s
                        WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) asked.name)) AS placeholder
 """

@@ -29,7 +29,7 @@ PLAN_NEUTRAL = frozenset(
         "transaction_timeout",
     }
 )
-"""Settings under which a plan made before is as good as a new one: the server looks, or it makes no difference."""
+"""The server looks whether a plan is still good under these, or they make no difference."""
 
 # https://www.postgresql.org/docs/current/multibyte.html: bytes of these may look like a quote or a backslash.
 _UNSAFE_ENCODINGS = frozenset({"BIG5", "GB18030", "GBK", "JOHAB", "SHIFT_JIS_2004", "SJIS", "UHC"})
@@ -58,6 +58,11 @@ _HELD = {
     Reason.LISTEN: "SELECT FROM pg_catalog.pg_listening_channels()",
 }
 """What there is as long as the pin has its reason. 2615 is pg_namespace: all that is in the temporary schema."""
+
+
+def is_plan_neutral(name: str) -> bool:
+    """Whether a plan made under another value of it is as good as a new one. Applications' settings have a dot."""
+    return name in PLAN_NEUTRAL or "." in name
 
 
 def name_of(setting: Setting, parameters: Any) -> str | None:

@@ -17,10 +17,17 @@ if TYPE_CHECKING:
 
 
 class Reported:
-    """A libpq connection, as far as it says what the server reported."""
+    """What stands for a libpq connection where no backend is held, for a session with parameters of its own."""
 
-    def __init__(self, connection: Connection[Any]) -> None:
-        self.parameter_status = connection._rdsproxy_reported
+    def __init__(self, connection: Connection[Any], encoding: str = "") -> None:
+        self._connection = connection
+        self._encoding = encoding
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection._rdsproxy_pgconn(), name)
+
+    def parameter_status(self, name: bytes) -> bytes | None:
+        return self._connection._rdsproxy_reported(name)
 
 
 class Info(ConnectionInfo):

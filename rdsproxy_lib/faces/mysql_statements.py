@@ -12,21 +12,15 @@ COMMIT = classify_filled("COMMIT")
 ROLLBACK = classify_filled("ROLLBACK")
 SET_AUTOCOMMIT = classify_filled("SET AUTOCOMMIT = 0")
 USE = classify_filled("USE other")
-OF_TRANSACTIONS = {"transaction_isolation", "transaction_read_only", "tx_isolation", "tx_read_only"}
-"""What SET SESSION TRANSACTION sets, and all of it: unlike with SET NAMES, the trackers report it completely."""
 INSERTS = {"INSERT", "REPLACE"}
 TIDYING = {"DROP TEMPORARY TABLE", "DROP TABLE", "DEALLOCATE PREPARE", "DROP PREPARE"}
-WITHOUT_TRIGGERS = {"SELECT", "SHOW", "BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SET"}
+WITHOUT_TRIGGERS = {"SELECT", "SHOW", "BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SET", "UNLOCK"}
 """Verbs that run nothing but what their text shows."""
-AUTOCOMMIT_IS_TOLD_WITH = {*WITHOUT_TRIGGERS, "UNLOCK"}
-"""Verbs with which a change of autocommit is reported: after a SET that failed, with the next statement."""
 OPENING = {"BEGIN", "CALL", "EXECUTE", "EXECUTE IMMEDIATE", "START TRANSACTION", "XA PREPARE"}
 """Verbs that may commit what was before, and behind which a transaction may be open."""
 
 HARMLESS = classify_filled("")
-AS_AT_LOGIN = replace(classify_filled("DO 0"), digest="SET NAMES")
 NO_WARNINGS = replace(classify_filled("DO 0"), digest="SHOW WARNINGS LIMIT 0")
-SET_NAMES = re.compile(r"SET NAMES (\w+)(?: COLLATE (\w+))?", re.IGNORECASE).fullmatch
 
 
 def is_show_warnings(statement: Statement) -> bool:

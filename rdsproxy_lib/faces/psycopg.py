@@ -34,7 +34,7 @@ from ..client import Client
 from ..engines.postgresql import DEFAULT_KNOBS, TX
 from ..engines.postgresql_settings import UNKNOWN
 from ..session import Hold
-from ..settings import Immovable
+from ..settings import CLEAN, Immovable
 from ..sql import Reason, Statement, classify
 from .exchange import (
     CLOSE_CURSOR_GEN,
@@ -56,13 +56,14 @@ from .exchange import (
     rewired,
     statement_of,
 )
-from .info import Info
+from .info import Info, Reported
 from .lock import Lock
 
 # libpq's numbers, not psycopg's enum: compared in every exchange.
 IDLE = int(pq.TransactionStatus.IDLE)
 ACTIVE = int(pq.TransactionStatus.ACTIVE)
 INTRANS = int(pq.TransactionStatus.INTRANS)
+_OK = int(pq.ConnStatus.OK)
 _PARKED, _SESSION_LOST = Hold.PARKED, Hold.SESSION_LOST
 
 DRIVER_MODULES = ("psycopg.", "psycopg_pool", "psycopg_binary", "psycopg_c")
@@ -189,6 +190,10 @@ class Connection(psycopg.Connection[Row]):
                     self._rdsproxy_learn(client)
                 if len(who._results) > 1:
                     _make_loaders(who)
+                if Reason.PREPARED_STATEMENT in statement.frees and _forgets_plans(statement):
+                    # The driver does not look at what others, or statements it had prepared itself, deallocate.
+                    backend.raw._prepared = PrepareManager()
+                    self._rdsproxy_tune(backend)
         except e._WaitTimeout:
             raise
         except BaseException as error:
@@ -240,11 +245,14 @@ class Connection(psycopg.Connection[Row]):
             return
         if (cursor := self._rdsproxy_cursor) is not None:
             # A cursor that is kept must not show another session's status.
-            cursor._pgconn = client.login.ghost
+            ghost = client.login.ghost
+            if client.touched is not None or client.wanted is not CLEAN:
+                ghost = self._rdsproxy_stand_in(cursor._pgconn, ghost)
+            cursor._pgconn = ghost
             self._rdsproxy_cursor = None
             if self._rdsproxy_piped:
                 for cursor in self._rdsproxy_piped:
-                    cursor._pgconn = client.login.ghost
+                    cursor._pgconn = ghost
                 self._rdsproxy_piped = ()
         if (backend := client.backend) is None:
             return
@@ -514,6 +522,11 @@ class Connection(psycopg.Connection[Row]):
             return reported if own is None else own.encode()
         return reported
 
+    def _rdsproxy_stand_in(self, pgconn: Any, ghost: Any) -> Any:
+        """What a cursor asks from now on for the encoding of its columns' names: the ghost, if that has the same."""
+        encoding = pgconn._encoding if pgconn is not None and pgconn.status == _OK else ghost._encoding
+        return ghost if encoding == ghost._encoding else Reported(self, encoding)
+
     def _rdsproxy_hold(self) -> Any:
         """A backend for something that is no exchange of the driver's. The lock is held."""
         client = self._rdsproxy
@@ -694,3 +707,11 @@ def _make_loaders(cursor: Any) -> None:
     """Make what loads the rows of all results now: it asks the database connection for TimeZone and encoding."""
     for result in (*cursor._results[1:], cursor._results[0]):
         cursor._tx.set_pgresult(result)
+
+
+def _forgets_plans(statement: Statement) -> bool:
+    """Whether it is one of DISCARD ALL and DEALLOCATE ALL, which end the driver's prepared statements too."""
+    return any(
+        part.verb.startswith(("DISCARD", "DEALLOCATE")) and part.text.upper().endswith(" ALL")
+        for part in statement.parts
+    )

@@ -21,18 +21,11 @@ from pymysql.cursors import Cursor
 from .. import errors
 from ..backend import HERE
 from ..client import Client
+from ..engines.mysql_settings import CHARACTER_SETS, text_of
 from ..engines.mysql_tracking import AUTOCOMMIT
 from ..session import Hold
 from ..sql import Reason
-from .mysql_statements import (
-    AS_AT_LOGIN,
-    BEGIN,
-    COMMIT,
-    HARMLESS,
-    ROLLBACK,
-    SET_AUTOCOMMIT,
-    USE,
-)
+from .mysql_statements import BEGIN, COMMIT, HARMLESS, ROLLBACK, SET_AUTOCOMMIT, USE
 from .pymysql_exchange import NO_SOCKET, Exchange, OwnedLock
 
 _PARKED, _BORROWED, _TX_LOST, _SESSION_LOST = Hold.PARKED, Hold.BORROWED, Hold.TX_LOST, Hold.SESSION_LOST
@@ -184,22 +177,29 @@ class Connection(Exchange):
         return rows
 
     def select_db(self, db: Any) -> None:
-        """Choose another database: the session is pinned."""
-        if db != self._rdsproxy.login.dbname or self._rdsproxy.session.hold > _BORROWED or self._sock is None:
-            self._rdsproxy_run(USE, Driver.select_db, db)
-        elif self._rdsproxy.backend is not None:
-            self._rdsproxy_run(AS_AT_LOGIN, Driver.select_db, db)
-        else:
-            self._result = None
+        """Choose another database. Asks nobody where it is in use already, and no transaction is open."""
+        client = self._rdsproxy
+        login: Any = client.login
+        if self._rdsproxy_is_parked() and login.ghost is not None:
+            schema = client.wanted.values.get("schema", login.given["schema"])
+            if text_of(schema) == (db.encode() if isinstance(db, str) else db):
+                self._result = None
+                return
+        self._rdsproxy_run(USE, Driver.select_db, db)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
-        """SET NAMES: the session is pinned, unless it has that character set and collation already."""
+        """SET NAMES. Asks nobody where this is in force already, and no transaction is open."""
         encoding = charset_by_name(charset).encoding
-        is_known = (charset, collation) == (self.charset, self.collation) and self._sock is not None
-        if not is_known or self._rdsproxy.session.hold > _BORROWED:
+        client = self._rdsproxy
+        is_known = (charset, collation) == (self.charset, self.collation) and self._rdsproxy_is_parked()
+        if not is_known or not client.wanted.values.keys().isdisjoint(CHARACTER_SETS):
             collated = f" COLLATE {collation}" if collation else ""
             self.query(f"SET NAMES {charset}{collated}")
         self.charset, self.encoding, self.collation = charset, encoding, collation
+
+    def _rdsproxy_is_parked(self) -> bool:
+        client = self._rdsproxy
+        return self._sock is not None and client.backend is None and client.session.hold is _PARKED
 
     def ping(self, reconnect: bool = False) -> None:
         """Ask the server whether it is there. With `reconnect`, a connection that is closed or lost begins anew."""

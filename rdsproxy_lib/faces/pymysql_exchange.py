@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from pymysql import err
@@ -18,19 +19,18 @@ from .. import errors
 from ..backend import HERE
 from ..client import Client
 from ..engines.mysql import UNSET
-from ..engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, MORE_RESULTS, Tracked
+from ..engines.mysql_settings import OF_THE_SCHEMA, dialect_of, is_staying
+from ..engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, MORE_RESULTS, NO_BACKSLASH_ESCAPES, Tracked
 from ..engines.mysql_wire import Result, Wire
 from ..session import ENDED_BY_UNPIN, Hold, Tx
-from ..sql import Reason, Statement, classify_filled
+from ..settings import Immovable, settings_of
+from ..sql import Dialect, Reason, Statement, classify_filled
 from .lock import Lock
+from .mysql_held import Holding
 from .mysql_statements import (
-    AS_AT_LOGIN,
-    AUTOCOMMIT_IS_TOLD_WITH,
     HARMLESS,
     INSERTS,
     NO_WARNINGS,
-    OF_TRANSACTIONS,
-    SET_NAMES,
     TIDYING,
     WITHOUT_TRIGGERS,
     asks_for_a_sequence,
@@ -44,7 +44,7 @@ from .mysql_statements import (
 from .pymysql_stream import Stream
 
 _PARKED, _BORROWED, _TX_LOST, _SESSION_LOST = Hold.PARKED, Hold.BORROWED, Hold.TX_LOST, Hold.SESSION_LOST
-_NO_TX, _UNKNOWN = Tx.NONE, Tx.UNKNOWN
+_NO_TX, _OPEN = Tx.NONE, Tx.OPEN
 
 _COM_QUERY = COMMAND.COM_QUERY
 _send = Driver._execute_command
@@ -97,6 +97,8 @@ class Exchange(Wire):
     """Whether any statement since the backend was borrowed had warnings."""
     _rdsproxy_has_selected = False
     """Whether this session had rows from the backend it is pinned to, so that FOUND_ROWS() there is its own."""
+    _rdsproxy_holding: Holding | None = None
+    """What the last statement holds and frees, until all of its answer is read."""
     _rdsproxy_is_expiring = False
     """Another thread holds the lock to see whether `idle_client_timeout` is over."""
 
@@ -118,24 +120,17 @@ class Exchange(Wire):
             else:
                 if client.login.ghost is None:
                     self._rdsproxy_ghost()  # the server's sql_mode decides how the text is read
-                dialect = client.login.dialect
+                dialect = self._rdsproxy_dialect() if client.wanted.values else client.login.dialect
             if isinstance(sql, str):
-                statement = classify_filled(sql, dialect)
+                text = sql
                 sql = sql.encode(self.encoding)
             else:
-                statement = classify_filled(bytes(sql).decode(self.encoding, "replace"), dialect)
-            if statement.causes and self._rdsproxy_is_as_at_login(statement):
-                statement = AS_AT_LOGIN
+                text = bytes(sql).decode(self.encoding, "replace")
+            statement = classify_filled(text, dialect)
             if backend is None:
                 if statement.reads_diagnostics and is_show_warnings(statement) and client.session.hold is _PARKED:
-                    if self._rdsproxy_warnings is LOST:
-                        raise client.engine.error(
-                            errors.DiagnosticsLost, "the warnings went with their database connection. Nothing was sent"
-                        )
                     if self._rdsproxy_warnings is not None:
-                        self._result = self._rdsproxy_warnings
-                        self._affected_rows = self._result.affected_rows
-                        return self._affected_rows
+                        return self._rdsproxy_show_warnings()
                     sql, statement = b"SHOW WARNINGS LIMIT 0", NO_WARNINGS
                 elif statement.reads_diagnostics:
                     self._rdsproxy_check_certain(statement)
@@ -144,14 +139,20 @@ class Exchange(Wire):
                     self._rdsproxy_forget_warnings(statement, backend)
                 elif statement is NO_WARNINGS:
                     backend.used_by = None  # the list of the session before is still there
-            elif statement.is_plain and self._rfile is not None and not client.idle_timeout:
+            elif statement.is_plain and self._rfile is not None and not client.is_thorough and not client.lingers:
                 backend.statements += 1  # all that need() has to do
             else:
                 if statement.reads_diagnostics:
+                    if backend.used_by is not client.owner and self._rfile is None:
+                        if is_show_warnings(statement) and self._rdsproxy_warnings is not None:
+                            return self._rdsproxy_show_warnings()
+                        self._rdsproxy_check_unasked(statement)
                     self._rdsproxy_check_certain(statement)
                     if not self._rdsproxy_has_warned and client.session.hold is _BORROWED:
                         self._rdsproxy_forget_warnings(statement, backend)
                 backend = self._rdsproxy_need(statement)
+            if statement.causes or statement.frees:
+                self._rdsproxy_hold_by_name(statement, text, backend)
             backend.user = HERE.thread
             self._rdsproxy_warnings = None
             self._rdsproxy_statement = statement
@@ -160,6 +161,8 @@ class Exchange(Wire):
                 self._rdsproxy_is_exchanging = True
                 _send(self, _COM_QUERY, sql)
                 affected = self._affected_rows = self._read_query_result(unbuffered)
+                if statement.settings:
+                    self._rdsproxy_learn(statement, backend)
             except BaseException as error:
                 self._rdsproxy_failed(error, was_open)
                 if not isinstance(error, err.MySQLError) or not self._rdsproxy_is_rolled_back():
@@ -194,12 +197,15 @@ class Exchange(Wire):
         backend.user = HERE.thread
         try:
             self._rdsproxy_is_exchanging = True
-            return work(*arguments)
+            result = work(*arguments)
         except BaseException as error:
             self._rdsproxy_failed(error, self.server_status & IN_TRANSACTION or backend.lingers)
             raise
         finally:
             self._rdsproxy_is_exchanging = False
+        if self._rdsproxy_holding is not None:
+            self._rdsproxy_end_holding()
+        return result
 
     def _rdsproxy_run(self, statement: Statement, work: Callable[..., Any], *arguments: Any) -> Any:
         """Run a method of the driver that asks the server something, on a backend."""
@@ -208,11 +214,38 @@ class Exchange(Wire):
                 self._rdsproxy_finish_last(self._result)
             backend = self._rdsproxy_need(statement)
             self._rdsproxy_statement = statement
-            result = self._rdsproxy_converse(backend, work, self, *arguments)
-            if statement is not HARMLESS and statement is not AS_AT_LOGIN:
+            if statement is not HARMLESS:
                 self._rdsproxy_warnings = None
+
+            def exchange() -> Any:
+                result = work(self, *arguments)
+                if statement.settings:
+                    self._rdsproxy_learn(statement, backend)
+                return result
+
+            result = self._rdsproxy_converse(backend, exchange)
             self._rdsproxy_note(statement, backend)
             return result
+
+    def _rdsproxy_show_warnings(self) -> int:
+        """The answer to SHOW WARNINGS, asked for before its backend was given back or spoken to."""
+        if self._rdsproxy_warnings is LOST:
+            raise self._rdsproxy.engine.error(
+                errors.DiagnosticsLost, "the warnings went with their database connection. Nothing was sent"
+            )
+        self._result = self._rdsproxy_warnings
+        affected: int = self._result.affected_rows
+        self._affected_rows = affected
+        return affected
+
+    def _rdsproxy_check_unasked(self, statement: Statement) -> None:
+        """Refuse a question about the last statement where something of ours was asked since."""
+        if not is_show_warnings(statement):
+            raise self._rdsproxy.engine.error(
+                errors.DiagnosticsLost,
+                "a question about the last statement cannot be answered for certain: what pins this session was asked"
+                " for since. Nothing was sent. Take cursor.rowcount",
+            )
 
     def _rdsproxy_forget_warnings(self, statement: Statement, backend: Any) -> None:
         """MariaDB keeps the list of warnings over statements that use no table: those of another session, too."""
@@ -227,15 +260,6 @@ class Exchange(Wire):
             )
         self._rdsproxy_engine.forget_warnings(backend)
         self._current_timeout = UNSET
-
-    def _rdsproxy_is_as_at_login(self, statement: Statement) -> bool:
-        """Whether it is the SET NAMES of the login again, as frameworks send it on every connection they make."""
-        names = SET_NAMES(statement.digest)
-        client = self._rdsproxy
-        if names is None or client.session.hold > _BORROWED or self._rdsproxy_engine.begins_its_own_way(client.login):
-            return False
-        prototype = client.login.prototype  # type: ignore[attr-defined]
-        return names[1].lower() == prototype.charset and (names[2] or "").lower() == (prototype.collation or "")
 
     def _rdsproxy_check_certain(self, statement: Statement) -> None:
         """Refuse a question about an earlier statement than the last, which may have run elsewhere."""
@@ -265,9 +289,10 @@ class Exchange(Wire):
             if instead is None:
                 raise
             raise instead from error
-        if self._rfile is None:  # an interrupt fell between two steps of giving it back
+        if self._rfile is None:  # commands of ours ran on it; or an interrupt fell amid giving it back
             self._rdsproxy_attach(backend)
-        self._current_timeout = UNSET  # commands of our own may have run on it
+        self._current_timeout = UNSET
+        backend.used_by = client.owner
         return backend
 
     def _rdsproxy_hold(self) -> Any:
@@ -280,10 +305,12 @@ class Exchange(Wire):
         client = self._rdsproxy
         if client.session.hold is _TX_LOST and statement is not None and is_plain_rollback(statement):
             client.rolled_back()
-        client.wanted = self.server_status & AUTOCOMMIT
+        mode = self.server_status & AUTOCOMMIT
+        if client.wanted.mode != mode:
+            client.wanted = settings_of(client.wanted.values, mode)
         while True:
             try:
-                if statement is not None and statement.is_plain and not client.idle_timeout:
+                if statement is not None and statement.is_plain and not client.is_thorough:
                     backend = client.borrow(statement)
                     backend.statements += 1
                 else:
@@ -298,6 +325,7 @@ class Exchange(Wire):
                 if client.session.hold is not _PARKED:
                     raise
         self._rdsproxy_attach(backend)
+        self._rdsproxy_has_warned = self._rdsproxy_has_selected = False
         if self._closed:  # by another thread, while this one waited
             raise client.illegal(Hold.CLOSED)
         return backend
@@ -309,7 +337,6 @@ class Exchange(Wire):
         self._current_timeout = wire._current_timeout
         self.server_thread_id = wire.server_thread_id
         self._rdsproxy_tracked = backend.tracked
-        self._rdsproxy_has_warned = self._rdsproxy_has_selected = False
         self._rfile = wire._rfile
 
     def _rdsproxy_part(self, backend: Any) -> None:
@@ -318,7 +345,9 @@ class Exchange(Wire):
         if self._sock is None:  # the driver closed it
             wire._force_close()
         wire._current_timeout = self._current_timeout
-        backend.applied = self.server_status & AUTOCOMMIT
+        mode = self.server_status & AUTOCOMMIT
+        if backend.label.mode != mode:
+            self._rdsproxy.wanted = backend.label = settings_of(backend.label.values, mode)
         self._rfile = None
         self._sock = NO_SOCKET
 
@@ -338,6 +367,13 @@ class Exchange(Wire):
     def _rdsproxy_stream(self) -> MySQLResult:
         return Stream(self)
 
+    def _rdsproxy_dialect(self) -> Dialect:
+        """How the server reads a text of this session, which holds no backend."""
+        client = self._rdsproxy
+        dialect: Dialect = client.login.dialect
+        sql_mode = client.wanted.values.get("sql_mode")
+        return dialect if sql_mode is None else dialect_of(sql_mode, dialect.server)
+
     # -- after it
 
     def _rdsproxy_note(self, statement: Statement, backend: Any) -> None:
@@ -350,6 +386,46 @@ class Exchange(Wire):
             backend.lingers = False
         elif statement.lingers and not self.server_status & (IN_TRANSACTION | AUTOCOMMIT):
             backend.lingers = True
+        if self._rdsproxy_holding is not None:
+            self._rdsproxy_end_holding()
+
+    def _rdsproxy_hold_by_name(self, statement: Statement, text: str, backend: Any) -> None:
+        """Before a statement that pins or ends pins: note what it is about."""
+        client = self._rdsproxy
+        if self._rdsproxy_holding is not None:  # of a stream that was left
+            self._rdsproxy_holding.end(client, has_failed=True)
+        self._rdsproxy_holding = None
+        holding = Holding(statement, text, backend.tracked.dialect, backend.schema)
+        holding.begin(client)
+        self._rdsproxy_holding = holding
+
+    def _rdsproxy_end_holding(self) -> None:
+        """What a statement holds and frees counts from the end of its answer on."""
+        result, holding = self._result, self._rdsproxy_holding
+        if holding is not None and (result is None or not (result.unbuffered_active or result.has_next)):
+            self._rdsproxy_holding = None
+            holding.end(self._rdsproxy, has_failed=False)
+
+    def _rdsproxy_learn(self, statement: Statement, backend: Any) -> None:
+        """After a statement by itself that only set something: a failure to read it is a failure of that statement."""
+        client, result, tracked = self._rdsproxy, self._result, self._rdsproxy_tracked
+        if client.session.pins is not None and Reason.USER_VARIABLE in client.session.pins:
+            client.doubt(Reason.USER_VARIABLE)
+        if not statement.reads_only or client.lingers or (result is not None and result.has_next):
+            return
+        if self.server_status & IN_TRANSACTION or backend.lingers or tracked.characteristics:
+            return
+        if tracked.changes:
+            self._rdsproxy_see_changes(backend)
+        if client.session.hold is not _BORROWED:
+            return
+        if result is not None and result.warning_count:
+            self._rdsproxy_ask()
+            self._result = result
+        backend.raw.server_status = self.server_status
+        with suppress(Immovable):  # settle() asks once more, and pins
+            client.learn()
+        self._current_timeout = UNSET
 
     def _rdsproxy_failed(self, error: BaseException, was_open: int) -> None:
         """An exchange raised. Returns where its own error is to be raised; raises what is to be raised instead."""
@@ -359,7 +435,10 @@ class Exchange(Wire):
         if self._rdsproxy_is_in_step:
             self._rdsproxy_is_in_step = False
             if isinstance(error, Exception) and not self.server_status & MORE_RESULTS:
+                if self._rdsproxy_holding is not None:
+                    self._rdsproxy_end_holding()
                 return
+        holding, self._rdsproxy_holding = self._rdsproxy_holding, None
         is_answer = self._sock is not None and getattr(error, "_rdsproxy_is_answer", False)
         if is_answer:
             try:
@@ -373,6 +452,8 @@ class Exchange(Wire):
                 raise
             else:
                 client.failed(error, tx_open=False, may_have_committed=False, is_over=False, statement=statement)
+                if holding is not None:
+                    holding.end(client, has_failed=True)
                 return
         instead = self._rdsproxy_abort(was_open, error)
         if instead is not None and isinstance(error, err.MySQLError) and not self._rdsproxy_is_rolled_back():
@@ -400,13 +481,22 @@ class Exchange(Wire):
         self._force_close()
         self._rdsproxy_part(backend)
         self._result = None
-        return client.failed(
+        instead = client.failed(
             error,
             tx_open=is_open,
             may_have_committed=statement is None or statement.commits,
             is_over=statement is not None and is_end(statement),
             statement=statement,
         )
+        self._rdsproxy_go_back()
+        return instead
+
+    def _rdsproxy_go_back(self) -> None:
+        """A backend was lost, and what was set on it but not learnt yet: texts are escaped as before again."""
+        if self._rdsproxy_dialect().backslash:
+            self.server_status &= ~NO_BACKSLASH_ESCAPES
+        else:
+            self.server_status |= NO_BACKSLASH_ESCAPES
 
     def _rdsproxy_settle(self) -> None:
         """The end of the lock: an exchange is over."""
@@ -440,10 +530,10 @@ class Exchange(Wire):
             client.close()
         elif backend.is_streaming:
             return
-        elif client.session.hold is not _BORROWED:
+        elif status & IN_TRANSACTION or backend.lingers or tracked.characteristics or client.lingers:
+            client.settle(_OPEN)
+        elif client.session.hold is not _BORROWED and not client.doubts:
             client.settle(_NO_TX)
-        elif status & IN_TRANSACTION or backend.lingers or tracked.characteristics:
-            return
         else:
             if self._rdsproxy_has_warned or client.insert_id is not None:
                 self._rdsproxy_ask_farewell(backend)
@@ -452,6 +542,8 @@ class Exchange(Wire):
                 client.settle(_NO_TX)
             else:
                 self._rdsproxy_drop()
+            if client.session.pins is None:
+                client.held = None
 
     def _rdsproxy_ask_farewell(self, backend: Any) -> None:
         """What only this backend can tell is asked before it goes, or never."""
@@ -478,35 +570,44 @@ class Exchange(Wire):
     def _rdsproxy_drop(self) -> None:
         """Let go of a backend that died with nothing open."""
         self._rdsproxy.failed(None, tx_open=False, may_have_committed=False, is_over=False, statement=HARMLESS)
+        self._rdsproxy_go_back()
 
     def _rdsproxy_see_changes(self, backend: Any) -> None:
-        """The server says that the session changed. If the text did not announce it, it pins now."""
+        """The server says that the session changed. If the text did not announce it, it is asked for, or pins now."""
         tracked: Tracked = self._rdsproxy_tracked
         changes = set(tracked.changes)
         tracked.changes.clear()
         client, statement = self._rdsproxy, self._rdsproxy_statement
-        if statement is AS_AT_LOGIN or backend.needs_reset:  # which it will be when its transaction is over
-            return
-        variables = changes - {"state"}
-        is_new = statement is not None and bool(statement.causes) and client.has_just_pinned(Reason.SETTING)
-        if variables and variables <= OF_TRANSACTIONS and is_new:
-            # Frameworks set what is so already. Then nothing was changed, and nothing is to be kept.
-            self._current_timeout = UNSET
-            if self._rdsproxy_engine.are_unchanged(backend, variables):
-                client.take_back(Reason.SETTING)
-                return
+        if backend.needs_reset and not backend.pinned:
+            return  # which takes it back when the transaction is over
+        variables = changes - {"autocommit", "schema", "state"} - OF_THE_SCHEMA
+        staying = set(filter(is_staying, variables))
+        if unnamed := variables - staying - (client.touched or set()):
+            backend.reported |= unnamed
+            client.touch(unnamed)
+        if "schema" in changes:
+            client.touch(("schema",))
         if client.session.pins and client.session.pins.keys() - ENDED_BY_UNPIN:
             return
-        verbs = {part.verb for part in statement.parts} if statement is not None else {""}
-        if "autocommit" in changes and verbs <= AUTOCOMMIT_IS_TOLD_WITH:
-            changes -= {"autocommit", "state"}  # which the status word tells
-        if changes == {"state"} and verbs <= TIDYING:
-            return  # there is none of what it drops, for else the session would be pinned
-        if variables and verbs <= WITHOUT_TRIGGERS:
-            # MariaDB runs NOWAIT and SET STATEMENT as a SET and its undoing, and reports both.
-            self._current_timeout = UNSET
-            if self._rdsproxy_engine.are_unchanged(backend, variables):
-                return
-        if changes:
-            names = ", ".join(sorted(variables)) or "the state of the session"
-            client.pin_afterwards(Reason.SETTING, f"the server reports a change of {names}", statement)
+        if staying:
+            what = f"the server reports a change of {', '.join(sorted(staying))}"
+            client.pin_afterwards(Reason.SETTING, what, statement)
+            if any(name.startswith("profiling") for name in staying):
+                client.pin_afterwards(Reason.UNRESETTABLE, what, statement)
+        elif "state" in changes and not self._rdsproxy_announces(statement, changes):
+            client.pin_afterwards(Reason.SETTING, "the server reports a change of the session's state", statement)
+
+    def _rdsproxy_announces(self, statement: Statement | None, changes: set[str]) -> bool:
+        """Whether what the server reports beside variables is known from the text; they alone do it where nothing else
+        runs than the text shows."""
+        if statement is None:
+            return False
+        verbs = {part.verb for part in statement.parts}
+        if statement.settings or statement.frees or verbs <= TIDYING:
+            return True
+        if any(cause.reason is not Reason.UNKNOWN_ROUTINE for cause in statement.causes):
+            return True
+        is_told = changes != {"state"}
+        if statement.causes:  # of a routine that was found to do no more, or that is trusted
+            return bool(self._rdsproxy.touched) or is_told
+        return is_told and verbs <= WITHOUT_TRIGGERS

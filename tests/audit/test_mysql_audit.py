@@ -229,12 +229,15 @@ def test_what_the_label_says_is_not_left(audited):
 
 def test_what_the_label_says_wrongly_is_a_finding(audited):
     """Another value, and one that is not set at all."""
-    audited.run("SET sql_mode = 'NO_ZERO_DATE'", "SET @total = 5", "PREPARE find_one FROM 'SELECT 1'")
-    audited.label({"sql_mode": "'NO_ZERO_IN_DATE'", "@total": "'x'", "@never": "7", "schema": "'mysql'"})
+    audited.run("SET sql_mode = 'NO_ZERO_DATE'", "SET @total = 5, @word = 'a'", "PREPARE find_one FROM 'SELECT 1'")
+    audited.label(
+        {"sql_mode": "'NO_ZERO_IN_DATE'", "@total": "'x'", "@word": "'A'", "@never": "7", "schema": "'mysql'"}
+    )
     assert audited.left_over() == [
         "prepared statement find_one",
         "label says @never",
         "label says @total",
+        "label says @word",
         "label says schema",
         "label says sql_mode",
     ]

@@ -285,6 +285,8 @@ def test_what_a_role_begins_with_is_no_finding(opened, server, database):
     assert audited.left_over() == []
     audited.run("SET app.tenant = 'second'; SET work_mem = '4MB'")
     assert audited.left_over() == ["setting app.tenant", "setting work_mem"]
+    audited.run("SET app.tenant = ''; RESET work_mem")
+    assert audited.left_over() == ["setting app.tenant"]
 
 
 def test_what_a_login_asks_for_is_no_finding(opened):

@@ -47,9 +47,12 @@ class Actor:
         self.random = random.Random(seed * 1000 + number)
         self.name = f"actor {number}"
         self.key = ""
+        self.has_set = ""
+        """What the session has in its setting."""
         self.conn = self.open()
 
     def open(self) -> psycopg.Connection[Any]:
+        self.has_set = ""
         return self.proxy.connect(autocommit=self.random.random() < 0.5)
 
     def block(self) -> None:
@@ -105,15 +108,21 @@ class Actor:
         self.conn.close()
 
     def setting(self) -> None:
-        self.conn.execute("select set_config('chaos.who', %s, false)", (self.name,))
-        seen = self.conn.execute("select current_setting('chaos.who', true)").fetchone()
-        self.account.expect("setting", seen, (self.name,))
-        self.conn.close()
+        value = f"{self.name}, {self.key}"
+        self.conn.execute("select set_config('chaos.who', %s, false)", (value,))
+        if self.conn.autocommit:
+            self.has_set = value
+        elif self.random.random() < 0.3:
+            self.conn.rollback()
+        else:
+            self.conn.commit()
+            self.has_set = value
+        self.look_around()
 
     def look_around(self) -> None:
         query = "select coalesce(current_setting('chaos.who', true), ''), to_regclass('mine')"
         row = self.conn.execute(query).fetchone()
-        self.account.expect("state of others", row, ("", None))
+        self.account.expect("settings, and state of others", row, (self.has_set, None))
         self.conn.commit()
 
     def cancelled(self) -> None:
@@ -131,7 +140,7 @@ class Actor:
     def run(self, until: float) -> None:
         deeds: list[Callable[[], None]] = [
             *[self.block] * 5, *[self.write] * 4, *[self.look_around] * 3, *[self.fail] * 2, *[self.pipeline] * 2,
-            self.stream, self.copy, self.forget, self.close, self.temporary_table, self.setting, self.cancelled,
+            *[self.setting] * 2, self.stream, self.copy, self.forget, self.close, self.temporary_table, self.cancelled,
         ]  # fmt: skip
         turn = 0
         while time.monotonic() < until:
@@ -162,7 +171,8 @@ class Actor:
 
 
 def test_nothing_is_lost_doubled_or_seen_by_others(server, database, url, caplog):
-    """Under a rain of killed backends each write is told truly, and no state of a session reaches another."""
+    """Under a rain of killed backends each write is told truly, a session keeps what it has set, and no state of a
+    session reaches another."""
     caplog.set_level(logging.CRITICAL, "psycopg")  # its records would keep the connections they are about
     seed = random.SystemRandom().randrange(10_000)
     print(f"seed {seed}")
@@ -197,6 +207,9 @@ def test_nothing_is_lost_doubled_or_seen_by_others(server, database, url, caplog
         assert stats.database_connections_currently_borrowed == 0
         assert stats.client_connections == 0
         assert stats.database_connections <= BACKENDS
+        assert stats.relabels > 20
+        assert stats.pins["TEMP_TABLE"] > 0
+        assert sum(stats.pins.values()) - stats.pins["TEMP_TABLE"] <= killed  # died as a setting was to be read
         assert killed > 20
         assert account.outcomes["done"] > 500
 

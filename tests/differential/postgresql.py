@@ -54,7 +54,7 @@ _FOR_ALL = """
     create procedure sets_and_commits(text) language plpgsql as
       $$ begin perform set_config('app.actor', $1, false); commit; perform set_config('app.actor', $1 || '2', false);
       rollback; end $$;
-    grant select on tenants to public;
+    grant select on tenants, place to public;
 """
 _FOR_EACH = """
     create role reader_{at};
@@ -93,11 +93,16 @@ class PostgresPlayer:
 
     def _open(self) -> None:
         self.connection: Any = self._connect()
-        self.connection.add_notice_handler(self._notices.append)
+        self.connection.add_notice_handler(self._noted)
         self._blocks: list[Transaction] = []
         self._cursor: psycopg.Cursor[Any] | None = None
         self._named: dict[str, Any] = {}
         self._is_two_phase = False
+
+    def _noted(self, notice: psycopg.errors.Diagnostic) -> None:
+        # At once: what it is made from does not outlive the call.
+        what = (notice.severity_nonlocalized, notice.sqlstate, notice.message_primary, notice.message_detail)
+        self._notices.append(what)
 
     # For the runner
 
@@ -121,12 +126,7 @@ class PostgresPlayer:
             facts["encoding"] = info.encoding
             facts["timezone"] = repr(info.timezone)
         if self._notices:
-            facts["notices"] = repr(
-                [
-                    (each.severity_nonlocalized, each.sqlstate, each.message_primary, each.message_detail)
-                    for each in self._notices
-                ]
-            )
+            facts["notices"] = repr(self._notices)
 
     @property
     def is_held(self) -> bool:

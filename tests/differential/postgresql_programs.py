@@ -54,7 +54,7 @@ PROBES: Mapping[str, tuple[str, ...]] = {
     "intervalstyle": ("select (interval '1 day 02:03:04')::text", "select interval '1 day 02:03:04'"),
     "bytea_output": (r"select '\x00ff'::bytea, ('\x00ff'::bytea)::text",),
     "extra_float_digits": ("select 1/3::float8, (1/3::float8)::text",),
-    "search_path": ("select name, current_schemas(false) from place",),
+    "search_path": ("select name from place",),
     "client_encoding": ("select 'é', octet_length('é')", "select chr(8364)", "select 'é' as \"é\""),
     "client_min_messages": ("select note('é')", "select note_debug('x')"),
     "row_security": ("select word from tenants",),
@@ -72,9 +72,27 @@ PROBES: Mapping[str, tuple[str, ...]] = {
 """Statements whose answers depend on a setting; the looks alone show what is not here."""
 
 
+PREPARED_PROBES: Mapping[str, tuple[str, str]] = {
+    "datestyle": ("select %s::date::text", "02/03/2024"),
+    "extra_float_digits": ("select %s::float8::text", "0.123456789012345678"),
+    "transform_null_equals": ("select %s is null", "x"),
+    "standard_conforming_strings": ("select %s", r"a\b"),
+}
+"""Without literals that a setting gives their meaning. A prepared statement keeps that meaning on a private
+connection, whatever is set later, and here it may be prepared anew: see DECLARED."""
+
+
 def probes(name: str) -> list[Action]:
     """What shows a setting at work."""
     return [run(text) for text in PROBES.get(name, ("select 1",))]
+
+
+def prepared_probes(name: str) -> list[Action]:
+    """The same as prepared statements of the driver."""
+    if name in PREPARED_PROBES:
+        text, value = PREPARED_PROBES[name]
+        return [act("execute", text, [value], True)]
+    return [act("execute", text, None, True) for text in PROBES.get(name, ("select 1",))]
 
 
 # Ways to set something ---------------------------------------------------------------------------------------
@@ -174,8 +192,8 @@ WAYS = (
     Way("select 1 where set_config('work_mem', '{v}', false) <> ''", "work_mem"),
     Way("select case when false then set_config('app.actor', '{v}', false) end", "app.actor"),
     Way("select set_config('app.actor', null, false)", "app.actor"),
-    Way("select set_config(name, '{v}', false) from (values ('app.actor')) names (name)", "app.actor", pins="SETTING"),
-    Way("select set_config('app.' || 'actor', '{v}', false)", "app.actor", pins="SETTING"),
+    Way("select set_config(name, '{v}', false) from (values ('app.actor')) names (name)", "app.actor", pins="SETTING UNRESETTABLE"),
+    Way("select set_config('app.' || 'actor', '{v}', false)", "app.actor", pins="SETTING UNRESETTABLE"),
     Way("update pg_settings set setting = '{v}' where name = 'TimeZone'", "timezone", pins="SETTING"),
     Way("do $$ begin perform set_config('app.actor', '{v}', false); end $$", "app.actor", pins=_BY_ROUTINE),
     Way("select sets('{v}')", "app.actor", pins=_BY_ROUTINE),
@@ -435,7 +453,7 @@ def _two_phase(sets: Sets, asks: list[Action]) -> Made:
 
 
 def _prepared(sets: Sets, asks: list[Action]) -> Made:
-    asks = [Action("execute", (*ask.arguments, None, True)) for ask in asks]
+    asks = prepared_probes(sets(0).touches[0])
     yield from _asked(1, asks)
     yield 0, sets(0)
     yield from _asked(0, asks)
@@ -447,11 +465,12 @@ def _prepared(sets: Sets, asks: list[Action]) -> Made:
 def _pipeline(sets: Sets, asks: list[Action]) -> Made:
     action = sets(0)
     if len(action.arguments) == 1:
-        texts = [action.arguments[0], *(ask.arguments[0] for ask in asks)]
+        # Whether a value in the same pipeline is loaded before or after the driver hears of a new setting is chance.
+        texts = [action.arguments[0], f"select nullif(current_setting('{action.touches[0]}', true), '')"]
         yield 0, Action("pipeline", tuple(texts), action.touches, action.pins)
         yield from _asked(1, asks)
         yield from _asked(0, asks)
-        yield 0, Action("pipeline", (texts[0], "select 1/0", texts[-1]), action.touches, action.pins)
+        yield 0, Action("pipeline", (texts[0], "select 1/0", texts[1]), action.touches, action.pins)
         yield 0, ROLLBACK
         yield from _asked(0, asks)
 

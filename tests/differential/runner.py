@@ -78,6 +78,12 @@ DECLARED = (
         "Statements",
     ),
     Declared(
+        "a statement that the driver prepared, with a literal whose meaning depends on a setting, after that was set",
+        "a private connection keeps the meaning it had when it was prepared; here it may be prepared anew with the"
+        " setting of now: programs give such values as parameters",
+        "Statements",
+    ),
+    Declared(
         "a question about an earlier statement raises DiagnosticsLost",
         "another session used the backend since; the answer would be that one's",
         "Statements",

@@ -16,6 +16,7 @@ POSTGRESQL = {
     "sqlalchemy_creator": "pins: none",
     "lambda_handler": "101 connections, 1 to the database",
     "connection_manager": "500 points",
+    "row_level_security": "20 sessions, 2 connections, 0 pins",
 }
 MYSQL = {
     "mysql_plain": "50 connections, 1 of them to the database",

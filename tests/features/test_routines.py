@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -14,6 +14,7 @@ from psycopg.pq import TransactionStatus
 from rdsproxy_lib import Proxy, client
 from rdsproxy_lib.engines.postgresql import PostgresEngine
 from rdsproxy_lib.routines import KEPT_SECONDS
+from tests.rival import displacing
 
 OBJECTS = """
     create table items (id int primary key, name text);
@@ -43,6 +44,19 @@ OBJECTS = """
     create function atomic() returns bigint begin atomic select count(*) from items; end;
     create function atomic_sets() returns text begin atomic select 1; select sets(); end;
     create function dynamic() returns void language plpgsql as $$ begin execute 'select 1'; end $$;
+    create function locks() returns int language plpgsql as $$
+        begin perform pg_advisory_lock_shared(77); return 77; end $$;
+    create function stable_locks() returns text stable language sql as 'select pg_advisory_lock_shared(77)::text';
+    create function calls_locks() returns int language sql as 'select locks()';
+    create function thrice(n int) returns int language sql as 'select n';
+    create function thrice(t text) returns text language plpgsql as $$
+        begin listen news; return t; end $$;
+    create procedure adds_and_keeps(n int) language plpgsql as $$
+        begin call adds(n); create temp table kept (a int); end $$;
+    create function by_default_locks(n int default locks()) returns int language sql as 'select n';
+    create function atomic_locks() returns int begin atomic select 1; select locks(); end;
+    create function sets_and_locks() returns int language sql as 'select sets(); select locks()';
+    create function sets_any(n text) returns text language sql as $$ select set_config(n, '7', false) $$;
     create aggregate joined(text) (sfunc = textcat, stype = text);
     create schema other;
     create function other."Odd name"() returns int language sql as 'select 1';
@@ -80,12 +94,45 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     return asked
 
 
-def tenant(proxy: Proxy) -> str | None:
-    """What the next session finds of the setting that the routines make."""
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock for the ages of verdicts, `ahead` by so many seconds."""
+    clock = SimpleNamespace(ahead=0.0)
+    monotonic = client.time.monotonic
+    monkeypatch.setattr(client.time, "monotonic", lambda: monotonic() + clock.ahead)
+    return clock
+
+
+LOOK = """
+    select nullif(current_setting('app.tenant', true), ''), current_setting('work_mem'),
+        (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()),
+        (select count(*) from pg_listening_channels()), to_regclass('pg_temp.kept')
+"""
+NOTHING = (None, "4MB", 0, 0, None)
+TENANT = ("7", "4MB", 0, 0, None)
+
+
+def look(conn: psycopg.Connection[Any]) -> tuple[Any, ...] | None:
+    """What a session has of that which the routines set, take, listen for and make."""
+    return conn.execute(LOOK).fetchone()
+
+
+def found(proxy: Proxy) -> tuple[Any, ...] | None:
+    """The same for the next session."""
     with proxy.connect(autocommit=True) as conn:
-        row = conn.execute("select nullif(current_setting('app.tenant', true), '')").fetchone()
-    assert row is not None
-    return row[0]
+        return look(conn)
+
+
+def assert_taken_along(proxy: Proxy, conn: Any, expected: tuple[Any, ...] = TENANT) -> None:
+    """The session has this on another backend as well, and whoever is on its last one has nothing of it."""
+    pid = conn.rdsproxy.backend_id
+    assert not conn.rdsproxy.pinned
+    with displacing(proxy, conn) as other:
+        assert look(other) == NOTHING
+        assert look(conn) == expected
+        assert (other.rdsproxy.backend_id, conn.rdsproxy.backend_id == pid) == (pid, False)
+        conn.rollback()
+    assert proxy.stats().pins == {}
 
 
 HARMLESS = [
@@ -96,27 +143,51 @@ HARMLESS = [
     "call adds(7)",
     "select atomic()",
     "select joined(name) from items",
+    "select twice(1)",
     'select other."Odd name"()',
     "copy (select plain(1)) to stdout",
     "explain analyze select plain(1)",
     "do 'begin perform plain(1); end'",
     "do $$ declare n int; begin select plain(1) into n; raise notice 'n is %', n; end $$",
 ]
+SETTING = [
+    "select sets()",
+    "select stable_sets()",
+    "select calls_sets()",
+    "select twice(1), twice('a')",
+    "call adds_and_sets(9)",
+    "select by_default()",
+    "select atomic_sets()",
+    "select plain(1), sets()",
+    "insert into items select 10 + length(sets()), 'x'",
+    "copy (select sets()) to stdout",
+    "explain analyze select sets()",
+    "do 'begin perform sets(); end'",
+    "do 'begin set app.tenant = 7; end'",
+    "do $$ begin set app.tenant = '7'; end $$",
+    "do $$ begin perform sets(); end $$",
+    "do $$ begin perform set_config('app.tenant', '7', false); end $$",
+]
 PINNING = [
-    ("select sets()", "sets(): set_config()"),
-    ("select stable_sets()", "stable_sets(): set_config()"),
-    ("select calls_sets()", "calls_sets(): set_config() in sets"),
-    ("select twice(1)", "twice(): SET"),
-    ("call adds_and_sets(9)", "CALL: SET"),
-    ("select by_default()", "by_default(): set_config() in sets"),
-    ("select atomic_sets()", "atomic_sets(): set_config() in sets"),
+    ("select locks()", "locks(): pg_advisory_lock_shared()"),
+    ("select stable_locks()", "stable_locks(): pg_advisory_lock_shared()"),
+    ("select calls_locks()", "calls_locks(): pg_advisory_lock_shared() in locks"),
+    ("select thrice(1)", "thrice(): LISTEN"),
+    ("select thrice('a')", "thrice(): LISTEN"),
+    ("call adds_and_keeps(9)", "CALL: CREATE TEMP TABLE"),
+    ("select by_default_locks()", "by_default_locks(): pg_advisory_lock_shared() in locks"),
+    ("select atomic_locks()", "atomic_locks(): pg_advisory_lock_shared() in locks"),
     ("select dynamic()", "dynamic(): EXECUTE"),
-    ("select plain(1), sets()", "sets(): set_config()"),
-    ("do 'begin perform sets(); end'", "sets(): set_config()"),
-    ("do 'begin set app.tenant = 7; end'", "DO"),
+    ("select sets_any('app.tenant')", "sets_any(): set_config()"),
+    ("select sets_and_locks()", "sets_and_locks(): pg_advisory_lock_shared() in locks"),
+    ("select plain(1), locks()", "locks(): pg_advisory_lock_shared()"),
+    ("select sets(), locks()", "locks(): pg_advisory_lock_shared()"),
+    ("do 'begin perform locks(); end'", "locks(): pg_advisory_lock_shared()"),
+    ("do 'begin set app.tenant = 7; listen news; end'", "DO"),
+    ("do 'begin execute ''set app.tenant = 7''; end'", "DO"),
     ("do language plpgsql E'begin end'", "DO"),
-    ("do $$ begin set app.tenant = '7'; end $$", "DO"),
-    ("do $$ begin perform sets(); end $$", "sets(): set_config()"),
+    ("do $$ begin create temp table kept (a int); end $$", "DO"),
+    ("do $$ begin perform locks(); end $$", "locks(): pg_advisory_lock_shared()"),
 ]
 
 
@@ -144,7 +215,86 @@ def test_a_routine_without_state_does_not_pin(open_proxy: Callable[..., Proxy], 
         assert one.rdsproxy.backend_id == two.rdsproxy.backend_id
     assert proxy.stats().resets == 0
     assert proxy.stats().pins == {}
-    assert tenant(proxy) is None
+    assert found(proxy) == NOTHING
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+@pytest.mark.parametrize("text", SETTING)
+def test_what_a_routine_sets_is_taken_along(open_proxy: Callable[..., Proxy], text: str, autocommit: bool) -> None:
+    """The setting is the session's on whatever backend it gets, and nobody else's; nothing pins, nothing is reset."""
+    proxy = open_proxy()
+    with proxy.connect(autocommit=autocommit or text.startswith("call")) as conn:
+        run(conn, text)
+        assert conn.rdsproxy.in_transaction == (not conn.autocommit)
+        assert look(conn) == TENANT
+        conn.commit()
+        for _ in range(3):
+            assert_taken_along(proxy, conn)
+        conn.execute("reset app.tenant")
+        conn.commit()
+        assert_taken_along(proxy, conn, NOTHING)
+    assert found(proxy) == NOTHING
+    assert proxy.stats().resets == 0
+
+
+def test_what_a_routine_sets_follows_the_transaction(open_proxy: Callable[..., Proxy]) -> None:
+    """A rollback, to a savepoint too, and an error take it back, for the session as well."""
+    proxy = open_proxy()
+    with proxy.connect() as conn:
+        conn.execute("select sets()")
+        conn.rollback()
+        assert_taken_along(proxy, conn, NOTHING)
+        conn.execute("savepoint a")
+        conn.execute("select sets()")
+        conn.execute("rollback to a")
+        conn.commit()
+        assert_taken_along(proxy, conn, NOTHING)
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            conn.execute("select sets(), 1 / (random() * 0)::int")
+        conn.rollback()
+        assert_taken_along(proxy, conn, NOTHING)
+        conn.execute("set work_mem = '5MB'")
+        conn.execute("select sets()")
+        conn.commit()
+        assert_taken_along(proxy, conn, ("7", "5MB", 0, 0, None))
+
+
+def test_what_a_routine_sets_however_it_is_called(open_proxy: Callable[..., Proxy]) -> None:
+    """Pipelines, streams, server-side cursors, many at once, and what the driver prepared: all of them are seen."""
+    proxy = open_proxy()
+    with proxy.connect(autocommit=True) as conn:
+        conn.execute("select sets()")  # amid a pipeline nothing can be asked
+
+    def stream(conn: Any) -> None:
+        list(conn.cursor().stream("select sets() from items"))
+
+    def declare(conn: Any) -> None:
+        with conn.cursor("named") as cursor:
+            cursor.execute("select sets() from items")
+            cursor.fetchall()
+
+    def pipeline(conn: Any) -> None:
+        with conn.pipeline():
+            conn.execute("select sets()")
+            conn.execute("select 1")
+
+    def many(conn: Any) -> None:
+        conn.cursor().executemany("select sets(), %s::int", [(1,), (2,)])
+
+    def prepared(conn: Any) -> None:
+        for number in range(3):
+            conn.execute("select sets(), %s::int", [number], prepare=True)
+
+    for call in (stream, declare, pipeline, many, prepared):
+        with proxy.connect() as conn:
+            call(conn)
+            conn.commit()
+            assert_taken_along(proxy, conn)
+            call(conn)
+            conn.rollback()
+            assert_taken_along(proxy, conn)
+        assert found(proxy) == NOTHING
+    assert proxy.stats().resets == 0
 
 
 @pytest.mark.parametrize(("text", "what"), PINNING)
@@ -154,8 +304,11 @@ def test_a_routine_with_state_pins(open_proxy: Callable[..., Proxy], text: str, 
     with proxy.connect(autocommit=True) as conn:
         conn.execute(text)
         assert [pin.what for pin in conn.rdsproxy.pins] == [what]
+        left = look(conn)
+        leaves_nothing = text in ("select thrice(1)", "select dynamic()", "do language plpgsql E'begin end'")
+        assert (left == NOTHING) == leaves_nothing  # of the routines of a name it is not known which one is called
     assert proxy.stats().resets == 1
-    assert tenant(proxy) is None
+    assert found(proxy) == NOTHING
 
 
 def test_an_answer_is_reused_by_all(open_proxy: Callable[..., Proxy], questions: list[set[str]]) -> None:
@@ -182,10 +335,14 @@ def test_redefined_through_the_proxy(open_proxy: Callable[..., Proxy]) -> None:
     proxy = open_proxy()
     with proxy.connect(autocommit=True) as one, proxy.connect(autocommit=True) as two:
         one.execute("select plain(1)")
-        two.execute("create or replace function plain(n int) returns int language sql as 'select sets()::int'")
+        two.execute("create or replace function plain(n int) returns int language sql as 'select length(sets())'")
         two.execute("select 1")
-        with suppress(psycopg.Error):
-            one.execute("select plain(1)")
+        one.execute("select plain(1)")
+        assert_taken_along(proxy, one)
+        assert look(two) == NOTHING
+        two.execute("create or replace function plain(n int) returns int language sql as 'select locks()'")
+        two.execute("select 1")
+        one.execute("select plain(1)")
         assert one.rdsproxy.pinned
         two.execute("create or replace function plain(n int) returns int language sql as 'select 1'")
         two.execute("select plain(1)")
@@ -198,7 +355,7 @@ def test_redefined_in_a_transaction(open_proxy: Callable[..., Proxy], questions:
     with proxy.connect() as changing, proxy.connect(autocommit=True) as other:
         other.execute("select plain(1)")
         changing.execute("select 1")
-        changing.execute("create or replace function plain(n int) returns int language sql as 'select length(sets())'")
+        changing.execute("create or replace function plain(n int) returns int language sql as 'select locks()'")
         other.execute("select plain(1)")
         other.execute("select plain(1)")
         assert not other.rdsproxy.pinned
@@ -214,7 +371,7 @@ def test_a_redefinition_that_is_rolled_back(open_proxy: Callable[..., Proxy]) ->
     """The old body counts again, and its verdict is kept again."""
     proxy = open_proxy(max_connections=3)
     with proxy.connect() as changing, proxy.connect(autocommit=True) as other:
-        changing.execute("create or replace function plain(n int) returns int language sql as 'select length(sets())'")
+        changing.execute("create or replace function plain(n int) returns int language sql as 'select locks()'")
         changing.rollback()
         other.execute("select plain(1)")
         changing.execute("select plain(1)")
@@ -228,27 +385,38 @@ def test_made_and_called_in_one_text(open_proxy: Callable[..., Proxy]) -> None:
     with proxy.connect(autocommit=True) as conn:
         conn.execute("create function fresh() returns text language sql as 'select sets()'; select fresh()")
         assert conn.rdsproxy.pinned
-    assert tenant(proxy) is None
+        assert look(conn) == TENANT
+    assert found(proxy) == NOTHING
 
 
-def test_redefined_elsewhere(
-    open_proxy: Callable[..., Proxy], url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_redefined_elsewhere(open_proxy: Callable[..., Proxy], url: str, clock: SimpleNamespace) -> None:
     """A change past the proxy is seen when the verdict is 300 seconds old."""
-    clock = threading.local()
-    clock.ahead = 0.0
-    monotonic = client.time.monotonic
-    monkeypatch.setattr(client.time, "monotonic", lambda: monotonic() + clock.ahead)
     proxy = open_proxy()
     with proxy.connect(autocommit=True) as conn:
         conn.execute("select plain(1)")
         with psycopg.connect(url, autocommit=True) as elsewhere:
-            elsewhere.execute("create or replace function plain(n int) returns int language sql as 'select twice(n)'")
+            elsewhere.execute("create or replace function plain(n int) returns int language sql as 'select thrice(n)'")
         conn.execute("select plain(1)")
         assert not conn.rdsproxy.pinned
         clock.ahead = KEPT_SECONDS + 1
         conn.execute("select plain(1)")
-        assert [pin.what for pin in conn.rdsproxy.pins] == ["plain(): SET in twice"]
+        assert [pin.what for pin in conn.rdsproxy.pins] == ["plain(): LISTEN in thrice"]
+
+
+def test_redefined_elsewhere_to_set_something(
+    open_proxy: Callable[..., Proxy], url: str, clock: SimpleNamespace
+) -> None:
+    """From the moment on that the verdict is 300 seconds old, what the new body sets is taken along."""
+    proxy = open_proxy()
+    with proxy.connect(autocommit=True) as conn:
+        conn.execute("select plain(1)")
+        with psycopg.connect(url, autocommit=True) as elsewhere:
+            elsewhere.execute(
+                "create or replace function plain(n int) returns int language sql as 'select length(sets())'"
+            )
+        clock.ahead = KEPT_SECONDS + 1
+        conn.execute("select plain(1)")
+        assert_taken_along(proxy, conn)
 
 
 def test_a_routine_that_does_not_exist_yet(open_proxy: Callable[..., Proxy], url: str) -> None:
@@ -258,7 +426,7 @@ def test_a_routine_that_does_not_exist_yet(open_proxy: Callable[..., Proxy], url
             conn.execute("select later()")
         assert not conn.rdsproxy.pinned
         with psycopg.connect(url, autocommit=True) as elsewhere:
-            elsewhere.execute("create function later() returns text language sql as 'select sets()'")
+            elsewhere.execute("create function later() returns int language sql as 'select locks()'")
         conn.execute("select later()")
         assert conn.rdsproxy.pinned
 
@@ -273,8 +441,14 @@ def test_databases_have_their_own_routines(open_proxy: Callable[..., Proxy], ser
         with proxy.connect(autocommit=True) as here, proxy.connect(dbname=name, autocommit=True) as there:
             there.execute(
                 "create function plain(n int) returns text language sql as"
+                " 'select pg_advisory_lock_shared(77)::text';"
+                "create function nested(n int) returns text language sql as"
                 " 'select set_config(''app.tenant'', ''7'', false)'"
             )
+            for conn in (here, there):
+                conn.execute("select nested(1)")
+                assert not conn.rdsproxy.pinned
+            assert (look(here), look(there)) == (NOTHING, TENANT)
             here.execute("select plain(1)")
             there.execute("select plain(1)")
             assert not here.rdsproxy.pinned
@@ -466,11 +640,12 @@ def test_a_routine_of_an_extension(open_proxy: Callable[..., Proxy], server: Any
 @pytest.mark.parametrize(
     "text",
     [
-        "select sets()",
-        "select calls_sets()",
-        "do 'begin set app.tenant = 7; end'",
+        "select locks()",
+        "select sets_and_locks()",
+        "select sets_any('app.tenant')",
+        "do 'begin execute ''set app.tenant = 7''; end'",
         "do 'begin create temp table items (id int); end'",
-        "do 'begin perform pg_advisory_lock(77); end'",
+        "do 'begin set app.tenant = 7; perform pg_advisory_lock(77); end'",
     ],
 )
 @pytest.mark.parametrize("autocommit", [True, False])
@@ -485,7 +660,7 @@ def test_the_policy_reset_leaks_nothing(open_proxy: Callable[..., Proxy], text: 
             assert proxy.stats().resets == 0
             conn.commit()
         assert proxy.stats().resets == 1
-        assert tenant(proxy) is None
+        assert found(proxy) == NOTHING
         with proxy.connect(autocommit=True) as other:
             assert other.execute("select count(*) from items").fetchone() == (2,)
             assert other.execute("select count(*) from pg_locks where locktype = 'advisory'").fetchone() == (0,)
@@ -493,6 +668,26 @@ def test_the_policy_reset_leaks_nothing(open_proxy: Callable[..., Proxy], text: 
         conn.execute("select plain(1)")
         conn.commit()
     assert proxy.stats().resets == 1
+
+
+@pytest.mark.parametrize("text", ["select sets()", "select calls_sets()", "do 'begin set app.tenant = 7; end'"])
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_the_policy_reset_takes_named_settings_along(
+    open_proxy: Callable[..., Proxy], text: str, autocommit: bool
+) -> None:
+    """What is known to be set needs no reset; beside a routine that does need one, the session keeps it as well."""
+    proxy = open_proxy(routine_policy="reset")
+    with proxy.connect(autocommit=autocommit) as conn:
+        conn.execute(text)
+        conn.commit()
+        assert_taken_along(proxy, conn)
+        assert proxy.stats().resets == 0
+        conn.execute("reset app.tenant")
+        conn.execute("select sets(), locks()")
+        conn.commit()
+        assert proxy.stats().resets == 1
+        assert_taken_along(proxy, conn)
+    assert found(proxy) == NOTHING
 
 
 def test_the_policy_reset_after_an_error(open_proxy: Callable[..., Proxy]) -> None:

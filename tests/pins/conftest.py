@@ -115,7 +115,7 @@ class Stage:
     def until_gone(self, pid: int | None) -> None:
         """Return when this server process has ended."""
         deadline = time.monotonic() + SECONDS
-        while self._admin.execute("select from pg_stat_activity where pid = %s", [pid], prepare=True).fetchone():
+        while self._admin.execute("select 1 from pg_stat_activity where pid = %s", [pid], prepare=True).fetchone():
             assert time.monotonic() < deadline, "it does not end"
             threading.Event().wait(0.001)
 

@@ -6,7 +6,7 @@ import logging
 import random
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -18,6 +18,7 @@ import rdsproxy_lib
 from rdsproxy_lib import Proxy
 from rdsproxy_lib.sql import Reason
 from tests.pins.audit import found_on
+from tests.rival import displacing
 from tests.servers import APP_USER, SUPERUSER, PostgresServer
 
 SECRET = "fk7Qz2Lw9x"
@@ -47,22 +48,6 @@ def pid_and_remains(proxy: Proxy) -> tuple[int, set[str]]:
     """Which backend the next session gets, and what it finds there."""
     with proxy.connect(autocommit=True) as conn:
         return found_on(conn, APP_USER)
-
-
-@contextmanager
-def elsewhere(proxy: Proxy, conn: Any) -> Iterator[Any]:
-    """Somebody else is in a transaction on the backend that the session used last, which therefore gets another."""
-    others = [proxy.connect() for _ in range(2)]
-    try:
-        for other in others:
-            other.execute("select 1")
-        for other in others:
-            if other.rdsproxy.backend_id != conn.rdsproxy.backend_id:
-                other.commit()
-        yield next(other for other in others if other.rdsproxy.in_transaction)
-    finally:
-        for other in others:
-            other.close()
 
 
 # The log and the counters ---------------------------------------------------------------------------------------
@@ -155,7 +140,7 @@ def test_literals_stay_out_of_log_and_pins(
 def test_parameters_stay_out_of_log_and_pins(
     open_proxy: Callable[..., Proxy], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No cursor class puts a parameter into the log, the pins, the counters, or the repr of what the session has set."""
+    """No cursor class puts a parameter into the log, the pins, the counters, or the repr of what was set."""
     caplog.set_level(logging.DEBUG)
     proxy = open_proxy()
     with proxy.connect(autocommit=True) as conn:
@@ -346,7 +331,7 @@ def test_a_setting_that_was_rolled_back_is_not_the_sessions(open_proxy: Callable
         assert found_on(conn, APP_USER) == (conn.rdsproxy.backend_id, {"setting: work_mem=5120"})
         conn.rollback()
         pid = conn.rdsproxy.backend_id
-        with elsewhere(proxy, conn) as other:
+        with displacing(proxy, conn) as other:
             assert found_on(other, APP_USER) == (pid, set())
             assert found_on(conn, APP_USER) == (conn.rdsproxy.backend_id, {"setting: work_mem=5120"})
             assert conn.rdsproxy.backend_id != pid
@@ -489,7 +474,7 @@ def test_settings_go_with_their_session_and_nobody_else_has_them(
         pid = conn.rdsproxy.backend_id
         assert not conn.rdsproxy.pinned
         assert found_on(conn, APP_USER) == (pid, expected)
-        with elsewhere(proxy, conn) as other:
+        with displacing(proxy, conn) as other:
             assert found_on(other, APP_USER) == (pid, set())
             assert found_on(conn, APP_USER)[1] == expected
             assert conn.rdsproxy.backend_id != pid
@@ -516,7 +501,7 @@ def test_settings_outlive_pins_and_pins_do_not_outlive_their_cause(open_proxy: C
         assert not conn.rdsproxy.pinned
         expected = {"setting: work_mem=6144", "custom setting: app.tenant=7"}
         for _ in range(2):
-            with elsewhere(proxy, conn) as other:
+            with displacing(proxy, conn) as other:
                 assert found_on(other, APP_USER)[1] == set()
                 assert found_on(conn, APP_USER)[1] == expected
     assert pid_and_remains(proxy)[1] == set()

@@ -22,8 +22,6 @@ from tests.servers import APP_USER, PostgresServer, TcpRelay
 SECONDS = 15.0
 """How long a test waits for something that has to happen; never how long it takes."""
 
-AUDIT = __import__("os").environ.get("STATE_AUDIT", "1") == "1"  # XXX until it is there
-
 SEEDS: list[str] = []
 """What random tests began with, for the end of the run."""
 
@@ -100,7 +98,7 @@ class World:
     def proxy(self, *, port: int | None = None, **options: Any) -> rdsproxy_lib.Proxy:
         """A proxy with one backend and audit, unless told otherwise."""
         url = self.url(port=port or self.server.port)
-        options = {"max_connections": 1, "connection_borrow_timeout": SECONDS, "audit": AUDIT, **options}
+        options = {"max_connections": 1, "connection_borrow_timeout": SECONDS, "audit": True, **options}
         proxy = rdsproxy_lib.Proxy(url, **options)
         proxy.add_event_handler(self.events.append)
         self.proxies.append(proxy)

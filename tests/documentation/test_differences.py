@@ -1,0 +1,239 @@
+"""What docs/differences.md declares and no other test shows: first on a private connection, then on a multiplexed one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pymysql
+import pytest
+from psycopg import sql
+
+import rdsproxy_lib
+
+_roles = itertools.count(1)
+
+
+@contextmanager
+def sessions(url: str, count: int = 2, **options: Any) -> Iterator[list[Any]]:
+    """Sessions under autocommit, over one database connection unless the options say otherwise."""
+    with rdsproxy_lib.Proxy(url, **{"max_connections": 1, **options}) as proxy:
+        opened = [proxy.connect(autocommit=True) for _ in range(count)]
+        try:
+            yield opened
+        finally:
+            for conn in opened:
+                conn.close()
+
+
+def value(conn: Any, text: str, parameters: Any = None) -> Any:
+    """The one value that a statement returns."""
+    with conn.cursor() as cursor:
+        cursor.execute(text, parameters)
+        return cursor.fetchone()[0]
+
+
+@pytest.fixture
+def private(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of the driver."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        yield conn
+
+
+@pytest.fixture
+def role(server: Any) -> Iterator[str]:
+    """A role that the user `app` may take."""
+    name = f"difference_{next(_roles)}"
+    with server.admin() as admin:
+        admin.execute(f"create role {name}")
+        admin.execute(f"grant {name} to app")
+        yield name
+        admin.execute(f"drop role if exists {name}")
+
+
+# PostgreSQL: settings ---------------------------------------------------------------------------------------------
+
+
+def test_a_custom_setting_that_another_session_had_is_empty(url, private):
+    """It reads '' where a private connection has NULL or 42704: the server does not forget the name."""
+    assert value(private, "select current_setting('app.word', true)") is None
+    with sessions(url) as (one, other):
+        one.execute("set app.word to 'mine'")
+        assert value(other, "select current_setting('app.word', true)") == ""
+        assert value(other, "select current_setting('app.word')") == ""
+        assert value(one, "select current_setting('app.word')") == "mine"
+
+
+def test_a_default_that_was_changed_arrives_with_a_newer_connection(url, private, server, database):
+    """ALTER DATABASE … SET is for sessions to come; a session gets it once its database connection is a newer one."""
+    with sessions(url, 1) as (conn,), server.admin(database) as admin:
+        before = value(conn, "show work_mem")
+        admin.execute(f"alter database {database} set work_mem to '9MB'")
+        assert value(conn, "show work_mem") == before
+        admin.execute("select pg_terminate_backend(%s, 5000)", [conn.rdsproxy.backend_id])
+        assert value(conn, "show work_mem") == "9MB"
+        assert value(private, "show work_mem") == before
+
+
+def test_what_the_session_has_set_stays_where_defaults_change(url, server, database):
+    """Its own values are not touched by it, whatever database connection it comes to."""
+    with sessions(url, 1) as (conn,), server.admin(database) as admin:
+        conn.execute("set work_mem to '7MB'")
+        admin.execute(f"alter database {database} set work_mem to '9MB'")
+        admin.execute("select pg_terminate_backend(%s, 5000)", [conn.rdsproxy.backend_id])
+        assert value(conn, "show work_mem") == "7MB"
+        conn.execute("reset work_mem")
+        assert value(conn, "show work_mem") == "9MB"
+
+
+def test_a_role_that_was_dropped_ends_its_sessions(url, private, server, role):
+    """A private connection keeps the number of a role that is gone; a session that has to take it again cannot."""
+    private.execute(f"set role {role}")
+    with sessions(url) as (conn, other):
+        conn.execute(f"set role {role}")
+        other.execute("select 1")
+        with server.admin() as admin:
+            admin.execute(f"drop role {role}")
+        with pytest.raises(rdsproxy_lib.SessionLost, match="cannot be made again") as caught:
+            conn.execute("select 1")
+        assert isinstance(caught.value.__cause__, psycopg.Error)
+        assert conn.closed
+        assert private.execute("select 1").fetchone() == (1,)
+        assert other.execute("select 1").fetchone() == (1,)
+
+
+def test_a_right_that_was_revoked_ends_the_sessions_that_used_it(url, private, server):
+    """What a session was allowed to set it has to be allowed still when it comes to another database connection."""
+    with server.admin() as admin:
+        admin.execute("grant set on parameter log_parser_stats to app")
+        try:
+            private.execute("set log_parser_stats to on")
+            with sessions(url) as (conn, other):
+                conn.execute("set log_parser_stats to on")
+                other.execute("select 1")
+                admin.execute("revoke set on parameter log_parser_stats from app")
+                with pytest.raises(rdsproxy_lib.SessionLost, match="cannot be made again"):
+                    conn.execute("select 1")
+                assert value(private, "show log_parser_stats") == "on"
+        finally:
+            admin.execute("revoke set on parameter log_parser_stats from app")
+
+
+@pytest.mark.parametrize("encoding", ["BIG5", "GB18030", "GBK", "JOHAB", "SJIS", "SHIFT_JIS_2004", "UHC"])
+def test_encodings_in_which_a_quote_may_hide_pin(url, encoding):
+    """Bytes of their characters may look like a quote or a backslash; other encodings are taken along."""
+    with sessions(url) as (conn, other):
+        conn.execute("set client_encoding to 'EUC_JP'")
+        assert not conn.rdsproxy.pinned
+        other.execute("select 1")
+        conn.execute(f"set client_encoding to '{encoding}'")
+        assert [(pin.reason.name, pin.what) for pin in conn.rdsproxy.pins] == [
+            ("SETTING", f"client_encoding {encoding}")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("set standard_conforming_strings to off", "SETTING"),
+        ("set search_path to pg_temp, public", "TEMP_TABLE"),
+        ("select set_config('app.' || 'word', '1', false)", "SETTING"),
+        ("update pg_settings set setting = '5MB' where name = 'work_mem'", "SETTING"),
+    ],
+)
+def test_settings_that_cannot_be_taken_along_pin(url, text, reason):
+    """What changes how texts are read, what makes tables temporary, and names that no text shows."""
+    with sessions(url, 1) as (conn,):
+        conn.execute(text)
+        assert reason in [each.name for each in conn.rdsproxy.pin_reasons]
+
+
+def test_what_a_view_sets_is_not_seen(url):
+    """It stays on the database connection for whoever comes next, and its own session loses it."""
+    with sessions(url, max_connections=2) as (conn, other):
+        conn.execute("create view sets as select set_config('app.word', 'left', false)")
+        conn.execute("begin; select * from sets")
+        backend = conn.rdsproxy.backend_id
+        other.execute("begin")
+        conn.execute("commit")
+        conn.execute("begin")
+        assert conn.rdsproxy.backend_id == backend
+        other.execute("commit")
+        assert not conn.rdsproxy.pinned
+        assert value(other, "select current_setting('app.word', true)") is None
+        conn.execute("commit")
+        assert value(other, "select current_setting('app.word', true)") == "left"
+
+
+# PostgreSQL: reading and writing under settings -------------------------------------------------------------------
+
+
+def test_a_prepared_statement_reads_its_constants_anew_after_set(url, private):
+    """A private connection goes on with the constants of the plan that it has."""
+    text = "select '02/03/2024'::date::text, %s::int"
+
+    def read(conn: Any) -> list[str]:
+        conn.execute("set datestyle to 'ISO, MDY'")
+        first = conn.execute(text, (1,), prepare=True).fetchone()[0]
+        conn.execute("set datestyle to 'ISO, DMY'")
+        return [first, conn.execute(text, (1,), prepare=True).fetchone()[0]]
+
+    assert read(private) == ["2024-02-03", "2024-02-03"]
+    with sessions(url, 1) as (conn,):
+        assert read(conn) == ["2024-02-03", "2024-03-02"]
+
+
+def test_further_results_load_in_the_time_zone_of_their_statement(url, private):
+    """A private connection looks at the time zone when it comes to the result, and so may have another one by then."""
+
+    def read(conn: Any) -> str:
+        conn.execute("set timezone to 'UTC'")
+        cursor = conn.execute("select 1; select timestamptz '2024-07-01 12:00+00'")
+        conn.execute("set timezone to 'Asia/Tokyo'")
+        assert cursor.nextset()
+        return str(cursor.fetchone()[0])
+
+    assert read(private) == "2024-07-01 21:00:00+09:00"
+    with sessions(url, 1) as (conn,):
+        assert read(conn) == "2024-07-01 12:00:00+00:00"
+
+
+def test_text_composed_by_hand_is_in_the_encoding_of_the_login(url, private):
+    """as_bytes() knows the session's own encoding only while a database connection is held; execute() always does."""
+    word = sql.SQL("select {}").format("é")
+
+    def composed(conn: Any) -> bytes:
+        return word.as_bytes(conn)
+
+    private.execute("set client_encoding to 'LATIN1'")
+    assert composed(private) == "select 'é'".encode("latin1")
+    with sessions(url, 1) as (conn,):
+        conn.execute("set client_encoding to 'LATIN1'")
+        assert composed(conn) == "select 'é'".encode()
+        assert conn.info.encoding == "iso8859-1"
+        assert conn.execute(word).fetchone() == ("é",)
+        with conn.transaction():
+            conn.execute("select 1")
+            assert composed(conn) == "select 'é'".encode("latin1")
+
+
+def test_the_list_of_prepared_statements_is_that_of_the_database_connection(url):
+    """pg_prepared_statements shows what the driver prepared there for other sessions."""
+    with sessions(url) as (conn, other):
+        other.execute("select %s::int", [1], prepare=True)
+        rows = conn.execute("select statement, from_sql from pg_prepared_statements", prepare=False).fetchall()
+        assert rows == [("select $1::int", False)]
+
+
+def test_questions_of_the_library_are_seen_by_the_server(url, server):
+    """pg_stat_activity shows the last text of a database connection, which may be one of the library's own."""
+    with sessions(url, 1) as (conn,), server.admin() as admin:
+        conn.execute("set work_mem to '5MB'")
+        (text,) = admin.execute(
+            "select query from pg_stat_activity where pid = %s", [conn.rdsproxy.backend_id]
+        ).fetchone()
+        assert "work_mem" in text
+        assert text.startswith("SELECT pg_catalog.")
