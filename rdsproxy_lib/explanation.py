@@ -91,6 +91,7 @@ _MYSQL_UNTIL = _POSTGRESQL_UNTIL | {
     Reason.UNKNOWN_ROUTINE: "conn.rdsproxy.unpin()",
     Reason.UNKNOWN_STATEMENT: "conn.rdsproxy.unpin()",
 }
+_COUNT_ADVICE = "ask SELECT COUNT(*) with the same conditions in a statement of its own"
 _NO_SPACE_ADVICE = "write the parenthesis right behind the name: with a blank between, a function of your own is called"
 _INSERT_ID_ADVICE = "cursor.lastrowid says the same, and nothing has to be asked"
 _DIAGNOSTICS_ADVICE = "its answer is about the statement before: ask in the same transaction, or use cursor.rowcount"
@@ -194,7 +195,7 @@ def _explained(part: Part, words: _Words) -> StatementExplanation:
     if part.reads_diagnostics:
         advice[_DIAGNOSTICS_ADVICE] = None
     if part.awaits_question:
-        advice[_MYSQL[Reason.FOUND_ROWS]] = None
+        advice[_COUNT_ADVICE] = None
     return StatementExplanation(
         verb=part.verb,
         text=part.text,

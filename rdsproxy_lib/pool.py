@@ -341,10 +341,13 @@ class Pool:
                 self._connect_error = failed.error
                 wait = failed.refusal is Refusal.TRANSIENT or (failed.refusal is Refusal.FULL and len(self._all))
                 if wait:
-                    self._waiters.appendleft(waiter)
-                    if failed.refusal is Refusal.FULL and self._idle:  # of another login: it makes way
+                    if failed.refusal is Refusal.FULL:  # one with other settings will have to do
+                        waiter.gift = self._pick_locked(waiter.login, waiter.wanted, now, closing, may_open=False)
+                    if waiter.gift is None:
+                        self._waiters.appendleft(waiter)
+                    if failed.refusal is Refusal.FULL and self._idle and waiter.gift is None:  # of another login
                         closing.append(self._idle.pop(0))
-                        self._all.discard(closing[0])
+                        self._all.discard(closing[-1])
                     else:
                         self._retry_at = now + self._retry_delay
                         self._retry_delay = min(LAST_RETRY, self._retry_delay * 2)

@@ -80,10 +80,11 @@ _NUMBERED = re.compile(r"\$([1-9][0-9]{0,4})(?![0-9])")
 class Tokens:
     """One statement: its tokens, its parentheses, its text with the literals taken out."""
 
-    __slots__ = ("digest", "match", "odd", "opens", "places", "starts", "text", "tokens", "words")
+    __slots__ = ("backslash", "digest", "match", "odd", "opens", "places", "starts", "text", "tokens", "words")
 
-    def __init__(self, text: str = "", starts: list[int] | None = None) -> None:
+    def __init__(self, text: str = "", starts: list[int] | None = None, *, backslash: bool = True) -> None:
         self.text = text
+        self.backslash = backslash  # whether standard_conforming_strings may be off
         self.places: dict[int, int] = {}  # from each parameter to where it stands in the text
         self.starts = [-1] if starts is None else starts  # of the text's %s, behind a first -1; empty: not read yet
         self.tokens: list[str] = []
@@ -201,7 +202,7 @@ def statements(text: str, *, backslash: bool = False) -> list[Tokens]:
     starts: list[int] = []
     position = 0
     while (position := _BETWEEN.match(text, position).end()) < length:  # type: ignore[union-attr]
-        current = Tokens(text, starts)
+        current = Tokens(text, starts, backslash=backslash)
         current.odd = odd
         position = _statement(text, position, current, scan, skip)
         if current.tokens:

@@ -376,9 +376,16 @@ def _set(tokens: Tokens, first: int, found: Finding) -> None:
         return
     is_generic = following in ("=", "to", "from", ".")
     name, after = _named(tokens, at) if is_generic else _form(tokens, at, _SET_FORMS)
+    if name == "standard_conforming_strings" and not tokens.backslash and _is_on(tokens.tokens[after:]):
+        return  # it is on: what pg_dump and ActiveRecord begin with
     if name == "search_path" and not all(map(_is_without_temporary, tokens.tokens[after:])):
         found.pin("TEMP_TABLE", f"{found.verb} search_path")
     _sets(name, f"{found.verb} {name}" if name else found.verb, found, is_local=found.sets_local)
+
+
+def _is_on(values: list[str]) -> bool:
+    """Whether these are ``= on`` or ``TO on``, in one of the ways that the server knows."""
+    return len(values) == 2 and (values[1] in ("on", "true", "yes") or values[1].lower() in _TRUE)
 
 
 def _is_followed_by_name(tokens: Tokens, at: int) -> bool:
@@ -655,6 +662,7 @@ def judge_body(language: str, body: str) -> Finding:
         block = _Block(found)
         for number, tokens in enumerate(statements(text, backslash=backslash)):
             tokens.places.clear()  # $1 is the routine's
+            tokens.backslash = True
             if tokens.odd:
                 found.pin("UNKNOWN_STATEMENT", tokens.odd)
             if language == "plpgsql":

@@ -166,6 +166,7 @@ class MySQLEngine:
                 )
             self._set_up(backend, is_new=True)
             self._begin(backend)
+            self._label(backend)
         except err.Error as error:
             wire._force_close()
             raise OpenFailed(error, refusal_of(error)) from None
@@ -227,10 +228,16 @@ class MySQLEngine:
         login = backend.login
         backend.tracked.begin(login.dialect, (text_of(login.given["schema"]) or b"").decode("utf-8", "replace"))
         backend.reported.clear()
+        backend.lingers = False
+        backend.sequences_of = backend.used_by = None
+        backend.inserted = InsertedIds()
+
+    def _label(self, backend: MySQLBackend) -> None:
+        """Nothing is set on it."""
         backend.label = settings_of({}, backend.raw.server_status & AUTOCOMMIT)
         if self._options.audit:
             ask = partial(self._run, backend.raw)
-            backend.began = stock_of(ask, (), is_mariadb=login.dialect.server == "mariadb")
+            backend.began = stock_of(ask, (), is_mariadb=backend.login.dialect.server == "mariadb")
 
     def _given(self, wire: Wire, login: MySQLLogin, init_connect: str) -> dict[str, str]:
         """What each session of this login has without having set it."""
@@ -339,7 +346,8 @@ class MySQLEngine:
             self._run(wire, "DO 0")  # so that ROW_COUNT() is what it is after a login
         else:
             self._run_all(backend, [*self._resetting(backend), (COMMAND.COM_QUERY, b"DO 0")])
-        self._forget(backend)
+        self._begin(backend)
+        self._label(backend)
 
     def _check_database(self, backend: MySQLBackend) -> None:
         if backend.login.given["schema"] == "NULL" and backend.schema:
@@ -356,13 +364,6 @@ class MySQLEngine:
         if role := login.given.get("role"):
             commands.append((COMMAND.COM_QUERY, role_order(role, login.dialect.server).encode("ascii")))
         return commands
-
-    def _forget(self, backend: MySQLBackend) -> None:
-        """After a reset."""
-        backend.lingers = False
-        backend.sequences_of = backend.used_by = None
-        backend.inserted = InsertedIds()
-        self._begin(backend)
 
     def _run_all(self, backend: MySQLBackend, commands: Sequence[tuple[int, bytes]]) -> None:
         """Run commands of ours that answer without rows, in one round trip where that is possible."""
@@ -390,7 +391,10 @@ class MySQLEngine:
         return names, ()
 
     def learn(self, client: Any, backend: MySQLBackend, names: Collection[str]) -> Settings:
-        values = self._values(client, backend, asked(names))
+        names = asked(names)
+        if "sql_mode" in names and "role" in client.wanted.values:
+            names.append("role")  # which is quoted as the mode has it
+        values = self._values(client, backend, names)
         return settings_of(values, backend.raw.server_status & AUTOCOMMIT)
 
     def _values(self, client: Any, backend: MySQLBackend, names: list[str]) -> dict[str, str]:
@@ -446,10 +450,10 @@ class MySQLEngine:
         schema = wanted.values.get("schema", given["schema"])
         if schema != have.values.get("schema", given["schema"]):
             commands.append((COMMAND.COM_INIT_DB, text_of(schema) or b""))
+        if is_reset:
+            self._begin(backend)  # before, for the trackers tell what comes behind the reset
         if commands:
             self._run_all(backend, commands)
-            if is_reset:
-                self._forget(backend)
         backend.used_by = None
         backend.label = wanted
         return True

@@ -8,7 +8,6 @@ from typing import Any
 
 import psycopg
 from psycopg import pq
-from psycopg.transaction import Transaction
 
 import rdsproxy_lib
 from tests.differential.program import Action, Program, Step
@@ -94,7 +93,7 @@ class PostgresPlayer:
     def _open(self) -> None:
         self.connection: Any = self._connect()
         self.connection.add_notice_handler(self._noted)
-        self._blocks: list[Transaction] = []
+        self._blocks: list[psycopg.Transaction] = []
         self._cursor: psycopg.Cursor[Any] | None = None
         self._named: dict[str, Any] = {}
         self._is_two_phase = False
@@ -161,9 +160,13 @@ class PostgresPlayer:
         return facts
 
     def finish(self) -> None:
-        self._named.clear()
-        self._cursor = None
+        self._forget()
         self.connection.close()
+
+    def _forget(self) -> None:
+        self._named.clear()
+        self._blocks.clear()
+        self._cursor = None
 
     # What programs do
 
@@ -241,10 +244,9 @@ class PostgresPlayer:
 
     def enter(self, savepoint: str | None = None, force_rollback: bool = False) -> Any:
         """Begin a `with conn.transaction():`."""
-        block = self.connection.transaction(savepoint, force_rollback)
-        entered = block.__enter__()
-        self._blocks.append(block)
-        return entered.savepoint_name
+        block = psycopg.Transaction(self.connection, savepoint, force_rollback)  # what transaction() makes
+        self._blocks.append(block.__enter__())
+        return block.savepoint_name
 
     def leave(self, how: str = "done") -> Any:
         """End the innermost one: "done", "error" or "rollback" inside it."""
@@ -418,9 +420,8 @@ class PrivatePlayer(PostgresPlayer):
         return super().do(action)
 
     def finish(self) -> None:
+        self._forget()
         connection = self.connection
-        self._named.clear()
-        self._cursor = None
         wire = connection.pgconn
         if connection.closed or self._is_spoilt or wire.transaction_status == pq.TransactionStatus.ACTIVE:
             connection.close()

@@ -1,14 +1,13 @@
-"""What docs/differences.md declares and no other test shows: first on a private connection, then on a multiplexed one."""
+"""What docs/differences.md declares and no other test shows: on a private connection, then on a multiplexed one."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-import pymysql
 import pytest
 from psycopg import sql
 
@@ -120,6 +119,17 @@ def test_a_right_that_was_revoked_ends_the_sessions_that_used_it(url, private, s
                 assert value(private, "show log_parser_stats") == "on"
         finally:
             admin.execute("revoke set on parameter log_parser_stats from app")
+
+
+def test_temp_buffers_cannot_be_set_where_others_had_temporary_tables(url, private):
+    """Its size is fixed by the first temporary table on a database connection, whoever made it."""
+    private.execute("set temp_buffers to '16MB'")
+    with sessions(url) as (conn, other):
+        with other.transaction():
+            other.execute("create temp table short_lived on commit drop as select 1")
+        assert not other.rdsproxy.pinned
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="temporary tables"):
+            conn.execute("set temp_buffers to '16MB'")
 
 
 @pytest.mark.parametrize("encoding", ["BIG5", "GB18030", "GBK", "JOHAB", "SJIS", "SHIFT_JIS_2004", "UHC"])

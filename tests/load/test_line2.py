@@ -15,13 +15,21 @@ SESSIONS, THREADS, LIMIT, TRANSACTIONS = 200, 32, 5, 20_000
 
 @pytest.mark.slow
 def test_two_hundred_sessions_over_five_connections(server, database, url):
-    """20,000 transactions of 200 sessions in 32 threads: never more than 5 connections, no error, totals exact."""
+    """20,000 transactions of 200 sessions in 32 threads: never more than 5 connections, no error, totals exact.
+
+    A third of the sessions has a setting of its own, which each of its transactions finds, and no other.
+    """
     with server.admin(database) as admin:
         admin.execute("create table counters (id int primary key, n int not null)")
         admin.execute("insert into counters select generate_series(0, 49), 0")
         admin.execute("grant all on counters to app")
     proxy = rdsproxy_lib.Proxy(url, max_connections=LIMIT)
     sessions = [proxy.connect(autocommit=number % 2 == 0) for number in range(SESSIONS)]
+    own = [str(number) if number % 3 == 0 else "" for number in range(SESSIONS)]
+    for conn, value in zip(sessions, own, strict=True):
+        if value:
+            conn.execute("select set_config('app.session', %s, false)", [value])
+            conn.commit()
     seen: list[set[int]] = [set() for _ in sessions]
     errors: list[BaseException] = []
     expected = [0] * 50
@@ -35,9 +43,12 @@ def test_two_hundred_sessions_over_five_connections(server, database, url):
                 conn, counter = sessions[number], dice.randrange(50)
                 with conn.transaction():
                     row = conn.execute(
-                        "update counters set n = n + 1 where id = %s returning pg_backend_pid()", [counter]
+                        "update counters set n = n + 1 where id = %s"
+                        " returning pg_backend_pid(), coalesce(current_setting('app.session', true), '')",
+                        [counter],
                     ).fetchone()
                 assert row is not None
+                assert row[1] == own[number]
                 seen[number].add(row[0])
                 added[thread][counter] += 1
         except BaseException as error:

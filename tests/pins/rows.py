@@ -297,6 +297,7 @@ SETTINGS = (
     ),
     *harmless(
         "SET work_mem = 5000; RESET work_mem",
+        "SET standard_conforming_strings = on",
         "SET ROLE reader; RESET ROLE",
         "SET SESSION AUTHORIZATION reader; RESET SESSION AUTHORIZATION",
         "SET app.tenant = '7'; SET work_mem = 5000; RESET ALL",

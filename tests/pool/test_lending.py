@@ -13,6 +13,7 @@ import pytest
 from rdsproxy_lib import BorrowTimeout, ProxyClosed
 from rdsproxy_lib import pool as pool_module
 from rdsproxy_lib.backend import Refusal
+from rdsproxy_lib.settings import CLEAN, settings_of
 
 from .conftest import SECONDS, Call, check_places, hold
 
@@ -84,6 +85,84 @@ def test_a_certain_backend_can_be_asked_for(make_pool, fake_server):
     assert pool.borrow_that(A, backend.serial) is None, "it died"
     assert fake_server.closed == [backend]
     check_places(pool, fake_server, set())
+
+
+# -- settings
+
+RED, BLUE = settings_of({"colour": "red"}), settings_of({"colour": "blue"})
+
+
+def labelled(pool, *labels):
+    """Backends with these settings in force, given back in this order."""
+    backends = [pool.borrow(A, 1) for _ in labels]
+    for backend, label in zip(backends, labels, strict=True):
+        backend.label = label
+        pool.give_back(backend)
+    return backends
+
+
+def test_a_backend_with_the_wanted_settings_comes_first(make_pool, fake_server):
+    """It is lent before one that was used after it."""
+    pool = make_pool(3)
+    red, *_ = labelled(pool, RED, CLEAN, BLUE)
+    assert pool.borrow(A, 1, wanted=RED) is red
+    check_places(pool, fake_server, {red})
+
+
+def test_then_comes_a_clean_one(make_pool):
+    """One without settings needs only some to be set, and comes before a new one."""
+    pool = make_pool(4)
+    clean, _ = labelled(pool, CLEAN, BLUE)
+    assert pool.borrow(A, 1, wanted=RED) is clean
+
+
+def test_then_a_new_one(make_pool, fake_server):
+    """While there is room, one with other settings is left to those who want them."""
+    pool = make_pool(2)
+    (blue,) = labelled(pool, BLUE)
+    fresh = pool.borrow(A, 1, wanted=RED)
+    assert fresh is not blue
+    assert pool.borrow(A, 1, wanted=BLUE) is blue
+    assert fake_server.dials == 2
+
+
+def test_then_one_with_other_settings(make_pool, fake_server):
+    """Where no new one may be opened, none waits for the sake of settings. The one used last is taken."""
+    pool = make_pool(2)
+    _, blue = labelled(pool, RED, BLUE)
+    assert pool.borrow(A, 1, wanted=CLEAN) is blue
+    assert fake_server.dials == 2
+
+
+def test_without_time_nothing_is_opened_for_settings(make_pool, fake_server):
+    """`connection_borrow_timeout=0` takes what is idle."""
+    pool = make_pool(2)
+    (blue,) = labelled(pool, BLUE)
+    assert pool.borrow(A, 0, wanted=RED) is blue
+    assert fake_server.dials == 1
+
+
+def test_a_server_that_is_full_has_other_settings_to_do(make_pool, fake_server):
+    """53300 while one with other settings is idle: that one is lent, and the server is not asked again at once."""
+    pool = make_pool(3)
+    (blue,) = labelled(pool, BLUE)
+    fake_server.refuse(Refusal.FULL, "sorry, too many clients already", times=1000)
+    assert pool.borrow(A, SECONDS, wanted=RED) is blue
+    pool.give_back(blue)
+    assert pool.borrow(A, SECONDS, wanted=RED) is blue
+    assert fake_server.dials == 2
+    check_places(pool, fake_server, {blue})
+
+
+def test_a_waiter_takes_whatever_settings_come_back(make_pool):
+    """Who waits waits for a database connection, not for a label."""
+    pool = make_pool(1)
+    backend = pool.borrow(A, 1)
+    waiter = Call(lambda: pool.borrow(A, SECONDS, wanted=RED))
+    pool.until_waiting(1)
+    backend.label = BLUE
+    pool.give_back(backend)
+    assert waiter.result() is backend
 
 
 # -- waiting

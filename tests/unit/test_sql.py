@@ -89,6 +89,13 @@ ROWS: list[tuple[str, str, str]] = [
     ("SELECT pg_catalog . \"set_config\" ('a', 'b', false)", "SELECT", FREE),
     # settings that are not
     ("SET standard_conforming_strings = off", "SET", "SETTING SET standard_conforming_strings"),
+    ("SET standard_conforming_strings = on", "SET", FREE),
+    ("SET standard_conforming_strings TO 'True'", "SET", FREE),
+    ("SET SESSION standard_conforming_strings = on, off", "SET", "SETTING SET standard_conforming_strings"),
+    ("SET standard_conforming_strings = 1", "SET", "SETTING SET standard_conforming_strings"),
+    ("SET standard_conforming_strings = %s", "SET", "SETTING SET standard_conforming_strings"),
+    ("SET standard_conforming_strings TO DEFAULT", "SET", "SETTING SET standard_conforming_strings"),
+    ("DO $$ BEGIN SET standard_conforming_strings = on; END $$", "DO", "UNKNOWN_ROUTINE DO"),
     ("SET LOCAL Standard_Conforming_Strings = off", "SET LOCAL", "SETTING SET LOCAL standard_conforming_strings"),
     ("RESET standard_conforming_strings", "RESET", "SETTING RESET standard_conforming_strings"),
     (
@@ -316,6 +323,8 @@ def test_backslashes_escape_only_where_the_server_says() -> None:
     text = "SELECT 'a\\'; SET x = 1 --'"
     assert [part.verb for part in classify(text).parts] == ["SELECT", "SET"]
     assert [part.verb for part in classify(text, Dialect.POSTGRESQL_BACKSLASH).parts] == ["SELECT"]
+    text = "SET standard_conforming_strings = on"
+    assert pins(text, Dialect.POSTGRESQL_BACKSLASH) == "SETTING SET standard_conforming_strings"
     text = "SELECT 'a\\\\'; SET x = 1"
     assert [part.verb for part in classify(text, Dialect.POSTGRESQL_BACKSLASH).parts] == ["SELECT", "SET"]
 
@@ -387,6 +396,7 @@ SETTINGS: list[tuple[str, str]] = [
     ("RESET time", "time"),
     ("RESET session.x", "session.x"),
     # what ends with the transaction
+    ("SET standard_conforming_strings = on", NOTHING),
     ("SET LOCAL x = 1", NOTHING),
     ("SET LOCAL SESSION AUTHORIZATION app", NOTHING),
     ("SET LOCAL SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", NOTHING),
