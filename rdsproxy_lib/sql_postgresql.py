@@ -377,7 +377,9 @@ def _set(tokens: Tokens, first: int, found: Finding) -> None:
     is_generic = following in ("=", "to", "from", ".")
     name, after = _named(tokens, at) if is_generic else _form(tokens, at, _SET_FORMS)
     if name == "standard_conforming_strings" and not tokens.backslash and _is_on(tokens.tokens[after:]):
-        return  # it is on: what pg_dump and ActiveRecord begin with
+        if not found.sets_local:  # it is on already: what pg_dump and ActiveRecord begin with
+            found.takes_along(name)
+        return
     if name == "search_path" and not all(map(_is_without_temporary, tokens.tokens[after:])):
         found.pin("TEMP_TABLE", f"{found.verb} search_path")
     _sets(name, f"{found.verb} {name}" if name else found.verb, found, is_local=found.sets_local)

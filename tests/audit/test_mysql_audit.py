@@ -377,16 +377,16 @@ def test_a_leak_is_told(mysql_url):
         with proxy.connect(autocommit=True) as conn, conn.cursor() as cursor:
             cursor.execute("CREATE TABLE items (id int, taken int)")
             cursor.execute(
-                "CREATE TRIGGER taking BEFORE INSERT ON items FOR EACH ROW SET NEW.taken = GET_LOCK('S3CRET', 0)"
+                "CREATE TRIGGER taking BEFORE INSERT ON items FOR EACH ROW SET NEW.taken = GET_LOCK('taken', 0)"
             )
             assert leaks == []
             identity = conn.rdsproxy.backend_id
             cursor.execute("INSERT INTO items (id) VALUES (%s)", (5,))
             (leak,) = leaks
-            assert leak.findings == ("named lock S3CRET",)
+            assert leak.findings == ("named lock taken",)
             assert leak.backend_id == identity
             assert [" ".join(text.split()) for text in leak.statements] == ["INSERT INTO items (id) VALUES (?)"]
-            cursor.execute("SELECT IS_USED_LOCK('S3CRET')")
+            cursor.execute("SELECT IS_USED_LOCK('taken')")
             assert cursor.fetchall() == ((None,),)
             assert conn.rdsproxy.backend_id != identity
 

@@ -63,7 +63,7 @@ def programs(
         st.tuples(*[logins] * SESSIONS),
         st.booleans(),
         st.sampled_from(("rollback", "commit")),
-        st.lists(step, min_size=3, max_size=14),
+        st.lists(step, min_size=1, max_size=16),
     )
 
 

@@ -393,12 +393,14 @@ class PostgresBench(Bench):
     def clean(self) -> None:
         self.admin.execute(_CLEAN)
 
+    def begin_again(self) -> None:
+        super().begin_again()
+        for free in self._free.values():
+            while free:
+                free.pop().finish()
+
     def close(self) -> None:
         super().close()
-        for free in self._free.values():
-            for wire in free:
-                wire.finish()
-        self._free.clear()
         self.admin.close()
         with self._server.admin() as admin:
             admin.execute(f"drop database {DATABASE} with (force)")

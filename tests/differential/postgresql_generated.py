@@ -114,7 +114,7 @@ _wrong = _each(
     run("select 1/0"),
     run("set role nobody_we_know", touches="role"),
     run("select from nowhere"),
-    run("selec 1"),
+    run("select 1 as"),
     run("set log_statement to 'all'", touches="log_statement"),
 )
 _begin = _each(run("begin"), run("start transaction read only"), run("begin"), run("begin isolation level serializable"))
@@ -156,7 +156,7 @@ _prepared = _each(
     act("execute", "select name from place", None, True),
     act("execute", "select %s::timestamptz::text", ["2024-07-01 12:00+00"], True),
     act("execute", "select word from tenants", None, True),
-    act("execute", "select current_setting('app.actor', true) = ''", None, True),
+    act("execute", "select coalesce(current_setting('app.actor', true), '') = ''", None, True),
     act("execute", "select set_config('timezone', %s, false)", ["Etc/GMT-{s}"], True, touches="timezone"),
     act("execute", "select %s::date", ["2024-07-01"], True, True),
 )

@@ -63,7 +63,7 @@ class Declared:
 
 
 def _is_lost(action: Action | None, private: Facts, shared: Facts) -> bool:
-    return action is not None and action.asks and "rdsproxy_lib.DiagnosticsLost" in shared.get("error", "")
+    return action is not None and action.asks and "DiagnosticsLost" in shared.get("error", "")
 
 
 DECLARED = (
@@ -239,15 +239,15 @@ class Bench:
         complaint = self._complaint(program)
         if complaint:
             earlier = self._since_fresh[-4:-1]
-            self.close_proxies()
+            self.begin_again()
             again = self._complaint(program)
-            self.close_proxies()
+            self.begin_again()
             if again:
                 raise Difference(again)
             names = "\n".join(map(repr, earlier))
             raise Difference(f"{complaint}\nOnly after other programs on the same backends, the last ones:\n{names}")
         if len(self._since_fresh) >= PROGRAMS_PER_PROXY:
-            self.close_proxies()
+            self.begin_again()
 
     def _complaint(self, program: Program) -> str:
         self._since_fresh.append(program)
@@ -387,15 +387,15 @@ class Bench:
                 player.finish()
         assert len(proxy.pool._idle) == limit, f"{proxy!r} keeps no {limit} backends"
 
-    def close_proxies(self) -> None:
-        """Begin again with new backends."""
+    def begin_again(self) -> None:
+        """Close all connections that were kept for the next program."""
         while self._proxies:
             self._proxies.popitem()[1].close()
         self._since_fresh.clear()
 
     def close(self) -> None:
         """Close everything."""
-        self.close_proxies()
+        self.begin_again()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from rdsproxy_lib.backend import MIXED, Backend
 from rdsproxy_lib.engines.mysql import MySQLEngine
 from rdsproxy_lib.engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION
 from rdsproxy_lib.pool import Pool
+from rdsproxy_lib.settings import CLEAN, Settings, settings_of
 from tests.rival import RivalPool
 
 RIVAL_TABLE = (
@@ -25,7 +26,7 @@ class MySQLRivalPool(RivalPool):
     """Leaves a rival's transaction open on every idle backend, and lends another one than last time if it can.
 
     When a backend is lent its transaction is over, but LAST_INSERT_ID(), ROW_COUNT(), FOUND_ROWS(), the list of
-    warnings and the autocommit mode are the rival's.
+    warnings, the settings and the autocommit mode are the rival's.
     """
 
     def _forget(self) -> None:
@@ -33,9 +34,9 @@ class MySQLRivalPool(RivalPool):
         self.seen: WeakKeyDictionary[Any, set[int]] = WeakKeyDictionary()
         """The serial numbers of the backends that each session has had."""
 
-    def borrow(self, login: object, timeout: float, owner: Any = None) -> Backend:
+    def borrow(self, login: object, timeout: float, owner: Any = None, wanted: Settings = CLEAN) -> Backend:
         """Let the rival out, and note who has what."""
-        backend = super().borrow(login, timeout, owner)
+        backend = super().borrow(login, timeout, owner, wanted)
         session = owner() if owner is not None else None
         if session is not None:
             self.seen.setdefault(session, set()).add(backend.serial)
@@ -55,11 +56,16 @@ class MySQLRivalPool(RivalPool):
         return backend
 
 
+SETTINGS = {"sql_mode": "_utf8mb4'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'", "time_zone": "_utf8mb4'-09:00'"}
+"""The rival's."""
+
+
 def _rival_comes(backend: Any) -> None:
     wire = backend.raw
     run = MySQLEngine._run
     was_on = wire.server_status & AUTOCOMMIT
     run(wire, f"set autocommit = {0 if was_on else 1}")
+    run(wire, f"set {', '.join(f'{name} = {value}' for name, value in SETTINGS.items())}")
     run(wire, "begin")
     run(wire, "insert into rival_rows (word) values ('rival')")
     run(wire, "select * from rival_rows")
@@ -82,7 +88,8 @@ def rival_goes(backend: Any) -> None:
 def _noted(backend: Any) -> None:
     """Keep the books as a session of the library would."""
     backend.tracked.changes.clear()
-    backend.applied = backend.raw.server_status & AUTOCOMMIT
+    values = {**backend.label.values, **SETTINGS}
+    backend.label = settings_of(values, backend.raw.server_status & AUTOCOMMIT)
     backend.used_by = None
     backend.sequences_of = MIXED
 

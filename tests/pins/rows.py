@@ -285,6 +285,7 @@ SETTINGS = (
         'SET "App"."Tenant" = \'7\'',
         'SET search_path = \'public\', "$user", "a b"',
         "SET search_path FROM CURRENT",
+        "SET standard_conforming_strings = on",
         "SET SESSION NAMES 'LATIN1'",
         "SET role = reader",
         "SET session_authorization = 'reader'",
@@ -297,7 +298,6 @@ SETTINGS = (
     ),
     *harmless(
         "SET work_mem = 5000; RESET work_mem",
-        "SET standard_conforming_strings = on",
         "SET ROLE reader; RESET ROLE",
         "SET SESSION AUTHORIZATION reader; RESET SESSION AUTHORIZATION",
         "SET app.tenant = '7'; SET work_mem = 5000; RESET ALL",

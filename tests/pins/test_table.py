@@ -19,6 +19,7 @@ from rdsproxy_lib.sql import Reason, classify
 from tests.pins.audit import found_on
 from tests.pins.conftest import Stage
 from tests.pins.rows import NOT_RUN, ROWS, SCRIPTS, Row
+from tests.rival import displacing
 from tests.servers import SUPERUSER
 from tests.unit.pglast_statements import NOT_FROM_TEXT
 
@@ -182,6 +183,8 @@ def _through_a_proxy(
     stage: Stage, row: Row, autocommit: bool, status: TransactionStatus, sqlstate: str, found: set[str]
 ) -> None:
     pins = expected_pins(row, sqlstate)
+    never_pins = not pins
+    counted = dict(stage.proxy.stats().pins)
     if status == IDLE:
         pins = still_true(pins, found)
     with _rows_apart(stage), stage.proxy.connect(autocommit=True) as conn:
@@ -201,6 +204,10 @@ def _through_a_proxy(
         conn.autocommit = True
         mine = found_on(conn, SUPERUSER)[1]
         assert unnumbered(mine) == unnumbered(found), "the session has not what a private one has"
+        if row.virtual and not pins:
+            _on_another_backend(stage, conn, found)
+        if never_pins and not (row.reasons and sqlstate):  # whose pin is there until it has failed
+            assert stage.proxy.stats().pins == counted
     with _rows_apart(stage):
         with stage.proxy.connect(autocommit=True) as following:
             pid, left = found_on(following, SUPERUSER)
@@ -209,6 +216,15 @@ def _through_a_proxy(
         stage.until_gone(conn.rdsproxy.backend_id)
     elif not row.virtual:
         assert pid == conn.rdsproxy.backend_id
+
+
+def _on_another_backend(stage: Stage, conn: psycopg.Connection[Any], found: set[str]) -> None:
+    """What the session has set is there when it is moved, and not with whoever is where it was."""
+    was_on = conn.rdsproxy.backend_id
+    with displacing(stage.proxy, conn) as other:
+        assert found_on(other, SUPERUSER) == (was_on, set()), "another session finds something"
+        assert found_on(conn, SUPERUSER) == (conn.rdsproxy.backend_id, found)
+        assert conn.rdsproxy.backend_id != was_on
 
 
 @contextmanager

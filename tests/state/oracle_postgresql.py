@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from .conftest import ROLES, rows
@@ -150,6 +151,7 @@ class PostgresOracle(Engine):
     """PostgreSQL through psycopg."""
 
     kinds = KINDS
+    numbers = itertools.count()
     actions = {
         "set": 40,
         "set local": 6,
@@ -217,7 +219,8 @@ class PostgresOracle(Engine):
         rows(conn, "reset all")
 
     def discard(self, conn: Any) -> None:
-        rows(conn, "discard all")
+        # psycopg 3.3 forgets what it prepared only with the first DISCARD ALL of a text.
+        rows(conn, f"discard all -- {next(self.numbers)}")
 
     def left_over(self) -> list[Any]:
         return self.world.admin(

@@ -90,6 +90,7 @@ ROWS: list[tuple[str, str, str]] = [
     # settings that are not
     ("SET standard_conforming_strings = off", "SET", "SETTING SET standard_conforming_strings"),
     ("SET standard_conforming_strings = on", "SET", FREE),
+    ("SET LOCAL standard_conforming_strings = on", "SET LOCAL", FREE),
     ("SET standard_conforming_strings TO 'True'", "SET", FREE),
     ("SET SESSION standard_conforming_strings = on, off", "SET", "SETTING SET standard_conforming_strings"),
     ("SET standard_conforming_strings = 1", "SET", "SETTING SET standard_conforming_strings"),
@@ -396,7 +397,8 @@ SETTINGS: list[tuple[str, str]] = [
     ("RESET time", "time"),
     ("RESET session.x", "session.x"),
     # what ends with the transaction
-    ("SET standard_conforming_strings = on", NOTHING),
+    ("SET standard_conforming_strings = on", "standard_conforming_strings"),
+    ("SET LOCAL standard_conforming_strings = on", NOTHING),
     ("SET LOCAL x = 1", NOTHING),
     ("SET LOCAL SESSION AUTHORIZATION app", NOTHING),
     ("SET LOCAL SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", NOTHING),
