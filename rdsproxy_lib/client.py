@@ -71,6 +71,8 @@ class Client(Pinning):
         """The backend is kept for the next statement, which may ask about the last one."""
         self.is_thorough = bool(self.idle_timeout or options.keep_diagnostics or options.audit)
         """Each statement takes the long way through `need`."""
+        if options.keep_diagnostics:
+            login.reads_sequences = True  # so that the first question finds its answer
         self._epoch = self.pool.epoch
         self.backend_id: int | None = None
         """The server's process id of the backend used last; None before the first statement."""
