@@ -28,6 +28,7 @@ from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, code_of, refusal_of, twin
 from .mysql_insert_id import InsertedIds, InsertId
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
 from .mysql_settings import (
+    ALL_ROWS,
     CHARACTER_SETS,
     OF_THE_SCHEMA,
     answers,
@@ -478,7 +479,7 @@ class MySQLEngine:
         asking = ", ".join(
             f"CAST(IS_USED_LOCK({literal(name.encode())}) <=> CONNECTION_ID() AS BINARY)" for name in names
         )
-        _, row = backend.raw._rdsproxy_row_of(f"SELECT {asking}")
+        _, row = backend.raw._rdsproxy_row_of(f"SELECT {asking} {ALL_ROWS}")
         return {name for name, answer in zip(names, row, strict=True) if answer == b"1"}
 
     def left_over(self, backend: MySQLBackend, names: Collection[str]) -> Sequence[str]:
@@ -555,8 +556,9 @@ class MySQLEngine:
 
     def _ask_insert_id(self, backend: MySQLBackend) -> int:
         backend.used_by = None  # ROW_COUNT() has changed
-        ((value,),) = self._run(backend.raw, "SELECT LAST_INSERT_ID()")
-        return int(value)
+        backend.raw._current_timeout = UNSET
+        _, (value,) = backend.raw._rdsproxy_row_of(f"SELECT CAST(LAST_INSERT_ID() AS BINARY) {ALL_ROWS}")
+        return int(value or b"0")
 
     def _insert_id_is_lost(self) -> err.Error:
         return self.error(

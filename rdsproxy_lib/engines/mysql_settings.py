@@ -17,6 +17,8 @@ from ..settings import Immovable, Settings
 from ..sql import Dialect
 from ..sql_mysql_builtins import STAYING_PREFIXES, STAYING_SETTINGS
 
+ALL_ROWS = "LIMIT 18446744073709551615"
+"""Behind a question of ours: it is not cut by the session's sql_select_limit, which may be 0."""
 LONGEST = 16384
 """Bytes of a user variable that are taken along."""
 
@@ -115,7 +117,7 @@ def asked(names: Collection[str]) -> list[str]:
 
 def question(names: Iterable[str], compared: Collection[str] = ()) -> str:
     """What asks for these settings in one row; the `compared` also for whether they have the global value."""
-    return f"SELECT {', '.join(_columns(names, compared))}"
+    return f"SELECT {', '.join(_columns(names, compared))} {ALL_ROWS}"
 
 
 def _columns(names: Iterable[str], compared: Collection[str]) -> Iterator[str]:

@@ -45,7 +45,7 @@ class Holding:
     def begin(self, client: Client) -> None:
         """Before it runs. Raises PinRefused."""
         for part in self._statement.parts:
-            if part.verb == "EXECUTE" and not _is_known(part, client.held or {}):
+            if part.verb == "EXECUTE" and _may_do_anything(part, client.held or {}):
                 client.add_pin(Reason.UNKNOWN_ROUTINE, "EXECUTE")
 
     def end(self, client: Client, *, has_failed: bool) -> None:
@@ -105,9 +105,13 @@ def _is_harmless(statement: Statement) -> bool:
     )
 
 
-def _is_known(part: Part, held: dict[Reason, set[str]]) -> bool:
+def _may_do_anything(part: Part, held: dict[Reason, set[str]]) -> bool:
+    """Whether an EXECUTE is of a statement that is not harmless. One that was never prepared fails."""
+    prepared = held.get(Reason.PREPARED_STATEMENT)
     found = _executed(part.text)
-    if found is None:
+    if not prepared:
         return False
+    if found is None or UNNAMED in prepared:
+        return True
     name = found[1].lower()
-    return name in held.get(Reason.PREPARED_STATEMENT, ()) and name not in held.get(Reason.UNKNOWN_ROUTINE, ())
+    return name not in prepared or name in held.get(Reason.UNKNOWN_ROUTINE, ())

@@ -380,12 +380,15 @@ class PostgresBench(Bench):
 
     def make_proxy(self, limit: int, login: Mapping[str, Any]) -> rdsproxy_lib.Proxy:
         place = self._place({})
-        return rdsproxy_lib.Proxy(
+        proxy = rdsproxy_lib.Proxy(
             self._server.url(**place),
             max_connections=limit,
             max_idle_connections_percent=100,
             connection_borrow_timeout=5,
         )
+        with proxy.connect(**login) as session:  # in a failed transaction routines could not be judged
+            session.execute("select note('x'), note_debug('x')")
+        return proxy
 
     def login_key(self, login: Mapping[str, Any]) -> Any:
         return sorted((name, str(value)) for name, value in login.items() if name not in _OF_SESSIONS)

@@ -106,7 +106,7 @@ _several = _each(
     run("savepoint x; set app.actor to 'six of {s}'; rollback to x", touches="app.actor"),
     run("begin; set local app.actor to 'seven of {s}'; savepoint y; reset app.actor", touches="app.actor"),
 )
-_everything = _each(run("reset all"), run("discard all", None, False), run("discard plans"), run("discard temp"))
+_everything = _each(run("reset all"), act("execute", "discard all", None, False), run("discard plans"), run("discard temp"))
 _wrong = _each(
     run("set timezone to 'Nowhere/{s}'", touches="timezone"),
     run("select set_config('work_mem', %s, false)", "lots", touches="work_mem"),

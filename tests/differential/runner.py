@@ -58,8 +58,9 @@ class Declared:
     reason: str
     where: str
     """The heading in docs/differences.md."""
-    covers: Callable[[Action | None, Facts, Facts], bool] = lambda action, private, shared: False
-    """Whether it is the one between these two; never where the programs or the players leave it out beforehand."""
+    ends: Callable[[Action | None, Facts, Facts], bool] = lambda action, private, shared: False
+    """Whether it is the one between these two, after which the runs go different ways. Never, where the programs or the
+    players leave it out beforehand."""
 
 
 def _is_lost(action: Action | None, private: Facts, shared: Facts) -> bool:
@@ -128,8 +129,10 @@ class Difference(AssertionError):
 def first_difference(program: Program, private: Run, shared: Run, kind: str) -> str:
     """The program up to its first difference that is not declared, for people; empty where there is none."""
     for at, (mine, theirs) in enumerate(zip(private.moments, shared.moments, strict=True)):
-        if mine.facts == theirs.facts or any(each.covers(mine.action, mine.facts, theirs.facts) for each in DECLARED):
+        if mine.facts == theirs.facts:
             continue
+        if any(each.ends(mine.action, mine.facts, theirs.facts) for each in DECLARED):
+            return ""
         names = [name for name in {**mine.facts, **theirs.facts} if mine.facts.get(name) != theirs.facts.get(name)]
         lines = [f"{kind} differs from private connections at {mine.place}", repr(program)]
         for name in names:

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+import pymysql
 import pytest
 from psycopg import sql
 
 import rdsproxy_lib
 
-_roles = itertools.count(1)
+_numbers = itertools.count(1)
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def private(dsn: str) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture
 def role(server: Any) -> Iterator[str]:
     """A role that the user `app` may take."""
-    name = f"difference_{next(_roles)}"
+    name = f"difference_{next(_numbers)}"
     with server.admin() as admin:
         admin.execute(f"create role {name}")
         admin.execute(f"grant {name} to app")
@@ -247,3 +248,98 @@ def test_questions_of_the_library_are_seen_by_the_server(url, server):
         ).fetchone()
         assert "work_mem" in text
         assert text.startswith("SELECT pg_catalog.")
+
+
+# MySQL and MariaDB ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mysql_private(mysql_parameters: Any) -> Iterator[Any]:
+    """A connection of the driver."""
+    conn = pymysql.connect(**mysql_parameters, autocommit=True)
+    yield conn
+    conn.close()
+
+
+def run(conn: Any, text: str) -> None:
+    """Run a statement whose answer is of no interest."""
+    with conn.cursor() as cursor:
+        cursor.execute(text)
+
+
+def test_a_global_variable_that_was_changed_arrives_at_once_or_later(mysql_url, mysql_private, mysql_server):
+    """SET GLOBAL is for sessions to come; one that is open gets it with a newer database connection, or one set back."""
+    ask = "select @@group_concat_max_len"
+    with sessions(mysql_url) as (conn, other), mysql_server.admin() as admin:
+        before = value(conn, ask)
+        try:
+            run(admin, "set global group_concat_max_len = 2222")
+            assert value(conn, ask) == before
+            run(other, "set group_concat_max_len = 3333")
+            assert value(conn, ask) == 2222
+            assert value(other, ask) == 3333
+            assert value(mysql_private, ask) == before
+        finally:
+            run(admin, "set global group_concat_max_len = default")
+
+
+@pytest.mark.parametrize("what", ["role", "database"])
+def test_a_role_or_database_that_was_dropped_ends_its_sessions(mysql_url, mysql_private, mysql_server, what):
+    """A private connection keeps the name of what is gone; a session that has to choose it again cannot."""
+    name = f"test_difference_{next(_numbers)}"
+    use, ask = {
+        "role": (f"set role {name}", "select current_role()"),
+        "database": (f"use {name}", "select database()"),
+    }[what]
+    with mysql_server.admin() as admin:
+        run(admin, f"create {what} {name}")
+        if what == "role":
+            run(admin, f"grant {name} to app")
+        with sessions(mysql_url) as (conn, other):
+            for each in (conn, mysql_private):
+                run(each, use)
+            assert name in value(conn, ask)
+            assert not conn.rdsproxy.pinned
+            run(other, "select 1")
+            run(admin, f"drop {what} {name}")
+            with pytest.raises(rdsproxy_lib.SessionLost, match="cannot be made again"):
+                value(conn, ask)
+            assert not conn.open
+            assert name in value(mysql_private, ask)
+            assert value(other, "select 1") == 1
+
+
+@pytest.mark.parametrize("literal", ["1.5", "1e0", "x'00ff'", "repeat('x', 20000)"])
+def test_user_variables_of_other_types_pin_while_they_are_so(mysql_url, literal):
+    """A decimal, a floating-point number, bytes and what is long; an integer, a string and NULL do not."""
+    with sessions(mysql_url) as (conn, other):
+        for plain in ("42", "'forty-two'", "null"):
+            run(conn, f"set @word = {literal}")
+            assert [reason.name for reason in conn.rdsproxy.pin_reasons] == ["USER_VARIABLE"]
+            run(conn, f"set @word = {plain}")
+            assert not conn.rdsproxy.pinned
+            assert value(other, "select @word") is None
+
+
+@pytest.mark.parametrize("name", ["timestamp = 1", "insert_id = 7", "rand_seed1 = 1", "session_track_schema = 0"])
+def test_variables_that_mean_something_only_there_pin(mysql_url, name):
+    """They are about the next statement on that very database connection, or hide what changes on it."""
+    with sessions(mysql_url, 1) as (conn,):
+        run(conn, f"set {name}")
+        assert [reason.name for reason in conn.rdsproxy.pin_reasons] == ["SETTING"]
+
+
+def test_keep_diagnostics_answers_what_is_refused_without(mysql_url):
+    """After a writing statement the database connection stays for one more, which may ask about it."""
+    with sessions(mysql_url, max_connections=2, keep_diagnostics=True) as (conn, other):
+        run(conn, "create table numbered (id int auto_increment primary key)")
+        for each, rows in ((conn, "(null)"), (other, "(null), (null)")):
+            run(each, f"insert into numbered values {rows}")
+        assert value(conn, "select row_count()") == 1
+        assert value(other, "select row_count()") == 2
+        assert not conn.rdsproxy.pinned
+    with sessions(mysql_url) as (conn, other):
+        run(conn, "insert into numbered values (null)")
+        run(other, "insert into numbered values (null), (null)")
+        with pytest.raises(rdsproxy_lib.DiagnosticsLost):
+            value(conn, "select row_count()")

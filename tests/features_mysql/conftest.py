@@ -141,8 +141,8 @@ class Sessions:
             bystander.close()
         for backend in list(proxy.pool._idle):
             rival_goes(backend)
-            if proxy.engine.apply(backend, settings_of({}, backend.label.mode)):  # else it is closed, not lent
-                self.features.check_clean(backend)
+            if not backend.is_dead() and proxy.engine.apply(backend, settings_of({}, backend.label.mode)):
+                self.features.check_clean(backend)  # the others would be closed instead of being lent
 
 
 class Rival:

@@ -79,7 +79,7 @@ def rival_goes(backend: Any) -> None:
     if wire is None or wire._sock is None or not wire.server_status & IN_TRANSACTION:
         return
     run = MySQLEngine._run
-    run(wire, "rollback")
+    run(wire, "rollback and no chain no release")
     run(wire, "select cast('rival' as signed) union all select 2 union all select 3")
     assert not wire.server_status & IN_TRANSACTION
     _noted(backend)
