@@ -34,7 +34,6 @@ _POSTGRESQL = {
     Reason.TABLE_LOCK: "lock rows with SELECT … FOR UPDATE inside a transaction",
     Reason.LISTEN: "listen on one connection of its own, outside the pool",
     Reason.USER_VARIABLE: "keep the value in the application",
-    Reason.FOUND_ROWS: "ask SELECT COUNT(*) with the same conditions in a statement of its own",
     Reason.UNKNOWN_ROUTINE: (
         "it may leave anything on the session; if you know it leaves nothing, name it in trusted_routines, or call"
         " conn.rdsproxy.unpin() afterwards"
@@ -55,7 +54,6 @@ _POSTGRESQL_UNTIL = {
     Reason.TABLE_LOCK: "UNLOCK TABLES",
     Reason.LISTEN: "UNLISTEN of the last channel, or DISCARD ALL",
     Reason.USER_VARIABLE: "the session is closed",
-    Reason.FOUND_ROWS: "the next statement is over",
     Reason.UNKNOWN_ROUTINE: "DISCARD ALL or conn.rdsproxy.unpin()",
     Reason.UNKNOWN_STATEMENT: "DISCARD ALL or conn.rdsproxy.unpin()",
     Reason.UNRESETTABLE: "the session is closed, and its backend with it",
@@ -94,6 +92,7 @@ _MYSQL_UNTIL = _POSTGRESQL_UNTIL | {
 _COUNT_ADVICE = "ask SELECT COUNT(*) with the same conditions in a statement of its own"
 _NO_SPACE_ADVICE = "write the parenthesis right behind the name: with a blank between, a function of your own is called"
 _INSERT_ID_ADVICE = "cursor.lastrowid says the same, and nothing has to be asked"
+_FOUND_ROWS_ADVICE = "ask SELECT COUNT(*) with the same conditions in a statement of its own"
 _DIAGNOSTICS_ADVICE = "its answer is about the statement before: ask in the same transaction, or use cursor.rowcount"
 
 

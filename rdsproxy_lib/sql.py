@@ -46,8 +46,6 @@ class Reason(Enum):
     """The session waits for notifications."""
     USER_VARIABLE = "USER_VARIABLE"
     """A MySQL user variable holds a value that cannot be known."""
-    FOUND_ROWS = "FOUND_ROWS"
-    """MySQL's SELECT SQL_CALC_FOUND_ROWS: the next statement may ask FOUND_ROWS()."""
     UNKNOWN_ROUTINE = "UNKNOWN_ROUTINE"
     """A function, a procedure or a code block that may set anything."""
     UNKNOWN_STATEMENT = "UNKNOWN_STATEMENT"

@@ -268,7 +268,7 @@ def run(conn: Any, text: str) -> None:
 
 
 def test_a_global_variable_that_was_changed_arrives_at_once_or_later(mysql_url, mysql_private, mysql_server):
-    """SET GLOBAL is for sessions to come; one that is open gets it with a newer database connection, or one set back."""
+    """SET GLOBAL is for sessions to come; an open one gets it with a newer database connection, or one set back."""
     ask = "select @@group_concat_max_len"
     with sessions(mysql_url) as (conn, other), mysql_server.admin() as admin:
         before = value(conn, ask)

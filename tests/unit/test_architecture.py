@@ -47,7 +47,7 @@ FLOORS: dict[str, int] = {
     "engines/mysql_errors": 40, "engines/mysql_parameters": 40, "engines/mysql": 42, "engines/mysql_settings": 41,
     "engines/mysql_audit": 41, "engines/postgresql": 42, "engines/postgresql_settings": 40, "engines/postgresql_audit": 40,
     "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/info": 41, "faces/exchange": 41,
-    "faces/psycopg": 43, "faces/mysql_statements": 41, "faces/pymysql_stream": 43,
+    "faces/psycopg": 43, "faces/mysql_statements": 41, "faces/mysql_held": 43, "faces/pymysql_stream": 43,
     "faces/pymysql_exchange": 44, "faces/pymysql": 45,
     "proxy": 50, "registry": 51,
     "psycopg": 60, "pymysql": 60, "__init__": 70,
