@@ -47,6 +47,7 @@ class Client(Pinning):
         "_timeout",
         "_why_lost",
         "backend_id",
+        "has_moved_elsewhere",
         "idle_timeout",
         "insert_id",
         "is_thorough",
@@ -64,6 +65,8 @@ class Client(Pinning):
         self._why_lost = ""
         self.moved_on = 0
         """The serial number of the backend where this session moved a sequence last."""
+        self.has_moved_elsewhere = False
+        """PostgreSQL: it may have moved one on another backend before."""
         self.insert_id: Any = None
         """MySQL: what is known of this session's LAST_INSERT_ID()."""
         self._last_serial = 0
@@ -386,6 +389,8 @@ class Client(Pinning):
             return None
         if error is not None and not backend.is_dead() and not self.engine.is_fatal(error):
             self._forget_failed_pins(error, statement)
+            if statement is not None and statement.reads_sequence:
+                return self.engine.judged_sequence_error(self, error)
             return None
         session = self.session
         if session.hold is Hold.PINNED:

@@ -62,18 +62,21 @@ class OutcomeUnknown(Error):
 
 
 class SessionLost(Error):
-    """The database connection of a pinned session died, and with it what pinned it (temporary table, lock, …).
+    """What the session had on its database connection cannot be had again. The client connection is closed.
 
-    SQLSTATE 08006. The client connection is closed: open a new one.
+    The connection of a pinned session died, and with it what pinned it (temporary table, lock, …); or one died when
+    the transaction was over, before what it had set could be read; or the server refuses to set again what the
+    session had set (a role that was dropped). SQLSTATE 08006.
     """
 
     __module__ = "rdsproxy_lib"
 
 
 class DiagnosticsLost(Error):
-    """A question about the previous statement (`currval()`, `lastval()`) can no longer be answered for certain,
+    """A question about an earlier statement can no longer be answered for certain.
 
-    because another session has used that database connection since. Nothing was sent.
+    `currval()`, `lastval()`; MySQL: `LAST_INSERT_ID()`, `ROW_COUNT()`, `FOUND_ROWS()`, warnings. Another session may
+    have used that database connection since. `keep_diagnostics=True` keeps it from one statement to the next.
     """
 
     __module__ = "rdsproxy_lib"
@@ -92,7 +95,10 @@ class TlsRequired(Error):
 
 
 class PinRefused(Error):
-    """The statement would pin the session, and `max_pinned_percent` of the pool is pinned already. Nothing was sent."""
+    """The statement would pin the session, and must not: nothing was sent.
+
+    `max_pinned_percent` of the pool is pinned already, or `pin_policy` says ``error`` for the reason.
+    """
 
     __module__ = "rdsproxy_lib"
     retry_safe = True

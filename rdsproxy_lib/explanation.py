@@ -153,7 +153,7 @@ class Explanation:
     def __str__(self) -> str:
         lines: list[str] = []
         for statement in self.statements:
-            lines.append(f"{statement.effect:5} {statement.text or '(nothing)'}")
+            lines.append(f"{statement.effect:11} {statement.text or '(nothing)'}")
             for label, words in (
                 ("as", (", ".join(statement.settings),) if statement.settings else ()),
                 ("because", statement.reasons),
@@ -161,7 +161,7 @@ class Explanation:
                 ("note", statement.notes),
                 ("instead", statement.advice),
             ):
-                lines += [f"      {label:8} {each}" for each in words]
+                lines += [f"            {label:8} {each}" for each in words]
         return "\n".join(lines)
 
 

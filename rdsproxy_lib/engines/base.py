@@ -149,6 +149,9 @@ class Engine(Opener, Protocol):
         `client` has `login owner moved_on insert_id`. Raises DiagnosticsLost where the answer would not be certain.
         """
 
+    def judged_sequence_error(self, client: Any, error: BaseException) -> Exception | None:
+        """What to raise instead of the server's error for such a question: DiagnosticsLost where it would be false."""
+
     def routine_bodies(self, backend: Any, names: Collection[Routine]) -> list[RoutineBody] | None:
         """All routines of these names, those of every schema where a name has none. One round trip.
 

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 import pymysql
-from pymysql import err
 from pymysql.connections import Connection as Driver
+from pymysql.connections import err
 from pymysql.constants import COMMAND, ER
 
 from .. import credentials, errors
@@ -106,7 +106,7 @@ class MySQLBackend(Backend):
         self.is_streaming = False
         """Rows, or further results, are still to come."""
         self.reported: set[str] = set()
-        """Variables that the server says were set, though no text said so: by a routine, or it is noise."""
+        """Variables that may have been set, though no statement said so and succeeded: by a routine, or it is noise."""
         self.look = select.poll()
         self.look.register(raw._sock.fileno(), select.POLLIN)
 
@@ -403,7 +403,7 @@ class MySQLEngine:
         wire, login, before = backend.raw, backend.login, client.wanted.values
         if "role" in names and "role" not in login.given and not self.begins_its_own_way(login):
             names.remove("role")  # there are none on this server
-        compared = backend.reported - before.keys()
+        compared = set(asked(backend.reported)) - before.keys()
         while names:
             backend.used_by = None
             wire._current_timeout = UNSET
@@ -572,6 +572,9 @@ class MySQLEngine:
         with suppress(err.OperationalError):  # 1317: the server takes in a KILL QUERY with the next command
             self._run(backend.raw, "DO 0")
         backend.raw.ping()
+
+    def judged_sequence_error(self, client: Any, error: BaseException) -> Exception | None:
+        return None
 
     def routine_bodies(self, backend: MySQLBackend, names: Collection[Routine]) -> list[RoutineBody] | None:
         wire, tracked = backend.raw, backend.tracked

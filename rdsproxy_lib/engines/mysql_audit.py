@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from pymysql import err
+from pymysql.connections import err
 
 from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
-from pymysql import err
+from pymysql.connections import err  # not by its name: a program that imports MySQLdb.err replaces that
 from pymysql.constants import CR, ER
 
 from .. import errors

@@ -11,8 +11,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
-from pymysql import err
-from pymysql.connections import MAX_PACKET_LEN, Connection, MySQLResult
+from pymysql.connections import MAX_PACKET_LEN, Connection, MySQLResult, err
 from pymysql.constants import CLIENT, COMMAND, CR, ER
 from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 

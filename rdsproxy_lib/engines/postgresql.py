@@ -498,6 +498,7 @@ class PostgresEngine:
                 is_own = self._forget_sequences(backend)
             if statement.moves_sequence:
                 backend.sequences_of = client.owner if is_own else MIXED
+                client.has_moved_elsewhere = client.has_moved_elsewhere or client.moved_on not in (0, backend.serial)
                 client.moved_on = backend.serial
         elif backend.serial != client.moved_on:
             is_own = False
@@ -508,6 +509,15 @@ class PostgresEngine:
                 " database connection. Nothing was sent. Run the transaction again (from now on they are kept apart),"
                 " or better, use INSERT … RETURNING",
             )
+
+    def judged_sequence_error(self, client: Any, error: BaseException) -> Exception | None:
+        if not client.has_moved_elsewhere or not isinstance(error, psycopg.errors.ObjectNotInPrerequisiteState):
+            return None
+        return self.error(
+            errors.DiagnosticsLost,
+            "currval() and lastval() cannot be answered for certain: this session used several database connections,"
+            " and no sequence was moved on the last one. Use INSERT … RETURNING, or keep_diagnostics=True",
+        )
 
     def _forget_sequences(self, backend: PostgresBackend) -> bool:
         """Make currval() and lastval() undefined again; False where this is not possible just now."""

@@ -463,6 +463,8 @@ class Connection(psycopg.Connection[Row]):
             # The driver has noted statements as prepared that the server, skipping the rest, never prepared.
             backend.needs_reset = True
         if client.backend is not None or not isinstance(error, Exception):
+            if ours is not None:
+                raise ours from error
             return False
         self._tpc = None
         if is_rollback and client.session.hold is Hold.PARKED:

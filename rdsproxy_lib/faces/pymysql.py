@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
-from pymysql import err
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as Driver
+from pymysql.connections import err
 from pymysql.constants import COMMAND
 from pymysql.cursors import Cursor
 

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from pymysql import err
 from pymysql.connections import Connection as Driver
-from pymysql.connections import MySQLResult
+from pymysql.connections import MySQLResult, err
 from pymysql.constants import COMMAND
 
 from .. import errors
@@ -452,6 +451,8 @@ class Exchange(Wire):
                 raise
             else:
                 client.failed(error, tx_open=False, may_have_committed=False, is_over=False, statement=statement)
+                if statement is not None and statement.settings:
+                    backend.reported.update(setting.name for setting in statement.settings)
                 if holding is not None:
                     holding.end(client, has_failed=True)
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymysql import err
+from pymysql.connections import err
 from pymysql.constants import CR
 
 from ..backend import HERE

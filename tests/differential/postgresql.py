@@ -387,13 +387,16 @@ class PostgresBench(Bench):
             connection_borrow_timeout=5,
         )
         with proxy.connect(**login) as session:  # in a failed transaction routines could not be judged
-            session.execute("select note('x'), note_debug('x')")
+            session.execute("select note('x'), note_debug('x'), sets('x'), sets_here('x')")
+            session.commit()
+            session.autocommit = True
+            session.execute("call sets_and_commits('x')")
         return proxy
 
     def login_key(self, login: Mapping[str, Any]) -> Any:
         return sorted((name, str(value)) for name, value in login.items() if name not in _OF_SESSIONS)
 
-    def clean(self) -> None:
+    def clean(self, program: Program) -> None:
         self.admin.execute(_CLEAN)
 
     def begin_again(self) -> None:

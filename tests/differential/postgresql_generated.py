@@ -181,7 +181,7 @@ _cursors = _each(
 )  # fmt: skip
 _reopen = _each(act("reopen"))
 _routines = _each(
-    run("select sets_here('{s}')", touches="app.actor", pins="UNKNOWN_ROUTINE SETTING"),
+    run("select sets_here('{s}')", touches="app.actor"),
     run("do $$ begin perform 1; end $$"),
     run("do $$ begin raise notice 'noted'; end $$"),
 )
@@ -239,7 +239,7 @@ _PINS: tuple[Ingredient, ...] = (
         run("reset standard_conforming_strings", touches="standard_conforming_strings", pins="SETTING"),
         run("select set_config('app.' || 'actor', 'odd {s}', false)", touches="app.actor",
             pins="SETTING UNRESETTABLE"),
-        run("select sets('{s}')", touches="app.actor", pins="UNKNOWN_ROUTINE SETTING"),
+        run("select sets('{s}')", touches="app.actor"),
     ),
 )  # fmt: skip
 _sequences = _each(

@@ -134,7 +134,6 @@ class Way:
 EVERYTHING = "timezone datestyle search_path app.tenant_id work_mem role"
 _CHARACTERISTICS = "default_transaction_isolation default_transaction_read_only default_transaction_deferrable"
 _LEVELS = VALUES["default_transaction_isolation"]
-_BY_ROUTINE = "UNKNOWN_ROUTINE SETTING"
 
 WAYS = (
     *(Way(f"set {name} to '{{v}}'", name) for name in VALUES),
@@ -195,10 +194,10 @@ WAYS = (
     Way("select set_config(name, '{v}', false) from (values ('app.actor')) names (name)", "app.actor", pins="SETTING UNRESETTABLE"),
     Way("select set_config('app.' || 'actor', '{v}', false)", "app.actor", pins="SETTING UNRESETTABLE"),
     Way("update pg_settings set setting = '{v}' where name = 'TimeZone'", "timezone", pins="SETTING"),
-    Way("do $$ begin perform set_config('app.actor', '{v}', false); end $$", "app.actor", pins=_BY_ROUTINE),
-    Way("select sets('{v}')", "app.actor", pins=_BY_ROUTINE),
-    Way("select sets_here('{v}')", "app.actor", pins=_BY_ROUTINE),
-    Way("call sets_and_commits('{v}')", "app.actor", pins=_BY_ROUTINE),
+    Way("do $$ begin perform set_config('app.actor', '{v}', false); end $$", "app.actor"),
+    Way("select sets('{v}')", "app.actor"),
+    Way("select sets_here('{v}')", "app.actor"),
+    Way("call sets_and_commits('{v}')", "app.actor"),
     Way("set session characteristics as transaction isolation level {v}", "default_transaction_isolation"),
     Way("set session characteristics as transaction read only", "default_transaction_read_only"),
     Way("set session characteristics as transaction isolation level {v}, read only, deferrable", _CHARACTERISTICS),

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 _WRITES = re.compile(r"(?i)\b(?:insert|update|delete|truncate|replace|copy|call|nextval|setval|do)\b").search
+_COUNTS = re.compile(r"numbers_|counter_").search
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -70,6 +71,11 @@ class Program:
     def writes(self) -> bool:
         """Whether there may be rows to clean up."""
         return any(_WRITES(repr(step.action.arguments)) for step in self.steps)
+
+    @cached_property
+    def counts(self) -> bool:
+        """Whether counters may have moved."""
+        return any(_COUNTS(repr(step.action.arguments)) for step in self.steps)
 
     def __str__(self) -> str:
         return self.name

@@ -231,8 +231,8 @@ class Bench:
         """What of the connect arguments is the backend's."""
         raise NotImplementedError
 
-    def clean(self) -> None:
-        """Take back what programs wrote."""
+    def clean(self, program: Program) -> None:
+        """Take back what it wrote."""
         raise NotImplementedError
 
     # Running
@@ -305,7 +305,7 @@ class Bench:
             for player in players:
                 player.finish()
             if program.writes:
-                self.clean()
+                self.clean(program)
         self._look_last(program, run, [self.private_player(program.logins[0]) for _ in range(2)])
         return run
 
@@ -334,7 +334,7 @@ class Bench:
             for player in players:
                 player.finish()
             if program.writes:
-                self.clean()
+                self.clean(program)
         self._look_last(program, run, [self.shared_player(proxy, program.logins[0])] * 2)
         return run
 

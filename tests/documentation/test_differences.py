@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +53,57 @@ def role(server: Any) -> Iterator[str]:
         admin.execute(f"grant {name} to app")
         yield name
         admin.execute(f"drop role if exists {name}")
+
+
+# Opening and closing ----------------------------------------------------------------------------------------------
+
+
+def test_closing_leaves_the_database_connection_open(url, server):
+    """It is lent to the next session, and closed with the proxy."""
+    with rdsproxy_lib.Proxy(url, max_connections=1) as proxy, server.admin() as admin:
+        with proxy.connect() as conn:
+            conn.execute("select 1")
+            backend = conn.rdsproxy.backend_id
+        assert admin.execute("select true from pg_stat_activity where pid = %s", [backend]).fetchone()
+        with proxy.connect() as conn:
+            conn.execute("select 1")
+            assert conn.rdsproxy.backend_id == backend
+
+
+def test_a_changed_password_is_asked_for_by_newer_connections(server, database, role):
+    """Those that are open stay so; the next login is refused."""
+    with server.admin() as admin:
+        admin.execute(f"alter role {role} login password 'first'")
+        with sessions(server.url(user=role, password="first", dbname=database), 1) as (conn,):
+            conn.execute("select 1")
+            admin.execute(f"alter role {role} password 'second'")
+            conn.execute("select 1")
+            admin.execute("select pg_terminate_backend(%s, 5000)", [conn.rdsproxy.backend_id])
+            with pytest.raises(psycopg.OperationalError, match="password"):
+                conn.execute("select 1")
+
+
+def test_parameters_are_told_as_at_the_first_login_or_as_set(url, private, server, database):
+    """While nothing is borrowed, what the server reports to newer database connections is not known."""
+    with sessions(url, 1) as (conn,), server.admin(database) as admin:
+        usual = private.info.parameter_status("TimeZone")
+        admin.execute(f"alter database {database} set timezone to 'Asia/Tokyo'")
+        with conn.transaction():
+            assert value(conn, "show timezone") == "Asia/Tokyo"
+            assert conn.info.parameter_status("TimeZone") == "Asia/Tokyo"
+        assert conn.info.parameter_status("TimeZone") == usual
+        conn.execute("set timezone to 'Asia/Tokyo'")
+        assert conn.info.parameter_status("TimeZone") == "Asia/Tokyo"
+
+
+def test_a_thread_amid_a_stream_is_told_at_once(url):
+    """What would wait for itself for ever on a private connection raises here."""
+    with sessions(url, 1) as (conn,):
+        rows = conn.cursor().stream("select generate_series(1, 3)")
+        assert next(rows) == (1,)
+        with pytest.raises(psycopg.ProgrammingError, match="in the middle of a stream"):
+            conn.execute("select 1")
+        assert list(rows) == [(2,), (3,)]
 
 
 # PostgreSQL: settings ---------------------------------------------------------------------------------------------
@@ -343,3 +395,90 @@ def test_keep_diagnostics_answers_what_is_refused_without(mysql_url):
         run(other, "insert into numbered values (null), (null)")
         with pytest.raises(rdsproxy_lib.DiagnosticsLost):
             value(conn, "select row_count()")
+
+
+# MySQL and MariaDB: what the library does not see, or does not tell -----------------------------------------------
+
+
+@pytest.mark.parametrize("mysql_server", ["mariadb-10.11"], indirect=True)
+def test_the_last_value_of_a_sequence_is_refused(mysql_url, mysql_private):
+    """MariaDB keeps it per database connection; NEXTVAL() tells it."""
+    run(mysql_private, "create sequence numbers")
+    assert value(mysql_private, "select nextval(numbers)") == value(mysql_private, "select lastval(numbers)")
+    with sessions(mysql_url, 1) as (conn,):
+        value(conn, "select nextval(numbers)")
+        for text in ("select lastval(numbers)", "select previous value for numbers"):
+            with pytest.raises(rdsproxy_lib.DiagnosticsLost):
+                value(conn, text)
+
+
+def test_warnings_and_counts_at_once_are_refused_on_mariadb(mysql_url, mysql_server):
+    """One after the other they are told."""
+    with sessions(mysql_url, 1) as (conn,):
+        run(conn, "create table words (word varchar(10))")
+        run(conn, "insert into words values ('one'), ('two')")
+        text = "select @@warning_count + row_count()"
+        if mysql_server.is_mariadb:
+            with pytest.raises(rdsproxy_lib.DiagnosticsLost):
+                value(conn, text)
+        else:
+            assert value(conn, text) == 2
+
+
+def test_status_counts_what_all_sessions_did(mysql_url, mysql_private):
+    """SHOW SESSION STATUS is about the database connection."""
+    ask = "show session status like 'Com_do'"
+
+    def count(conn: Any) -> int:
+        with conn.cursor() as cursor:
+            cursor.execute(ask)
+            return int(cursor.fetchone()[1])
+
+    assert count(mysql_private) == 0
+    with sessions(mysql_url) as (conn, other):
+        run(other, "do 1")
+        assert count(conn) > 0
+
+
+def test_a_view_may_ask_for_what_is_anothers(mysql_url):
+    """The text of a statement does not show that a view of it asks LAST_INSERT_ID()."""
+    with sessions(mysql_url) as (conn, other):
+        run(conn, "create table numbered (id int auto_increment primary key)")
+        run(conn, "create view last as select last_insert_id() as id")
+        run(other, "insert into numbered values (41)")
+        run(other, "insert into numbered values (null)")
+        assert value(conn, "select id from last") == 42
+
+
+def test_rows_without_transactions_outlive_a_lost_transaction(mysql_url, mysql_server, mysql_database):
+    """MyISAM knows no transactions, so that nothing is undone."""
+    with sessions(mysql_url, 1) as (conn,), mysql_server.admin(database=mysql_database) as admin:
+        run(conn, "create table kept (id int) engine = myisam")
+        run(conn, "begin")
+        run(conn, "insert into kept values (1)")
+        run(admin, f"kill {conn.rdsproxy.backend_id}")
+        while value(admin, "select count(*) from information_schema.processlist where db = database()") > 1:
+            pass
+        with pytest.raises(rdsproxy_lib.TransactionLost):
+            run(conn, "select 1")
+        conn.rollback()
+        assert value(conn, "select count(*) from kept") == 1
+
+
+def test_a_lock_that_a_trigger_takes_stays(mysql_url, mysql_server, mysql_database):
+    """The server does not report it, so that the session is not pinned and its lock is anybody's."""
+    name = f"{mysql_database}.lock"
+    with sessions(mysql_url) as (conn, other), mysql_server.admin(database=mysql_database) as admin:
+        run(conn, "create table words (word varchar(10))")
+        run(admin, f"create trigger locks before insert on words for each row do get_lock('{name}', 0)")
+        run(conn, "insert into words values ('one')")
+        assert not conn.rdsproxy.pinned
+        assert value(other, "select is_used_lock(%s) = connection_id()", [name]) == 1
+
+
+def test_a_socket_that_is_brought_along_is_refused(mysql_url):
+    """connect(sock) would make a database connection that nobody else may have."""
+    with sessions(mysql_url, 1) as (conn,), socket.socket() as own:
+        with pytest.raises(pymysql.err.NotSupportedError):
+            conn.connect(own)
+        assert value(conn, "select 1") == 1

@@ -106,6 +106,44 @@ def test_info_tells_the_servers_parameters(same):
     assert same(story, application_name="facts")["application_name"] == "facts"
 
 
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_info_tells_what_the_session_has_set(same, autocommit):
+    """Encoding, time zone and reported parameters are the session's own, with a backend and without one."""
+    names = ("client_encoding", "TimeZone", "DateStyle", "IntervalStyle", "application_name")
+
+    def facts(conn):
+        reported = {name: conn.info.parameter_status(name) for name in names}
+        return reported, conn.info.encoding, str(conn.info.timezone)
+
+    def story(conn):
+        told = [facts(conn)]
+        for text in (
+            "set timezone to 'Asia/Tokyo'; set application_name = 'mine'",
+            "select set_config('client_encoding', 'LATIN1', false), set_config('intervalstyle', 'iso_8601', false)",
+            "set datestyle to 'sql, dmy'",
+            "reset client_encoding",
+        ):
+            conn.execute(text)
+            told.append(facts(conn))
+            conn.commit()
+            told.append(facts(conn))
+            told.append(conn.execute("select timestamptz '2026-01-01 00:00+00' = %s, 'ñ'", ["2026-01-01Z"]).fetchone())
+            conn.rollback()
+        conn.execute("discard all" if autocommit else "reset all")
+        told.append(facts(conn))
+        conn.rollback()
+        return [*told, facts(conn)]
+
+    told = same(story, autocommit=autocommit)
+    assert [told[at][1:] for at in (0, 5, -4, -2, -1)] == [
+        ("utf-8", "UTC"),
+        ("iso8859-1", "Asia/Tokyo"),
+        ("utf-8", "Asia/Tokyo"),
+        ("utf-8", "UTC"),
+        ("utf-8", "UTC" if autocommit else "Asia/Tokyo"),  # rolled back
+    ]
+
+
 def test_backend_pid_is_of_the_backend_in_use(connect):
     """Inside a transaction info.backend_pid is the server's own answer."""
     connect.may_pin("RAW_ACCESS")
@@ -116,7 +154,6 @@ def test_backend_pid_is_of_the_backend_in_use(connect):
 
 def test_application_name_is_the_sessions(connect):
     """The application name given to connect is what the server sees for this session's statements."""
-    connect.may_pin("SETTING")
     ask = "select application_name from pg_stat_activity where pid = pg_backend_pid()"
     first, second = (connect(application_name=name, autocommit=True) for name in ("first", "second"))
     assert [conn.execute(ask).fetchone()[0] for conn in (first, second, first)] == [

@@ -200,7 +200,6 @@ def test_copy_from_one_session_to_another(connect):
 )
 def test_copy_of_something_else(same, statement):
     """copy() with another statement does or raises what the driver does."""
-    same.may_pin("SETTING")
 
     def story(conn):
         with conn.cursor().copy(statement):

@@ -297,7 +297,6 @@ def test_moments_load_in_the_time_zone_of_the_connection(connect, zone):
 
 def test_moments_follow_a_time_zone_that_was_set(connect):
     """`SET TIME ZONE` changes how moments load in that session and in no other."""
-    connect.may_pin("SETTING")
     first, second = (connect(autocommit=True, options="-c TimeZone=Europe/Rome") for _ in range(2))
     first.execute("set time zone 'Asia/Tokyo'")
     ask = "select '2024-01-31 12:00+00'::timestamptz"

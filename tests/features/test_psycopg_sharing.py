@@ -79,7 +79,6 @@ def test_rows_read_late_are_the_sessions(connect, rival):
 
 def test_result_sets_read_late_are_the_sessions(connect, rival):
     """nextset() loads values in the session's own time zone, whatever others set meanwhile."""
-    connect.may_pin("SETTING")
     conn, other = connect(autocommit=True), connect(autocommit=True)
     conn.execute("set timezone to 'Asia/Tokyo'")
     cur = conn.execute(f"{ZONED}; {ZONED}; {ZONED}")
@@ -367,7 +366,6 @@ def test_a_temporary_table_stays_with_its_session(connect, rival):
 
 def test_a_setting_stays_with_its_session(connect, rival):
     """What one session SETs no other session reads, also after that session closed."""
-    connect.may_pin("SETTING")
     conn, other = connect(autocommit=True), connect(autocommit=True)
     default = other.execute("show work_mem").fetchone()
     conn.execute("set work_mem = '77MB'")

@@ -323,7 +323,7 @@ def test_a_rollback_that_was_cut_leaves_nothing_open(proxy, kill, ids, how):
 
 @pytest.mark.parametrize(
     "pin",
-    ["create temporary table mine (id int)", "set @mine = 1", "select get_lock('mine', 0)", "set time_zone = '+01:00'"],
+    ["create temporary table mine (id int)", "set @mine = 1.5", "select get_lock('mine', 0)", "set timestamp = 1000"],
 )
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_a_pinned_session_that_died_is_lost(proxy, kill, ids, autocommit, pin):
@@ -350,7 +350,7 @@ def test_a_pinned_session_that_died_is_lost(proxy, kill, ids, autocommit, pin):
 def test_a_lost_session_begins_anew(proxy, kill, ids):
     """connect() gives a lost session a new start, as it does for a connection of the driver."""
     conn = proxy.connect(autocommit=True)
-    ask(conn, "set @mine = 1")
+    ask(conn, "set @mine = 1.5")
     kill(conn)
     with pytest.raises(SessionLost):
         ask(conn, "select 1")
@@ -449,7 +449,7 @@ def test_a_server_that_goes_and_comes_back(private_mysql_server, monkeypatch):
         ask(parked, "create table kept (id int primary key)")
         busy.begin()
         ask(busy, "insert into kept values (1)")
-        ask(pinned, "set @mine = 1")
+        ask(pinned, "set @mine = 1.5")
         server.stop()
         quick = rdsproxy_lib.Proxy(server.url(), connection_borrow_timeout=0.3)
         begun = time.monotonic()

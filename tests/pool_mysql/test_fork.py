@@ -75,7 +75,7 @@ def test_the_parents_sessions_raise_in_the_child(make_proxy, admin, ids):
     ask(idle, "select 1")
     busy.begin()
     ask(busy, "insert into items values (1)")
-    ask(pinned, "set @mine = 7")
+    ask(pinned, "set @mine = 7e0")
     cursor = streaming.cursor(SSCursor)
     cursor.execute("select ordinal_position, repeat('x', 20000) from information_schema.columns limit 100")
     assert cursor.fetchone()

@@ -65,7 +65,7 @@ def closed(conn: Any) -> None:
 
 
 def closed_with_state(conn: Any) -> None:
-    ask(conn, "set @mine = 1")
+    ask(conn, "set @mine = 1.5")
     conn.close()
 
 

@@ -204,7 +204,7 @@ def open_transaction(conn: Any) -> Any:
 LEFT = {
     "connection": lambda proxy, kept: Litter(proxy.connect(autocommit=True)),
     "transaction": lambda proxy, kept: Litter(open_transaction(proxy.connect(autocommit=True))),
-    "pinned": lambda proxy, kept: Litter(proxy.connect(autocommit=True), ask(kept, "set @mine = 1")),
+    "pinned": lambda proxy, kept: Litter(proxy.connect(autocommit=True), ask(kept, "set @mine = 1.5")),
     "stream of its own": lambda proxy, kept: Litter(half_read(proxy.connect(autocommit=True))),
     "stream of another": lambda proxy, kept: Litter(half_read(kept)),
 }

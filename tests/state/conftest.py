@@ -177,7 +177,7 @@ class MySQLWorld(World):
     server: MySQLServer
     settings = (
         Setting("net_read_timeout", "set net_read_timeout = 1001", "select @@net_read_timeout", 1001, 30),
-        Setting("@tenant", "set @tenant = 'mine'", "select coalesce(@tenant, '')", "mine", ""),
+        Setting("@tenant", "set @tenant = 'mine'", "select @tenant", "mine", None),
     )
 
     @property

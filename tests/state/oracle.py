@@ -146,6 +146,10 @@ class Engine:
         """The statement that clears it."""
         return kind.clear
 
+    def is_allowed(self, action: str, kind: Kind, mine: Mine) -> bool:
+        """Whether a session that has these things may do that."""
+        return True
+
     def fail(self, conn: Any) -> None:
         """Run a statement that fails."""
         raise NotImplementedError
@@ -216,7 +220,7 @@ class Run:
         if mine.in_transaction:
             return
         wanted = {name for name in mine.values if self.engine.kinds[name].pins}
-        assert client.pinned == bool(wanted), f"pinned for {client.pins}, and has {sorted(wanted)}"
+        assert client.pinned == bool(wanted), f"session {index} has {sorted(wanted)}, and is pinned for {client.pins}"
         self.counts["pinned"] += client.pinned
 
     def check_events(self) -> None:
@@ -280,6 +284,8 @@ class Run:
     def change(self, step: Step, mine: Mine) -> bool:
         kind, conn = self.engine.kinds[step.kind], self.conns[step.session]
         has = step.kind in mine.values
+        if not self.engine.is_allowed(step.action, kind, mine):
+            return False
         if kind.outside and (mine.in_transaction or not mine.is_autocommit):
             return False
         if step.action == "set local":

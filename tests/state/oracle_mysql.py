@@ -194,6 +194,12 @@ class MySQLOracle(Engine):
     def expected(self, mine: Mine) -> dict[str, Any]:
         return {**super().expected(mine), "autocommit": int(mine.is_autocommit)}
 
+    def is_allowed(self, action: str, kind: Kind, mine: Mine) -> bool:
+        # Whether a database that was chosen in one role may be chosen without is not known: that pins.
+        return not (kind.name == "schema" and "role" in mine.values) and not (
+            kind.name == "role" and "schema" in mine.values
+        )
+
     def look(self, conn: Any) -> dict[str, Any]:
         ((timeout, length, zone, mode, awkward, checks, autocommit, client, results, *rest),) = rows(
             conn, self._look, (_AWKWARD,)

@@ -5,6 +5,7 @@ Found by reading: the numbers are issues and pull requests on GitHub.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -454,14 +455,16 @@ def test_what_a_procedure_sets_is_not_found_by_others(mysql, in_transaction, cal
     )
     isolation = "tx_isolation" if mysql.is_mariadb else "transaction_isolation"
     question = f"select @@{isolation}, @@net_read_timeout, @@character_set_client, @left"
+    private = mysql.private()
     conn, other = mysql.sessions()
     usual = rows(other, question)
-    if in_transaction:
-        rows(conn, "begin")
-    rows(conn, "call leave_things()")
-    if in_transaction:
-        rows(conn, "commit")
-    assert rows(conn, question) == [("READ-UNCOMMITTED", 77, "latin1", 1)]
+    for each in (private, conn):
+        if in_transaction:
+            rows(each, "begin")
+        rows(each, "call leave_things()")
+        if in_transaction:
+            rows(each, "commit")
+    assert rows(conn, question) == rows(private, question) != usual
     if caller == "closes":
         conn.close()
     else:
@@ -559,6 +562,37 @@ def test_an_error_in_a_transaction_keeps_the_backend(mysql):
     assert proxy.stats().database_connections_currently_borrowed == 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "insert into items values (1, 2, 3)",
+        "select nonsense from items",
+        "select * from items where nonsense",
+        "update items set id = nonsense",
+        "show create table items",
+        "describe items",
+        "describe missing",
+        "show full columns from missing",
+        "select * from missing",
+    ],
+)
+@pytest.mark.parametrize("end", ["rollback", "commit", "close"])
+def test_a_failed_statement_keeps_no_lock(mysql, text, end):
+    """proxysql #1038: without autocommit, a first statement that fails leaves no metadata lock after its transaction."""
+    mysql.admin("create table items (id int primary key) engine=innodb")
+    conn, other = mysql.sessions(2, max_connections=2)
+    conn.autocommit(False)
+    with contextlib.suppress(pymysql.MySQLError):
+        rows(conn, text)
+    getattr(conn, end)()
+    with mysql.server.admin(database=mysql.database) as admin:
+        rows(admin, "set lock_wait_timeout = 1")
+        rows(admin, "alter table items add column word varchar(10)")
+        rows(admin, "create table missing (id int)")
+    assert rows(other, "select * from items") == []
+    assert mysql.admin("select trx_state from information_schema.innodb_trx") == []
+
+
 def test_an_error_under_autocommit_gives_the_backend_back(mysql):
     """proxysql #3058: a statement that fails outside of a transaction holds nothing."""
     conn, other = mysql.sessions()
@@ -626,15 +660,15 @@ def test_a_temporary_table_is_not_lost(mysql):
                 if each is not owner:
                     with pytest.raises(pymysql.ProgrammingError):
                         rows(each, f"select * from {table}")
-    assert {event.reason for event in mysql.told(SessionPinned)} <= {"TEMP_TABLE", "UNKNOWN_ROUTINE"}
+    assert {event.reason for event in mysql.told(SessionPinned)} <= {"TEMP_TABLE", "UNKNOWN_ROUTINE", "SETTING"}
 
 
 def test_isolation_for_one_transaction_is_not_anothers(mysql):
     """proxysql #4197, MySqlConnector #1614: SET TRANSACTION goes with the session's next transaction, not to another."""
-    conn, other = mysql.sessions()
+    mysql.admin("create table items (id int)")
+    conn, other = mysql.sessions(2, max_connections=2)
     rows(conn, "set transaction isolation level serializable, read only")
     rows(other, "begin")
-    rows(other, "create table items (id int)")
     rows(other, "insert into items values (1)")
     rows(other, "commit")
     rows(conn, "begin")

@@ -25,7 +25,7 @@ def test_a_free_statement() -> None:
     """Nothing to say but that it is free."""
     explanation = explain("SELECT 1")
     assert not explanation.pins
-    assert str(explanation) == "free  SELECT ?"
+    assert str(explanation) == "free        SELECT ?"
 
 
 def test_a_pinning_statement_has_reason_and_advice() -> None:
@@ -97,7 +97,7 @@ def test_what_is_virtualised(sql: str, engine: str, settings: tuple[str, ...]) -
     assert statement.settings == settings
     assert str(explanation).splitlines()[:2] == [
         f"virtualised {statement.text}",
-        f"      as       {', '.join(settings)}",
+        f"            as       {', '.join(settings)}",
     ]
 
 
@@ -137,7 +137,7 @@ def test_notes(sql: str, engine: str, effect: str, note: str) -> None:
     assert statement.effect == effect
     assert len(statement.notes) == 1
     assert note in statement.notes[0]
-    assert f"      note     {statement.notes[0]}" in str(explanation).splitlines()
+    assert f"            note     {statement.notes[0]}" in str(explanation).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_mysql_text_for_people() -> None:
     text = str(explain("SELECT 'secret' FROM `t` WHERE a = %s AND b IN (%(b)s); SET @a = 'secret'", engine="mysql"))
     assert "secret" not in text
     assert [line.split()[0] for line in text.splitlines()] == ["free", "virtualised", "as", "note"]
-    assert str(explain("SELECT f(%s)", engine="mysql")).splitlines()[1] == "      because  UNKNOWN_ROUTINE: f()"
+    assert str(explain("SELECT f(%s)", engine="mysql")).splitlines()[1] == "            because  UNKNOWN_ROUTINE: f()"
 
 
 def test_text_for_people() -> None:
@@ -197,7 +197,7 @@ def test_text_for_people() -> None:
         "until",
         "instead",
     ]
-    assert str(explain("")) == "free  (nothing)"
+    assert str(explain("")) == "free        (nothing)"
 
 
 def test_dictionary_is_json() -> None:
@@ -244,7 +244,7 @@ def run(*arguments: str) -> int:
 def test_command_with_text(capsys: pytest.CaptureFixture[str]) -> None:
     """Status 0 when everything is free or virtualised, 1 when something pins."""
     assert run("SELECT 1") == 0
-    assert capsys.readouterr().out == "free  SELECT ?\n"
+    assert capsys.readouterr().out == "free        SELECT ?\n"
     assert run("SET x = 1") == 0
     assert run("SET seed = 1") == 1
 
