@@ -140,9 +140,14 @@ class Sessions:
         finally:
             bystander.close()
         for backend in list(proxy.pool._idle):
-            rival_goes(backend)
-            if not backend.is_dead() and proxy.engine.apply(backend, settings_of({}, backend.label.mode)):
-                self.features.check_clean(backend)  # the others would be closed instead of being lent
+            try:
+                rival_goes(backend)
+                is_fit = proxy.engine.apply(backend, settings_of({}, backend.label.mode))
+            except pymysql.err.Error:
+                is_fit = False
+                assert backend.is_dead()
+            if is_fit:  # else it would be closed instead of being lent
+                self.features.check_clean(backend)
 
 
 class Rival:

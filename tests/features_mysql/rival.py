@@ -66,6 +66,7 @@ def _rival_comes(backend: Any) -> None:
     was_on = wire.server_status & AUTOCOMMIT
     run(wire, f"set autocommit = {0 if was_on else 1}")
     run(wire, f"set {', '.join(f'{name} = {value}' for name, value in SETTINGS.items())}")
+    run(wire, "set transaction isolation level repeatable read, read write")
     run(wire, "begin")
     run(wire, "insert into rival_rows (word) values ('rival')")
     run(wire, "select * from rival_rows")

@@ -171,18 +171,19 @@ def test_no_wait(make_proxy, kill):
     second.close()
 
 
-def test_max_pinned_percent(make_proxy):
+def test_max_pinned_percent(make_proxy, ids):
     """Above it a statement that would pin is refused before it is sent, with 1105, and costs nothing."""
     proxy = make_proxy(max_connections=4, max_pinned_percent=25)
     first, second = proxy.connect(autocommit=True), proxy.connect(autocommit=True)
     ask(first, "handler items open")
-    for pin in ("handler items open", "create temporary table mine (id int)", "select get_lock('x', 0)"):
+    for pin in ("handler items open", "create temporary table items (id varchar(5))", "select get_lock('x', 0)"):
         with pytest.raises(PinRefused) as caught:
             ask(second, pin)
         assert caught.value.args[0] == 1105
         assert not second.rdsproxy.pinned
         assert second.rdsproxy.backend is None
-    assert ask(second, "select @mine") == (None,)
+    assert ask(second, "select count(*) from items where id > 0") == (0,)
+    assert ask(second, "select is_free_lock('x')") == (1,)
     second.begin()
     ask(second, "select 1")
     with pytest.raises(PinRefused):
@@ -326,7 +327,7 @@ def test_shared_proxies_from_many_threads_are_one(shared_proxies, mysql_url):
 
 @pytest.mark.slow
 def test_init_connect_init_command_and_init_query_survive_a_reset(private_mysql_server):
-    """What the server and the options do at a login is done again when a pinned session's backend was cleaned."""
+    """What the server and the options do at a login is done again for a session after one with settings, or a pin."""
     server = private_mysql_server
     with server.admin() as admin:
         ask(admin, "set global init_connect = 'set @from_server = ''s'', wait_timeout = 4321'")
@@ -336,7 +337,15 @@ def test_init_connect_init_command_and_init_query_survive_a_reset(private_mysql_
     expected = ("s", "d", "o", 4321, 77, "ANSI_QUOTES", None)
     with Proxy(url, **options) as proxy:
         number = None
-        for pin in ("set @mine = 1, @from_server = 0, @from_driver = 0", "set sql_mode = ''", "use mysql_no", "begin"):
+        for pin in (
+            "set @mine = 1, @from_server = 0, @from_driver = 0",
+            "set @mine = 1.5",
+            "select get_lock('mine', 1)",
+            "create temporary table mine (id int)",
+            "set sql_mode = ''",
+            "use mysql_no",
+            "begin",
+        ):
             conn = proxy.connect(autocommit=True)
             assert ask(conn, look) == expected
             assert conn.rdsproxy.backend_id == (number or conn.rdsproxy.backend_id)

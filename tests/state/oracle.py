@@ -10,6 +10,7 @@ for transactions and savepoints. `Private` runs the same programs on private con
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -466,17 +467,30 @@ def check(kind: type[Run], engine: Engine, seed: int, steps: list[Step], session
     return run.counts
 
 
-def smallest(fails: Callable[[list[Step]], bool], steps: list[Step], tries: int = 80) -> list[Step]:
-    """As few of the steps as still fail."""
+def _outline(error: BaseException) -> str:
+    """The error without what differs from run to run."""
+    return type(error).__name__ + re.sub(r"\d+", "", str(error))[:60]
+
+
+def smallest(
+    run: Callable[[list[Step]], object], steps: list[Step], error: BaseException, tries: int = 100
+) -> list[Step]:
+    """As few of the steps as still fail with such an error."""
+
+    def fails(fewer: list[Step]) -> bool:
+        try:
+            run(fewer)
+        except Exception as other:
+            return _outline(other) == _outline(error)
+        return False
+
     size = len(steps) // 2
-    while size and tries:
+    while size and tries > 0:
         for start in range(0, len(steps), size):
             fewer = steps[:start] + steps[start + size :]
             tries -= 1
             if fails(fewer):
                 steps = fewer
-                break
-            if not tries:
                 break
         else:
             size //= 2

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
-from typing import Any
+from collections import Counter
+from contextlib import closing
 
 import pytest
 
-from .conftest import SEEDS
-from .oracle import Engine, Private, Run, check, program, programs, smallest
+from .conftest import SEEDS, rows, value
+from .oracle import Engine, Private, Run, Step, check, program, programs, smallest
 from .oracle_mysql import MySQLOracle
 from .oracle_postgresql import PostgresOracle
 
@@ -35,18 +37,13 @@ def explore(kind: type[Run], engine: Engine, seconds: float, *, least: int = 5) 
     for number, sessions, limit in programs(first):
         steps = program(engine, number, LENGTH, sessions)
 
-        def fails(steps: list[Any], number: int = number, sessions: int = sessions, limit: int = limit) -> bool:
-            try:
-                check(kind, engine, number, steps, sessions, limit)
-            except Exception:
-                return True
-            return False
+        def run(steps: list[Step], number: int = number, sessions: int = sessions, limit: int = limit) -> Counter[str]:
+            return check(kind, engine, number, steps, sessions, limit)
 
         try:
-            happened = check(kind, engine, number, steps, sessions, limit)
+            happened = run(steps)
         except Exception as error:
-            few = smallest(fails, steps)
-            text = "\n".join(map(str, few))
+            text = "\n".join(map(str, smallest(run, steps, error)))
             raise AssertionError(
                 f"STATE_SEED={number}, {sessions} sessions over {limit} backends: {error}\n"
                 f"these steps are enough:\n{text}"
@@ -88,6 +85,49 @@ def test_nothing_of_a_session_is_seen_for_long_on_postgresql(postgres):
 def test_nothing_of_a_session_is_seen_for_long_on_mysql(mysql):
     """The same for ten minutes."""
     check_counts(explore(Run, MySQLOracle(mysql), LONG_SECONDS))
+
+
+def test_threads_keep_to_their_own_settings(world):
+    """Six threads set, read, roll back and leave over two backends: each reads what it set, whoever comes between."""
+    proxy = world.proxy(max_connections=2, audit=False)
+    deadline = time.monotonic() + 2
+    first = seed()
+    wrong: list[object] = []
+
+    def live(number: int) -> None:
+        dice = random.Random(first + number)
+        while time.monotonic() < deadline and not wrong:
+            with closing(proxy.connect(autocommit=True)) as conn:
+                have: dict[str, object] = {setting.name: setting.usual for setting in world.settings}
+                for _ in range(dice.randrange(2, 12)):
+                    before = dict(have)
+                    is_open = dice.random() < 0.4
+                    if is_open:
+                        rows(conn, "begin")
+                    for setting in dice.sample(world.settings, dice.randrange(3)):
+                        new = f"{number}{dice.randrange(100, 1000)}"
+                        rows(conn, setting.set.replace("1001", new).replace("mine", new))
+                        shown = str(setting.mine).replace("1001", new).replace("mine", new)
+                        have[setting.name] = int(shown) if isinstance(setting.mine, int) else shown
+                    if is_open:
+                        end = dice.choice(("commit", "rollback"))
+                        rows(conn, end)
+                        if end == "rollback" and world.engine == "postgresql":
+                            have = before
+                    seen = {setting.name: value(conn, setting.show) for setting in world.settings}
+                    if seen != have:
+                        wrong.append(("sees", seen, "has", have, "seed", first))
+                        return
+
+    threads = [threading.Thread(target=live, args=(number,)) for number in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    stats = proxy.stats()
+    assert stats.relabels > 20
+    assert (dict(stats.pins), stats.reset_failures, stats.database_connections) == ({}, 0, 2)
 
 
 def check_counts(counts: dict[str, int]) -> None:
