@@ -162,6 +162,7 @@ class Client(Pinning):
         pool = self.pool
         refusal: Exception | None = None
         while True:
+            backend.owner = None  # what the server says to our orders is nobody's
             try:
                 is_fit = self.engine.apply(backend, self.wanted)
                 error = None
@@ -170,6 +171,7 @@ class Client(Pinning):
             except BaseException:
                 pool.discard(backend)
                 raise
+            backend.owner = self.owner
             if is_fit:
                 pool.counters.relabels += 1
                 return backend
@@ -238,7 +240,7 @@ class Client(Pinning):
             self._last_used = time.monotonic()
         if tx is not _NO_TX and self.doubts is not None:
             self.doubts -= FREED_AT_ONCE  # inside a transaction nothing is sure to last
-        if session.hold is not _BORROWED and (tx is not _NO_TX or not self.doubts or not self._review()):
+        if session.hold is not _BORROWED and (tx is not _NO_TX or not self._has_no_pin_left()):
             return
         backend = self.backend
         if tx is _NO_TX:
@@ -266,7 +268,11 @@ class Client(Pinning):
         """
         backend, touched = self.backend, self.touched
         if touched:
-            self.wanted = backend.label = self.engine.learn(self, backend, touched)
+            backend.owner = None  # what the server says to our question is nobody's
+            try:
+                self.wanted = backend.label = self.engine.learn(self, backend, touched)
+            finally:
+                backend.owner = self.owner
         self.touched = None
 
     def _learn_or_stay(self) -> bool:
@@ -275,21 +281,46 @@ class Client(Pinning):
         try:
             self.learn()
         except Immovable as found:
-            self.pin_afterwards(Reason[found.reason], found.what, None)
-            if self.session.hold is _BORROWED:
-                self.touched = None
-                return True
-        except Exception as error:
-            if not backend.is_dead():
-                self.pin_afterwards(Reason.SETTING, f"what was set could not be read: {error}", None)
+            self._pin_unlearnt(Reason[found.reason], found.what)
+            if self.session.hold is not _BORROWED:
                 return False
-            self._lose_with_settings(backend)
+            self.touched = None  # a filter says that it may be lost
+        except Exception as error:
+            if backend.is_dead():
+                self._lose_with_settings(backend)
+            else:
+                self._pin_unlearnt(Reason.SETTING, f"what was set could not be read: {error}")
+                self.is_unread = True
+            return False
         except BaseException:
-            self._lose_with_settings(backend)
+            if backend.is_dead() or self.engine.tx(backend) is not _NO_TX:
+                self._lose_with_settings(backend)
+            else:
+                self._pin_unlearnt(Reason.SETTING, "what was set was not read to the end")
+                self.is_unread = True
             raise
-        else:
-            return True
-        return False
+        return True
+
+    def _has_no_pin_left(self) -> bool:
+        """Of a pinned session whose transaction is over: whether all that pinned it has come to an end."""
+        if self.is_unread:
+            self._learn_again()
+        return self.session.hold is _BORROWED or (bool(self.doubts) and self._review())
+
+    def _learn_again(self) -> None:
+        """Whether it can be taken along now: it was set once more, or could not be read."""
+        self.is_unread = False
+        try:
+            self.learn()
+        except Immovable:
+            return
+        except Exception as error:  # if it is dead, the next statement finds out
+            self.is_unread = True
+            logger.warning("what a session has set could not be read: %s", str(error))
+            return
+        reason, self.unlearnt = self.unlearnt, None
+        if reason is not None:
+            self._end_pins({reason})
 
     def _lose_with_settings(self, backend: Any) -> None:
         """The backend is gone, or unusable, and with it what the session had set there."""

@@ -235,7 +235,7 @@ _NOTES: dict[str, Callable[[Part], bool]] = {
 
 def _sets(part: Part, kind: str) -> bool:
     """Whether it sets something whose name begins so, and does not pin anyway."""
-    return not part.causes and any(setting.name[:1] == kind for setting in part.settings)
+    return not part.causes and any(setting.name[:1] == kind for setting in (*part.settings, *part.local_settings))
 
 
 def _postgresql(sql: str) -> tuple[Part, ...]:

@@ -78,11 +78,13 @@ class Pinning:
         "doubts",
         "engine",
         "held",
+        "is_unread",
         "login",
         "owner",
         "pool",
         "session",
         "touched",
+        "unlearnt",
         "wanted",
     )
 
@@ -101,6 +103,10 @@ class Pinning:
         """The settings this session has outside of its transaction, and so wants on its backends."""
         self.touched: set[str] | None = None
         """Settings that statements named on the present backend: the server is asked for them before it is left."""
+        self.unlearnt: Reason | None = None
+        """The pin that stands for a setting which cannot be taken along."""
+        self.is_unread = False
+        """Whether to try that again when the transaction is over."""
         self.doubts: frozenset[Reason] | None = None
         """Pins that may have come to nothing, or to an end: the server is asked when the transaction is over."""
         self.held: dict[Reason, set[str]] | None = None
@@ -169,7 +175,7 @@ class Pinning:
         """Pin before the statement runs, so that a refusal loses nothing; note what it sets."""
         added: tuple[Reason, ...] = ()
         causes, names = self._causes(statement, backend)
-        if statement.settings:
+        if statement.settings or statement.local_settings:
             named, why = self.engine.touched_by(statement, parameters)
             names, causes = {*names, *named}, [*causes, *why]
         is_proved = not causes and self._home.options.routine_policy == "pin"
@@ -187,6 +193,7 @@ class Pinning:
         if self.touched is None:
             self.touched = set()
         self.touched.update(names)
+        self.is_unread = self.is_unread or self.unlearnt is not None
         if self._audited is not None:
             self.login.audited.update(names)
         if "*" in names:
@@ -290,6 +297,13 @@ class Pinning:
             if len(session.pins or ()) == 1 and occupancy.pinned == (occupancy.limit + 1) // 2:
                 events.emit(PinnedShareHigh(occupancy.pinned, occupancy.limit))
         return True
+
+    def _pin_unlearnt(self, reason: Reason, what: str) -> None:
+        """Pin for a setting that cannot be taken along, until it can be."""
+        is_known = reason in (self.session.pins or ())
+        self.pin_afterwards(reason, what, None)
+        if not is_known and reason in (self.session.pins or ()):
+            self.unlearnt = reason
 
     def _review(self) -> bool:
         """Ask which pins have come to an end; True when none is left."""

@@ -116,6 +116,8 @@ class Part:
     """MySQL: it may make earlier work permanent: COMMIT, DDL and all that commits implicitly, and what is unknown."""
     settings: tuple[Setting, ...] = ()
     """What the session takes along to other backends afterwards, instead of a pin."""
+    local_settings: tuple[Setting, ...] = ()
+    """PostgreSQL: what is set until the transaction ends, where only the parameters tell whether that pins."""
     holds: tuple[tuple[Reason, str], ...] = ()
     """MySQL: what its causes pin for, by name, lower case: the temporary table, the prepared statement, …"""
     frees: tuple[tuple[Reason, str], ...] = ()
@@ -143,6 +145,7 @@ class Statement:
     lingers: bool
     commits: bool
     settings: tuple[Setting, ...]
+    local_settings: tuple[Setting, ...]
     frees: frozenset[Reason]
     """Pins that one of its parts may end."""
     awaits_question: bool
@@ -225,6 +228,7 @@ def _part(found: Finding, text: str) -> Part:
         lingers=found.lingers,
         commits=found.commits,
         settings=tuple(Setting(*setting) for setting in found.settings),
+        local_settings=tuple(Setting(*setting) for setting in found.local_settings),
         holds=tuple((Reason(reason), name) for reason, name in found.holds),
         frees=tuple((Reason(reason), name) for reason, name in found.frees),
         awaits_question=found.awaits_question,
@@ -254,6 +258,7 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
     reads_diagnostics = any(part.reads_diagnostics for part in parts)
     lingers = any(part.lingers for part in parts)
     settings = tuple(dict.fromkeys(setting for part in parts for setting in part.settings))
+    local_settings = tuple(dict.fromkeys(setting for part in parts for setting in part.local_settings))
     frees = frozenset(reason for part in parts for reason, _ in part.frees)
     awaits_question = any(part.awaits_question for part in parts)
     is_special = sets_local or reads_sequence or moves_sequence or reads_diagnostics or lingers
@@ -271,6 +276,7 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
         lingers=lingers,
         commits=any(part.commits for part in parts),
         settings=settings,
+        local_settings=local_settings,
         frees=frees,
         awaits_question=awaits_question,
         digest="; ".join(part.text for part in parts),

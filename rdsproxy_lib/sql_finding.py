@@ -21,6 +21,7 @@ class Finding:
     lingers: bool = False
     commits: bool = False
     settings: dict[tuple[str, int | str | None], None] = field(default_factory=dict)  # an ordered set
+    local_settings: dict[tuple[str, int | str | None], None] = field(default_factory=dict)
     holds: dict[tuple[str, str], None] = field(default_factory=dict)
     frees: dict[tuple[str, str], None] = field(default_factory=dict)
     awaits_question: bool = False

@@ -410,8 +410,9 @@ def _sets(name: str, what: str, found: Finding, *, is_local: bool) -> None:
     """The parameter `name` is set, or reset; ``""`` for one that cannot be told. `what` is how the text says so."""
     if name == "seed":  # no transaction and no reset takes it back
         found.pin("UNRESETTABLE", what)
-    elif name == "standard_conforming_strings":  # from here on texts read otherwise
+    elif name == "standard_conforming_strings":  # texts read otherwise, and what functions are compiled to stays
         found.pin("SETTING", what)
+        found.pin("UNRESETTABLE", what)
     elif name in _OF_TRANSACTION:
         found.sets_local = True
     elif is_local:
@@ -473,14 +474,15 @@ def _set_config(tokens: Tokens, call: Call, found: Finding) -> None:
         return
     locality = _constant(is_local)
     found.sets_local = found.sets_local or locality is not False
+    settings = found.local_settings if locality is True else found.settings
     if name is None:
-        found.takes_along("", which)
+        settings["", which] = None
     else:
         _sets(name, f"set_config('{name}', …)", found, is_local=locality is True)
     if name is None or name == "search_path":
         if _alone(value) == PARAMETER and tokens.parameter(spans[1][0]) is not None:
             if name:  # whether it says pg_temp is seen when it is there
-                found.takes_along(name)
+                settings[name, None] = None
         elif _alone(value) != "null" and not _is_plain_path(_alone(value)):
             found.pin("TEMP_TABLE", "set_config('search_path', …)")
 
@@ -494,13 +496,14 @@ def _pin_parameters(found: Finding) -> None:
 
     The names stay, to be asked for when the session that is pinned by it parts with its backend.
     """
-    for name, which in tuple(found.settings):
+    for name, which in (*found.settings, *found.local_settings):
         if name in ("", "search_path"):
             found.pin("SETTING", "set_config()")
             found.pin("TEMP_TABLE", "set_config('search_path', …)")
         if not name:
             found.pin("UNRESETTABLE", "set_config() of a name that is no constant")
-            del found.settings[name, which]
+            found.settings.pop((name, which), None)
+    found.local_settings.clear()
 
 
 def _declare(tokens: Tokens, first: int, found: Finding) -> None:
@@ -700,6 +703,7 @@ def take(found: Finding, inner: Finding) -> None:
         if routine:
             found.routines[what] = routine
     found.settings.update(inner.settings)
+    found.local_settings.update(inner.local_settings)
     found.frees.update(inner.frees)
     found.awaits_question = found.awaits_question or inner.awaits_question
     found.sets_local = found.sets_local or inner.sets_local

@@ -26,7 +26,7 @@ from ..backend import MIXED, Backend, OpenFailed, Refusal
 from ..config import TLS, Options, Target
 from ..routines import BODIES, RoutineBody
 from ..session import Tx
-from ..settings import CLEAN, Settings, settings_of
+from ..settings import CLEAN, Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
@@ -34,9 +34,10 @@ from .postgresql_audit import left_over, stock_of
 from .postgresql_settings import (
     REVIEWED,
     ROLES,
+    answers,
     causes_of,
     changes,
-    is_plan_neutral,
+    end_of_plans,
     learnt,
     order,
     question,
@@ -337,7 +338,7 @@ class PostgresEngine:
 
     def haunt(self, backend: PostgresBackend) -> bool:
         pgconn = backend.pgconn
-        for name, _, _, value in self._settings(backend, ROLES, is_quick=True):
+        for name, _, _, value in answers(self._ask(backend, question(ROLES, is_quick=True))):
             backend.login.at_login[name] = value or ""
         descriptor = pgconn.socket
         if not pgconn.ssl_in_use:
@@ -368,7 +369,7 @@ class PostgresEngine:
         # Something arrived while it was idle: a notice, or the server's farewell. Only an answer tells.
         try:
             backend.pgconn.consume_input()
-            self._command(backend, b"SELECT")
+            self._command(backend, b"SHOW server_version")  # which waits for no snapshot
         except psycopg.Error:
             return False
         return self.tx(backend) is Tx.NONE
@@ -385,7 +386,7 @@ class PostgresEngine:
     def reset(self, backend: PostgresBackend) -> None:
         self._command(backend, b"DISCARD ALL")
         # What DISCARD ALL leaves: the seed, which a routine may have set.
-        self._command(backend, f"SELECT pg_catalog.setseed({random.uniform(-1, 1)!r})".encode())
+        self._command(backend, f"SET seed = {random.uniform(-1, 1)!r}".encode())
         backend.raw._prepared = PrepareManager()
         backend.knobs = DEFAULT_KNOBS
         backend.sequences_of = None
@@ -403,6 +404,8 @@ class PostgresEngine:
 
     def touched_by(self, statement: Statement, parameters: Any) -> tuple[Collection[str], Sequence[Cause]]:
         names, causes = causes_of(statement.settings, parameters)
+        if statement.local_settings:
+            causes += causes_of(statement.local_settings, parameters)[1]
         if "*" in names:
             names |= self._initial
         return names, causes
@@ -412,9 +415,10 @@ class PostgresEngine:
         asked = set(names)
         if not asked.isdisjoint(ROLES):
             asked.update(ROLES)
-        rows = self._settings(
-            backend, asked, is_quick=asked <= login.placeholders, drops_plans=not all(map(is_plan_neutral, asked))
-        )
+        if not all(map(str.isascii, asked)):
+            raise Immovable("SETTING", "a setting whose name is not ASCII")
+        text = question(asked, is_quick=asked <= login.placeholders)
+        rows = answers(self._ask(backend, text, asked))
         login.placeholders.update(name for name, source, _, value in rows if source is None and value is not None)
         found = learnt(rows, client.wanted, login.at_login, self._initial)
         if not found.values.keys().isdisjoint(ROLES):  # the driver is told of it, and says so when it is asked
@@ -422,52 +426,43 @@ class PostgresEngine:
             found = settings_of({**found.values, "is_superuser": is_superuser.decode()})
         return found
 
-    def _settings(
-        self, backend: PostgresBackend, names: Collection[str], *, is_quick: bool, drops_plans: bool = False
-    ) -> list[tuple[str, str | None, str | None, str | None]]:
-        """Name, source, context and value of each of these settings, as they are now."""
-        text = question(names, partial(_quoted, backend.pgconn), is_quick=is_quick)
-        rows = self._answer(backend, self._without_plans(backend, text, drops_plans))
-        return [(name, source, context, value) for name, source, context, value in map(json.loads, rows)]
-
-    def _without_plans(self, backend: PostgresBackend, text: str, drops_plans: bool) -> bytes:
-        """The text, and behind it, if so, an end to what the driver has prepared: a plan holds constants as they were
-        read under the settings of its time."""
-        prepared = backend.raw._prepared
-        if drops_plans and (prepared._names or prepared._counts):
-            text += "; DEALLOCATE ALL"
-            backend.raw._prepared = PrepareManager()
-            backend.knobs = None
-        return text.encode(backend.pgconn._encoding)
-
     def apply(self, backend: PostgresBackend, wanted: Settings) -> bool:
         if self._options.init_query and not backend.label.values.keys() <= wanted.values.keys():
             self.reset(backend)  # RESET would bring back what was before the init_query
-        have = backend.label
-        todo = changes(have, wanted)
-        if todo and "client_encoding" in have.values:
-            self._command(backend, b"RESET client_encoding")  # not every text can be sent in it
-            have = settings_of({name: value for name, value in have.values.items() if name != "client_encoding"})
-            todo = changes(have, wanted)
-        if todo:
-            text = order(todo, partial(_quoted, backend.pgconn))
-            drops_plans = not all(is_plan_neutral(name) for name, _ in todo)
+        if todo := changes(backend.label, wanted):
             try:
-                (row,) = self._answer(backend, self._without_plans(backend, text, drops_plans))
+                (row,) = self._ask(backend, order(todo), [name for name, _ in todo])
             except psycopg.errors.QueryCanceled:
                 return False  # by the statement_timeout of another session, which says nothing of these values
-            for (name, value), result in zip(todo, json.loads(row), strict=True):
-                if value is not None and value != result:
-                    logger.warning("the server makes something else of a value of %s that was its own", name)
-                    return False
+            if not all(json.loads(row)):
+                logger.warning("the server makes something else of values that were its own")
+                return False
         backend.label = wanted
         return True
+
+    def _ask(self, backend: PostgresBackend, text: str, changed: Collection[str] = ()) -> list[str]:
+        """The answer to a question of ours outside of any transaction; plans made under other values end.
+
+        In a transaction of its own kind: under the session's, it might wait for a safe snapshot.
+        """
+        prepared = backend.raw._prepared
+        if end := end_of_plans(changed, has_prepared=bool(prepared._names)):
+            text += end
+            if "DEALLOCATE" in end:
+                backend.raw._prepared = PrepareManager()
+                backend.knobs = None
+        try:
+            return self._answer(backend, f"BEGIN ISOLATION LEVEL READ COMMITTED; {text}; COMMIT".encode("ascii"))
+        except psycopg.Error:
+            if self.tx(backend) is Tx.FAILED:
+                self._command(backend, b"ROLLBACK")
+            raise
 
     def ended(self, client: Any, backend: PostgresBackend, reasons: Collection[Reason]) -> set[Reason]:
         asked = [reason for reason in reasons if reason in REVIEWED]
         if not asked:
             return set()
-        (row,) = self._answer(backend, review(asked).encode("ascii"))
+        (row,) = self._ask(backend, review(asked))
         return {reason for reason, is_held in zip(asked, json.loads(row), strict=True) if not is_held}
 
     def left_over(self, backend: PostgresBackend, names: Collection[str]) -> Sequence[str]:
@@ -566,7 +561,7 @@ class PostgresEngine:
         try:
             results = raw.wait(execute(pgconn), timeout=COMMAND_SECONDS)
         except psycopg.errors._WaitTimeout:
-            self.hang_up(backend)
+            self.close(backend)
             raise psycopg.OperationalError(f"no answer within {COMMAND_SECONDS:g} s") from None
         encoding = pgconn._encoding
         rows: list[str] = []
@@ -596,7 +591,7 @@ class PostgresEngine:
         try:
             return raw.wait(raw._exec_command(command), timeout=COMMAND_SECONDS)
         except psycopg.errors._WaitTimeout:
-            self.hang_up(backend)
+            self.close(backend)
             raise psycopg.OperationalError(f"no answer to {command.decode()} within {COMMAND_SECONDS:g} s") from None
 
     # -- errors
@@ -620,12 +615,6 @@ class PostgresEngine:
 
     def closed_error(self, message: str, *, is_expired: bool = False) -> psycopg.Error:
         return psycopg.OperationalError(message)
-
-
-def _quoted(pgconn: Any, text: str) -> str:
-    """A string constant, as the server reads it now."""
-    encoding: str = pgconn._encoding
-    return pq.Escaping(pgconn).escape_literal(text.encode(encoding)).decode(encoding)
 
 
 def _from_environment() -> dict[str, str]:

@@ -20,6 +20,8 @@ from typing import Any
 
 from psycopg import pq
 
+from .postgresql_settings import literal
+
 Stock = Mapping[tuple[str, str], str]
 """Value by kind and name; empty where there is nothing but the name."""
 
@@ -120,10 +122,5 @@ def left_over(ask: Callable[[bytes], list[str]], backend: Any, names: Collection
 
 
 def _array(names: Iterable[str]) -> str:
-    """Their constants for an ARRAY, in ASCII whatever the encoding and the rules for backslashes are."""
-    return ", ".join(map(_literal, sorted(names)))
-
-
-def _literal(name: str) -> str:
-    quoted = name.replace("\\", "\\\\").replace("'", "\\x27")
-    return "E'" + "".join(each if each.isascii() else f"\\U{ord(each):08x}" for each in quoted) + "'"
+    """Their constants for an ARRAY."""
+    return ", ".join(map(literal, sorted(names)))

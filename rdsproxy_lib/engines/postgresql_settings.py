@@ -1,12 +1,14 @@
 """How the settings of a PostgreSQL session are asked for, and made again on another database connection. Pure.
 
-Texts are for the simple protocol, and name everything in full: search_path and operators are the session's.
+Texts are for the simple protocol, in ASCII, and name everything in full: encoding, search_path and operators are the
+session's. So are the answers.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..settings import Immovable, Settings, settings_of
@@ -16,10 +18,10 @@ from ..sql_postgresql import setting_name
 ROLES = ("session_authorization", "role")
 """Set after all others: those may need what the login may do. In this order, as the first resets the second."""
 
-PLAN_NEUTRAL = frozenset(
+_PLAN_NEUTRAL = frozenset(
     {
-        *ROLES,
         "application_name",
+        "client_min_messages",
         "idle_in_transaction_session_timeout",
         "idle_session_timeout",
         "is_superuser",
@@ -29,11 +31,13 @@ PLAN_NEUTRAL = frozenset(
         "transaction_timeout",
     }
 )
-"""The server looks whether a plan is still good under these, or they make no difference."""
+"""What no plan depends on, or (search_path) what the server itself looks at before it uses one again."""
 
 # https://www.postgresql.org/docs/current/multibyte.html: bytes of these may look like a quote or a backslash.
 _UNSAFE_ENCODINGS = frozenset({"BIG5", "GB18030", "GBK", "JOHAB", "SHIFT_JIS_2004", "SJIS", "UHC"})
 
+# Functions of these languages keep what their compiler made of them under the settings of that time.
+_COMPILED = ("plpgsql.", "plperl.", "pltcl.", "plpython.", "plpython3.")
 _OF_THE_TRANSACTION = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
 
 UNKNOWN = object()
@@ -42,10 +46,12 @@ UNKNOWN = object()
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)*").fullmatch
 
 _ASK = (
-    "SELECT pg_catalog.json_build_array(n, {source}, {context}, pg_catalog.current_setting(n, true))"
+    "SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_array(n, {source}, {context},"
+    " pg_catalog.current_setting(n, true))::pg_catalog.text, 'UTF8'), 'hex')"
     " FROM pg_catalog.unnest(ARRAY[{names}]::pg_catalog.text[]) AS n{join}"
 )
 _JOIN = " LEFT JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) n"
+_PLAIN = re.compile(r"[ -&(-\[\]-~]*").fullmatch
 
 _HELD = {
     Reason.TEMP_TABLE: "SELECT FROM pg_catalog.pg_depend d"
@@ -60,9 +66,21 @@ _HELD = {
 """What there is as long as the pin has its reason. 2615 is pg_namespace: all that is in the temporary schema."""
 
 
-def is_plan_neutral(name: str) -> bool:
-    """Whether a plan made under another value of it is as good as a new one. Applications' settings have a dot."""
-    return name in PLAN_NEUTRAL or "." in name
+def literal(text: str) -> str:
+    """A string constant, in ASCII whatever the client_encoding, and the same however backslashes are read."""
+    if _PLAIN(text):
+        return f"'{text}'"
+    return f"pg_catalog.convert_from(pg_catalog.decode('{text.encode().hex()}', 'hex'), 'UTF8')"
+
+
+def end_of_plans(names: Iterable[str], *, has_prepared: bool) -> str:
+    """What ends the plans that would not be right under other values of these settings: constants in them were read,
+    and functions folded, under those of their time. After another search_path, what the driver has prepared may have
+    another result type, which the server refuses."""
+    names = set(names)
+    return ("; DEALLOCATE ALL" if has_prepared and "search_path" in names else "") + (
+        "" if names <= _PLAN_NEUTRAL else "; DISCARD PLANS"
+    )
 
 
 def name_of(setting: Setting, parameters: Any) -> str | None:
@@ -73,6 +91,8 @@ def name_of(setting: Setting, parameters: Any) -> str | None:
         name = parameters[setting.parameter]
     except (TypeError, LookupError):
         return None
+    if name is None:
+        return ""  # the server refuses it
     return setting_name(name) if isinstance(name, str) and _NAME(name) else None
 
 
@@ -82,13 +102,16 @@ def causes_of(settings: Iterable[Setting], parameters: Any) -> tuple[set[str], l
     causes: list[Cause] = []
     for setting in settings:
         name = name_of(setting, parameters)
+        if name == "":
+            continue
         if name is None:
             what = "set_config() of a name that is not known"
             causes += (Cause(Reason.SETTING, what), Cause(Reason.UNRESETTABLE, what))
         elif setting.parameter is not None and name == "seed":
             causes.append(Cause(Reason.UNRESETTABLE, "set_config('seed', …)"))
-        elif setting.parameter is not None and name == "standard_conforming_strings":
-            causes.append(Cause(Reason.SETTING, "set_config('standard_conforming_strings', …)"))
+        elif name.startswith(_COMPILED) or (setting.parameter is not None and name == "standard_conforming_strings"):
+            what = f"the setting of {name}"
+            causes += (Cause(Reason.SETTING, what), Cause(Reason.UNRESETTABLE, what))
         elif name not in _OF_THE_TRANSACTION:
             names.update(ROLES if name in ROLES else (name,))
             if name == "search_path" and _may_name_pg_temp(parameters):
@@ -101,17 +124,26 @@ def _may_name_pg_temp(parameters: Any) -> bool:
     if parameters is UNKNOWN:
         return True
     values = parameters.values() if isinstance(parameters, Mapping) else parameters or ()
-    return any(isinstance(value, str) and "pg_temp" in value.lower() for value in values)
+    return any(
+        "pg_temp" in value.lower() if isinstance(value, str) else not isinstance(value, int | float | None)
+        for value in values
+    )
 
 
-def question(names: Collection[str], quote: Callable[[str], str], *, is_quick: bool) -> str:
+def question(names: Collection[str], *, is_quick: bool) -> str:
     """What asks for these settings; `is_quick` where none of them is the server's own, which takes it half as long."""
     return _ASK.format(
         source="NULL" if is_quick else "s.source",
         context="NULL" if is_quick else "s.context",
-        names=", ".join(map(quote, sorted(names))),
+        names=", ".join(map(literal, sorted(names))),
         join="" if is_quick else _JOIN,
     )
+
+
+def answers(rows: Iterable[str]) -> list[tuple[str, str | None, str | None, str | None]]:
+    """Name, source, context and value of each, from the answer to `question`."""
+    found = (json.loads(bytes.fromhex(row)) for row in rows)
+    return [(name, source, context, value) for name, source, context, value in found]
 
 
 def learnt(
@@ -161,10 +193,12 @@ def changes(have: Settings, want: Settings) -> list[tuple[str, str | None]]:
     return found + [(name, theirs[name]) for name in ROLES if name in theirs]
 
 
-def order(wanted: Iterable[tuple[str, str | None]], quote: Callable[[str], str]) -> str:
-    """What sets all of it, or none; its answer is what came of it, as a JSON array."""
+def order(wanted: Iterable[tuple[str, str | None]]) -> str:
+    """What sets all of it, or none; its answer is, for each, whether that came of it: a JSON array."""
     calls = ", ".join(
-        f"pg_catalog.set_config({quote(name)}, {'NULL' if value is None else quote(value)}, false)"
+        f"pg_catalog.set_config({literal(name)}, NULL, false) IS NOT NULL"
+        if value is None
+        else f"pg_catalog.set_config({literal(name)}, {literal(value)}, false) OPERATOR(pg_catalog.=) {literal(value)}"
         for name, value in wanted
     )
     return f"SELECT pg_catalog.array_to_json(ARRAY[{calls}])"

@@ -185,11 +185,11 @@ class Connection(psycopg.Connection[Row]):
         self._rdsproxy_live = pgconn
         try:
             result = wait(gen, pgconn.socket, interval=interval, timeout=timeout)
+            if is_cursor and (client.touched is not None or client.wanted is not CLEAN) and len(who._results) > 1:
+                _make_loaders(who)
             if not is_plain and statement is not None:
                 if statement.settings and statement.reads_only and pgconn.transaction_status == IDLE:
                     self._rdsproxy_learn(client)
-                if len(who._results) > 1:
-                    _make_loaders(who)
                 if Reason.PREPARED_STATEMENT in statement.frees and _forgets_plans(statement):
                     # The driver does not look at what others, or statements it had prepared itself, deallocate.
                     backend.raw._prepared = PrepareManager()

@@ -64,6 +64,8 @@ class Actor:
     def open(self) -> Any:
         self.is_several = self.random.random() < 0.3
         flag = {"client_flag": CLIENT.MULTI_STATEMENTS} if self.is_several else {}
+        self.state: Any = (None, self.mode, "SYSTEM", self.proxy.target.dbname, "utf8mb4")
+        """What look_around() finds; None where a statement that sets was cut short by KILL QUERY."""
         return self.proxy.connect(autocommit=self.random.random() < 0.5, **flag)
 
     def ask(self, text: str, *arguments: Any) -> Any:
@@ -210,10 +212,18 @@ class Actor:
         self.conn.close()
 
     def setting(self) -> None:
-        self.ask("set @who = %s, sql_mode = 'ANSI_QUOTES', time_zone = '+09:00'", self.name)
+        before, self.state = self.state, None
+        try:
+            self.ask("set @who = %s, sql_mode = 'ANSI_QUOTES', time_zone = '+09:00'", self.name)
+        except pymysql.OperationalError as error:
+            if error.args[0] not in INTERRUPTED:
+                self.state = before
+            raise
+        self.state = (self.name, "ANSI_QUOTES", "+09:00", self.proxy.target.dbname, "utf8mb4")
         seen = self.ask("select @who, @@sql_mode, @@time_zone")
-        self.account.expect("setting", seen, (self.name, "ANSI_QUOTES", "+09:00"))
-        self.conn.close()
+        self.account.expect("setting", seen, self.state[:3])
+        if self.random.random() < 0.5:
+            self.conn.close()
 
     def locked(self) -> None:
         lock = f"lock {self.random.randrange(3)}"
@@ -224,7 +234,7 @@ class Actor:
 
     def look_around(self) -> None:
         seen = self.ask("select @who, @@sql_mode, @@time_zone, database(), @@character_set_client")
-        self.account.expect("state of others", seen, self.normal)
+        self.account.expect("state of this session", seen, self.state or seen)
         try:
             self.ask("select who from mine")
         except pymysql.ProgrammingError:
@@ -241,7 +251,6 @@ class Actor:
             self.inserted_id, self.warned, self.forget, self.close, self.cut_off, self.temporary_table, self.setting,
             self.locked,
         ]  # fmt: skip
-        self.normal = (None, self.mode, "SYSTEM", self.proxy.target.dbname, "utf8mb4")
         turn = 0
         while time.monotonic() < until:
             turn += 1

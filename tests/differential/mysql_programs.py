@@ -360,7 +360,9 @@ def _disconnect_amid(sets: Sets, asks: list[Action]) -> Made:
 
 
 def _nextset(sets: Sets, asks: list[Action]) -> Made:
-    action, ask = sets(0), asks[0].arguments[0]
+    # While the client reads the first result, the server works on the others: no writes that another session sees.
+    action = sets(0)
+    ask = next((text for text in (ask.arguments[0] for ask in asks) if text.startswith("select")), "select 1")
     if action.verb == "execute" and len(action.arguments) == 1:
         text = action.arguments[0].rstrip(";").replace("%", "%%")
         both = f"{ask}; {text}; {ask}; select 'last'".replace("%%", "%")

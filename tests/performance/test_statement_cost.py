@@ -19,7 +19,7 @@ SERVERS = {"postgresql": "postgresql-18", "mariadb": "mariadb-10.11", "mysql": "
     "engine", [pytest.param(name, marks=pytest.mark.server(server)) for name, server in SERVERS.items()]
 )
 def test_a_statement_costs_little_more_than_the_drivers_own(engine):
-    """Autocommit: at most 1.35 times (psycopg, new cursor: 1.5), 1.6 with three profiles; 1.15 in a transaction; 5 KB."""
+    """Autocommit: at most 1.35 (psycopg, new cursor: 1.5), 1.6 for three profiles, in a transaction 1.15; 5 KB."""
     # A process of its own, since the benchmark binds itself to one CPU.
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench", "--check", "--engine", engine],

@@ -310,13 +310,16 @@ SETTINGS = (
     *harmless("SET no_such_setting = 1", "SELECT set_config('no_such_setting', '1', false)", fails="42704"),
     *harmless("SET work_mem = 'much'", fails="22023"),
     *pins(
-        "SETTING",
+        "SETTING UNRESETTABLE",
         "SET standard_conforming_strings = off",
         "SELECT set_config('standard_conforming_strings', 'off', false)",
+        unseen="what functions were compiled to under it is in no view",
     ),
-    *pins("SETTING", "RESET standard_conforming_strings", unseen=NOTHING_HAPPENS),
+    *pins("SETTING UNRESETTABLE", "RESET standard_conforming_strings", unseen=NOTHING_HAPPENS),
     *pins(
-        "SETTING", "BEGIN; SET LOCAL standard_conforming_strings = off; COMMIT", unseen="it ends with the transaction"
+        "SETTING UNRESETTABLE",
+        "BEGIN; SET LOCAL standard_conforming_strings = off; COMMIT",
+        unseen="it ends with the transaction",
     ),
     *pins(
         "SETTING",

@@ -288,7 +288,7 @@ ROLLED_BACK = [
     ("select pg_advisory_lock(1)", "ADVISORY_LOCK", True),
     ("prepare p as select 1", "PREPARED_STATEMENT", True),
     ("do $$ begin execute 'select 1'; end $$", "UNKNOWN_ROUTINE", True),
-    ("set standard_conforming_strings = off", "SETTING", True),
+    ("update pg_settings set setting = '5000' where name = 'work_mem'", "SETTING", True),
 ]
 
 

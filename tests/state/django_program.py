@@ -101,9 +101,14 @@ for number in range(4):
     for alias in ("default", "second"):
         work(alias, number)
 
+if not IS_MYSQL:
+    question = "show timezone"
+elif connections["default"].mysql_is_mariadb:
+    question = "select @@tx_isolation"
+else:
+    question = "select @@transaction_isolation"
 with connections["default"].cursor() as cursor:
-    cursor.execute("select @@session.transaction_isolation" if IS_MYSQL and not connections["default"].mysql_is_mariadb
-                   else "select @@session.tx_isolation" if IS_MYSQL else "show timezone")
+    cursor.execute(question)
     (shown,) = cursor.fetchone()
 
 clients = [connections[alias].connection.rdsproxy for alias in ("default", "second")]

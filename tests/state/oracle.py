@@ -12,9 +12,10 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import pymysql
@@ -101,7 +102,7 @@ class Mine:
         self.marks.append((dict(self.values), dict(self.local)))
         self.written_at.append(len(self.written))
 
-    def back_to(self, index: int, kinds: dict[str, Kind]) -> None:
+    def back_to(self, index: int, kinds: Mapping[str, Kind]) -> None:
         """Everything that reverts is as it was at that mark."""
         values, local = self.marks[index]
         stays = {name: value for name, value in self.values.items() if not kinds[name].reverts}
@@ -123,8 +124,8 @@ class Mine:
 class Engine:
     """How one kind of server does it all."""
 
-    kinds: dict[str, Kind]
-    actions: dict[str, int]
+    kinds: Mapping[str, Kind]
+    actions: ClassVar[Mapping[str, int]]
     """What sessions do, and how often."""
 
     def __init__(self, world: World) -> None:
@@ -138,6 +139,10 @@ class Engine:
     def plan(self, seed: int) -> tuple[list[str], dict[str, Any]]:
         """The kinds that a program uses, and the arguments its sessions connect with."""
         return list(self.kinds), {}
+
+    def is_audited(self, seed: int) -> bool:
+        """Whether a program runs with audit=True."""
+        return True
 
     def look(self, conn: Any) -> dict[str, Any]:
         """What a session sees of each kind, by one or two statements that leave nothing."""
@@ -193,7 +198,7 @@ class Run:
         self.limit = limit
         _, self.keywords = engine.plan(seed)
         self.counts: Counter[str] = Counter()
-        self.open()
+        self.open(engine.is_audited(seed))
         self.model = [self.fresh(index) for index in range(sessions)]
         self.conns = [self.connect(index) for index in range(sessions)]
         self.committed: Counter[int] = Counter()
@@ -201,8 +206,8 @@ class Run:
 
     # -- how it differs on private connections
 
-    def open(self) -> None:
-        self.proxy = self.engine.world.proxy(max_connections=self.limit)
+    def open(self, is_audited: bool) -> None:
+        self.proxy = self.engine.world.proxy(max_connections=self.limit, audit=is_audited)
 
     def connect(self, index: int) -> Any:
         return self.engine.world.connect(self.proxy, autocommit=self.model[index].is_autocommit, **self.keywords)
@@ -429,7 +434,7 @@ class Run:
 class Private(Run):
     """The same on private connections."""
 
-    def open(self) -> None:
+    def open(self, is_audited: bool) -> None:
         pass
 
     def connect(self, index: int) -> Any:
@@ -456,10 +461,8 @@ def check(kind: type[Run], engine: Engine, seed: int, steps: list[Step], session
     except BaseException:
         engine.world.events.clear()
         for conn in run.conns:
-            try:
+            with suppress(*DRIVER_ERRORS):
                 conn.close()
-            except DRIVER_ERRORS:
-                pass
         if kind is Run:
             run.proxy.close()
         engine.world.admin("delete from written")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pymysql
 
@@ -48,7 +48,6 @@ def _variable(name: str, default: Any, shown: Any = int, to: str = "{v}", **more
 
 def _kinds(world: MySQLWorld) -> list[Kind]:
     default_mode = world.admin("select @@global.sql_mode")[0][0]
-    collation = world.admin("select @@global.collation_server")[0][0]
     return [
         _variable("net_read_timeout", 30),
         _variable("group_concat_max_len", 1 << 20 if world.is_mariadb else 1024),
@@ -168,7 +167,7 @@ class MySQLOracle(Engine):
     """MySQL or MariaDB through PyMySQL."""
 
     world: MySQLWorld
-    actions = {
+    actions: ClassVar[dict[str, int]] = {
         "set": 40,
         "clear": 16,
         "begin": 9,
@@ -193,6 +192,9 @@ class MySQLOracle(Engine):
 
     def expected(self, mine: Mine) -> dict[str, Any]:
         return {**super().expected(mine), "autocommit": int(mine.is_autocommit)}
+
+    def is_audited(self, seed: int) -> bool:
+        return seed % 2 == 0  # the other half gets further: an audit takes MySQL ten times as long as a look
 
     def is_allowed(self, action: str, kind: Kind, mine: Mine) -> bool:
         # Whether a database that was chosen in one role may be chosen without is not known: that pins.
@@ -229,7 +231,8 @@ class MySQLOracle(Engine):
             try:
                 cursor.execute(f"select * from {self.world.database}.scratch limit 0")
             except pymysql.ProgrammingError as error:
-                assert error.args[0] == _NO_SUCH_TABLE
+                if error.args[0] != _NO_SUCH_TABLE:
+                    raise
                 return None
             return str(cursor.description[0][0])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 from .conftest import ROLES, rows
 from .oracle import Engine, Kind, Mine, Way
@@ -152,7 +152,7 @@ class PostgresOracle(Engine):
 
     kinds = KINDS
     numbers = itertools.count()
-    actions = {
+    actions: ClassVar[dict[str, int]] = {
         "set": 40,
         "set local": 6,
         "clear": 16,

@@ -1,3 +1,4 @@
+# ruff: noqa: PT017  # an error is allowed, and then has to be the right one
 """A database connection dies at the worst moment: settings survive or the error says so, and nothing gets across."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: PT012  # how a block is left is what is tested
 """A pin ends with its cause: the session is multiplexed again, and the next one finds nothing of it."""
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ POSTGRESQL: dict[str, tuple[Story, ...]] = {
         Story("~ begin | ~ create temp table t (n int) | = commit | - drop table t"),
         Story("= create temp table t (n int) | ~ begin | ~ drop table t | = rollback | - drop table t"),
         Story("= create temp table t (n int) | ~ begin | ~ drop table t | - commit"),
-        Story("= create temp table t (n int) | =! drop table nothing | =! create temp table t (n int) | - drop table t"),
+        Story(
+            "= create temp table t (n int) | =! drop table nothing | =! create temp table t (n int) | - drop table t"
+        ),
         Story("-! create temp table t as select 1 / 0"),
         Story("~ begin | ~ create temp table t (n int) on commit drop | - commit", never_pins=True),
         Story("= create function pg_temp.f() returns int language sql as 'select 1' | - drop function pg_temp.f()"),
@@ -66,7 +69,8 @@ POSTGRESQL: dict[str, tuple[Story, ...]] = {
         Story("= declare c cursor with hold for select 1 | = fetch c | - close c"),
         Story("= declare c cursor with hold for select 1 | - close all"),
         Story(
-            "= declare c cursor with hold for select 1 | = declare d cursor with hold for select 1 | = close c | - close d"
+            "= declare c cursor with hold for select 1 | = declare d cursor with hold for select 1"
+            " | = close c | - close d"
         ),
         Story("= declare c cursor with hold for select 1 | - discard all"),
         Story("~ begin | ~ declare c cursor with hold for select 1 | - rollback"),
@@ -83,7 +87,10 @@ POSTGRESQL: dict[str, tuple[Story, ...]] = {
             " | - select pg_advisory_unlock(1)"
         ),
         Story("= select pg_advisory_lock(1), pg_advisory_lock(1, 2) | - select pg_advisory_unlock_all()"),
-        Story("= select pg_advisory_lock_shared(1) | = select pg_advisory_unlock(1) | - select pg_advisory_unlock_shared(1)"),
+        Story(
+            "= select pg_advisory_lock_shared(1) | = select pg_advisory_unlock(1)"
+            " | - select pg_advisory_unlock_shared(1)"
+        ),
         Story("= select pg_try_advisory_lock(1) | - select pg_advisory_unlock(1)"),
         Story("- select pg_try_advisory_lock(7)", outside="select pg_advisory_lock(7)"),
         Story("=! select pg_advisory_lock(1), 1 / (random() * 0)::int | - select pg_advisory_unlock(1)"),
@@ -93,10 +100,13 @@ POSTGRESQL: dict[str, tuple[Story, ...]] = {
         Story("~ begin | ~ select pg_advisory_lock(1) | ~ select pg_advisory_unlock(1) | - commit"),
         Story("~ begin | ~ select pg_advisory_xact_lock(1) | - commit", never_pins=True),
         Story(
-            "= select pg_advisory_lock(1) | ~ begin | ~ select pg_advisory_xact_lock(2) | ~ select pg_advisory_unlock(1)"
-            " | - commit"
+            "= select pg_advisory_lock(1) | ~ begin | ~ select pg_advisory_xact_lock(2)"
+            " | ~ select pg_advisory_unlock(1) | - commit"
         ),
-        Story("= select pg_advisory_lock(n) from generate_series(1, 5) n | - select pg_advisory_unlock(n) from generate_series(1, 5) n"),
+        Story(
+            "= select pg_advisory_lock(n) from generate_series(1, 5) n"
+            " | - select pg_advisory_unlock(n) from generate_series(1, 5) n"
+        ),
     ),
     "LISTEN": (
         Story("= listen c | - unlisten c"),
@@ -122,13 +132,18 @@ MYSQL: dict[str, tuple[Story, ...]] = {
             "= create temporary table t (n int) | = create temporary table u (n int) | = drop table if exists t"
             " | - drop temporary table u"
         ),
-        Story("= create temporary table t (n int) | = create temporary table `u` (n int) | - drop temporary table u, `t`"),
+        Story(
+            "= create temporary table t (n int) | = create temporary table `u` (n int) | - drop temporary table u, `t`"
+        ),
         Story("= create temporary table t as select 1 as n | =! drop table nothing | - drop table t"),
         Story("-! create temporary table t (nonsense)"),
         Story("~ begin | ~ create temporary table t (n int) | = rollback | - drop temporary table t"),
         Story("= create temporary table t (n int) | ~ begin | ~ drop temporary table t | - rollback"),
         Story("= create temporary table t (n int) | =! create temporary table t (n int) | - drop table t"),
-        Story("= create temporary table if not exists t (n int) | = create temporary table if not exists t (n int) | - drop table t"),
+        Story(
+            "= create temporary table if not exists t (n int)"
+            " | = create temporary table if not exists t (n int) | - drop table t"
+        ),
     ),
     "PREPARED_STATEMENT": (
         Story("= prepare p from 'select 1' | = execute p | - deallocate prepare p"),
@@ -151,7 +166,10 @@ MYSQL: dict[str, tuple[Story, ...]] = {
             " | - do release_lock('state a')"
         ),
         Story("= do get_lock('state a', 1), get_lock('state b', 1) | - do release_all_locks()"),
-        Story("= do get_lock('state a', 1) | = do get_lock('state b', 1) | = do release_lock('state a') | - do release_lock('state b')"),
+        Story(
+            "= do get_lock('state a', 1) | = do get_lock('state b', 1) | = do release_lock('state a')"
+            " | - do release_lock('state b')"
+        ),
         Story("- select get_lock('state c', 0)", outside="select get_lock('state c', 0)"),
         Story("= do get_lock('state a', 1) | = select release_lock('nothing') | - do release_lock('state a')"),
         Story("~! select get_lock('state a', 1), (select id from items) | - do release_all_locks()"),
@@ -326,8 +344,10 @@ def test_what_an_unknown_routine_left_is_reset(world, end):
     if isinstance(world, PostgresWorld):
         unknown, question = "do $$ begin execute 'set work_mem = ''99kB'''; end $$", "show work_mem"
     else:
-        world.admin("create procedure unknown() begin set @text = 'set net_read_timeout = 99'; prepare p from @text;"
-                    " execute p; deallocate prepare p; end")
+        world.admin(
+            "create procedure unknown() begin set @text = 'set net_read_timeout = 99'; prepare p from @text;"
+            " execute p; deallocate prepare p; end"
+        )
         unknown, question = "call unknown()", "select @@net_read_timeout"
     conn, other = world.sessions()
     usual = value(other, question)

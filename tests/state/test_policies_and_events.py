@@ -98,11 +98,10 @@ def test_a_policy_may_name_reasons(world):
 def test_a_warning_is_given_where_the_application_is(world):
     """pin_policy="warn": a warning at the very line that ran the statement, which then runs and pins."""
     conn, other = world.sessions(pin_policy="warn")
-    with conn.cursor() as cursor, pytest.warns(UserWarning) as caught:
-        cursor.execute("create temporary table scratch (n int)")
-        line = inspect.currentframe().f_lineno - 1
+    with pytest.warns(UserWarning, match="TEMP_TABLE") as caught:
+        make_scratch(conn)
     (warning,) = caught
-    assert (warning.filename, warning.lineno) == (__file__, line)
+    assert (warning.filename, warning.lineno) == (__file__, inspect.getsourcelines(make_scratch)[1] + 3)
     assert "TEMP_TABLE" in str(warning.message)
     assert reasons(conn) == ["TEMP_TABLE"]
     rows(conn, "insert into scratch values (1)")
@@ -174,7 +173,7 @@ def test_one_session_may_always_pin(world):
 
 
 def test_excluded_variable_sets_do_not_pin(mysql):
-    """session_pinning_filters: a variable that cannot be carried along is no pin; it may be lost, and nobody finds it."""
+    """With the filter a variable that cannot be carried along does not pin; it may be lost, and nobody finds it."""
     proxy = mysql.proxy(session_pinning_filters=("EXCLUDE_VARIABLE_SETS",))
     conn, other = mysql.connect(proxy), mysql.connect(proxy)
     for text in ("set @odd = 1.5", "set timestamp = 1", "set @odd = x'ff00', @even = 2.5e0"):
@@ -203,7 +202,7 @@ def test_postgresql_has_no_pinning_filters(postgres):
 
 
 def test_kept_diagnostics_of_mysql(mysql):
-    """keep_diagnostics=True: the statement after a write finds what it left, whatever others do, and nothing is pinned."""
+    """keep_diagnostics=True: the statement after a write finds what it left, whatever others do, and nothing pins."""
     mysql.admin("create table numbered (id int primary key auto_increment, n tinyint)")
     proxy = mysql.proxy(max_connections=2, keep_diagnostics=True)
     conn, other = mysql.connect(proxy), mysql.connect(proxy)
@@ -273,7 +272,7 @@ def make_scratch(conn: Any) -> None:
 
 
 def test_a_pin_is_told_with_its_statement_and_call_site(world):
-    """The event, stats() and the log name the reason, the statement without its literals, and the line of the caller."""
+    """The event and stats() name the reason, the statement without its literals, and the line of the caller."""
     conn, _ = world.sessions()
     make_scratch(conn)
     (event,) = world.told(SessionPinned)
@@ -416,7 +415,7 @@ def test_each_pinned_session_is_shown(world):
 
 
 def test_a_leak_is_told_with_the_statements_behind_it(world, caplog):
-    """audit=True finds what a trigger left, which no text shows: StateLeaked, an error in the log, and the backend goes."""
+    """audit=True finds what a trigger left, which no text shows: StateLeaked, an error in the log; the backend goes."""
     if isinstance(world, PostgresWorld):
         world.admin(
             "create table items (id int); grant all on items to public;"

@@ -227,7 +227,7 @@ def test_the_page_lists_the_cases_that_are_measured():
 
 @pytest.mark.parametrize("name", CASES)
 def test_round_trips_are_as_documented(world, relay, name):
-    """Each case takes as many round trips more than on a private connection as the page says, and no more than promised."""
+    """Each case takes as many round trips more than a private connection as the page says, and as was promised."""
     counted = Counted(world, relay)
     extra = CASES[name](counted)
     assert extra <= MOST.get(CASES[name], extra)

@@ -126,7 +126,8 @@ def test_when_a_pin_ends(sql: str, engine: str, until: str) -> None:
     [
         ("SELECT SQL_CALC_FOUND_ROWS 1", "mysql", "free", "held for the next statement"),
         ("SET @a = 1", "mysql", "virtualised", "no integer, NULL or plain string"),
-        ("SELECT set_config(%s, 'a', true)", "postgresql", "virtualised", "standard_conforming_strings"),
+        ("SELECT set_config(%s, 'a', false)", "postgresql", "virtualised", "standard_conforming_strings"),
+        ("SELECT set_config(%s, 'a', true)", "postgresql", "free", "standard_conforming_strings"),
         ("SELECT f(1)", "postgresql", "pins", "body is looked at"),
     ],
 )

@@ -88,21 +88,50 @@ ROWS: list[tuple[str, str, str]] = [
     ("SELECT set_config('a', 'b', true)", "SELECT", FREE),
     ("SELECT pg_catalog . \"set_config\" ('a', 'b', false)", "SELECT", FREE),
     # settings that are not
-    ("SET standard_conforming_strings = off", "SET", "SETTING SET standard_conforming_strings"),
+    (
+        "SET standard_conforming_strings = off",
+        "SET",
+        "SETTING SET standard_conforming_strings, UNRESETTABLE SET standard_conforming_strings",
+    ),
     ("SET standard_conforming_strings = on", "SET", FREE),
     ("SET LOCAL standard_conforming_strings = on", "SET LOCAL", FREE),
     ("SET standard_conforming_strings TO 'True'", "SET", FREE),
-    ("SET SESSION standard_conforming_strings = on, off", "SET", "SETTING SET standard_conforming_strings"),
-    ("SET standard_conforming_strings = 1", "SET", "SETTING SET standard_conforming_strings"),
-    ("SET standard_conforming_strings = %s", "SET", "SETTING SET standard_conforming_strings"),
-    ("SET standard_conforming_strings TO DEFAULT", "SET", "SETTING SET standard_conforming_strings"),
+    (
+        "SET SESSION standard_conforming_strings = on, off",
+        "SET",
+        "SETTING SET standard_conforming_strings, UNRESETTABLE SET standard_conforming_strings",
+    ),
+    (
+        "SET standard_conforming_strings = 1",
+        "SET",
+        "SETTING SET standard_conforming_strings, UNRESETTABLE SET standard_conforming_strings",
+    ),
+    (
+        "SET standard_conforming_strings = %s",
+        "SET",
+        "SETTING SET standard_conforming_strings, UNRESETTABLE SET standard_conforming_strings",
+    ),
+    (
+        "SET standard_conforming_strings TO DEFAULT",
+        "SET",
+        "SETTING SET standard_conforming_strings, UNRESETTABLE SET standard_conforming_strings",
+    ),
     ("DO $$ BEGIN SET standard_conforming_strings = on; END $$", "DO", "UNKNOWN_ROUTINE DO"),
-    ("SET LOCAL Standard_Conforming_Strings = off", "SET LOCAL", "SETTING SET LOCAL standard_conforming_strings"),
-    ("RESET standard_conforming_strings", "RESET", "SETTING RESET standard_conforming_strings"),
+    (
+        "SET LOCAL Standard_Conforming_Strings = off",
+        "SET LOCAL",
+        "SETTING SET LOCAL standard_conforming_strings, UNRESETTABLE SET LOCAL standard_conforming_strings",
+    ),
+    (
+        "RESET standard_conforming_strings",
+        "RESET",
+        "SETTING RESET standard_conforming_strings, UNRESETTABLE RESET standard_conforming_strings",
+    ),
     (
         "SELECT set_config('standard_conforming_strings', 'off', true)",
         "SELECT",
-        "SETTING set_config('standard_conforming_strings', …)",
+        "SETTING set_config('standard_conforming_strings', …),"
+        " UNRESETTABLE set_config('standard_conforming_strings', …)",
     ),
     ("SET seed = 0.5", "SET", "UNRESETTABLE SET seed"),
     ("SET LOCAL seed = 0.5", "SET LOCAL", "UNRESETTABLE SET LOCAL seed"),
@@ -325,7 +354,10 @@ def test_backslashes_escape_only_where_the_server_says() -> None:
     assert [part.verb for part in classify(text).parts] == ["SELECT", "SET"]
     assert [part.verb for part in classify(text, Dialect.POSTGRESQL_BACKSLASH).parts] == ["SELECT"]
     text = "SET standard_conforming_strings = on"
-    assert pins(text, Dialect.POSTGRESQL_BACKSLASH) == "SETTING SET standard_conforming_strings"
+    assert (
+        pins(text, Dialect.POSTGRESQL_BACKSLASH)
+        == "SETTING SET standard_conforming_strings, UNRESETTABLE SET standard_conforming_strings"
+    )
     text = "SELECT 'a\\\\'; SET x = 1"
     assert [part.verb for part in classify(text, Dialect.POSTGRESQL_BACKSLASH).parts] == ["SELECT", "SET"]
 
@@ -436,15 +468,15 @@ SETTINGS: list[tuple[str, str]] = [
         for local in ("%s", "true AND false", "'fal' 'se'", "not true", "E'true'", "true::text", "x", "'o'")
     ),
     ("SELECT set_config(%s, %s, false)", "<0>"),
-    ("SELECT set_config(%s::text, %s, true)", "<0>"),
+    ("SELECT set_config(%s::text, %s, true)", "local <0>"),
     ("SELECT %s, set_config(%b, %t, %s)", "<1>"),
     ("SELECT set_config(%(name)s, %(value)s, false), set_config(%(name)s, 'b', false)", "<name>"),
     ("SELECT set_config(%(a b.c-d)s::text, 'b', false)", "<a b.c-d>"),
-    ("SELECT set_config($2, $1, false), set_config($12, $1, true)", "<1> <11>"),
+    ("SELECT set_config($2, $1, false), set_config($12, $1, true)", "<1> local <11>"),
     ("SELECT %s; SELECT a %% 2, set_config(%s, %s, false); SELECT set_config(%s, '', false)", "<1> <3>"),
     # the driver counts what stands in constants and comments
     ("SELECT '%s%%s', /* %s %%(a)s */ set_config(%s, 'b', false) -- %s", "<2>"),
-    ("SELECT set_config('search_path', %s, true)", "search_path"),
+    ("SELECT set_config('search_path', %s, true)", "local search_path"),
     ("SELECT set_config('search_path', %s::text, false)", "search_path"),
     ("SELECT set_config('search_path', 'a', true)", NOTHING),
     # code blocks
@@ -456,8 +488,10 @@ SETTINGS: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("text", "settings"), SETTINGS)
 def test_settings_are_taken_along(text: str, settings: str) -> None:
-    """By name, or by the parameter that holds it, in the order of the text."""
-    found = [setting.name or f"<{setting.parameter}>" for setting in classify(text).settings]
+    """By name, or by the parameter that holds it, in the order of the text; local ones only to be looked at."""
+    statement = classify(text)
+    found = [setting.name or f"<{setting.parameter}>" for setting in statement.settings]
+    found += [f"local {setting.name or f'<{setting.parameter}>'}" for setting in statement.local_settings]
     assert " ".join(found) == settings
     if settings:
         assert classify(text).changes_plans

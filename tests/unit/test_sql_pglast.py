@@ -144,7 +144,10 @@ RESETS = (
     "RESET TRANSACTION ISOLATION LEVEL",
     "RESET transaction_deferrable",
 )
-PINNED_NAMES = {"seed": Reason.UNRESETTABLE, "standard_conforming_strings": Reason.SETTING}
+PINNED_NAMES = {
+    "seed": {Reason.UNRESETTABLE},
+    "standard_conforming_strings": {Reason.SETTING, Reason.UNRESETTABLE},
+}
 OF_TRANSACTION = {"transaction_isolation", "transaction_read_only", "transaction_deferrable"}
 
 
@@ -172,10 +175,10 @@ def test_settings_are_those_the_parser_names(text: str) -> None:
         assert not statement.settings
     else:
         assert {setting.name for setting in statement.settings} == set(_expected_settings(node))
-    pinned = PINNED_NAMES.get(node.name)
+    pinned = PINNED_NAMES.get(node.name, set())
     if node.name == "search_path" and "pg_temp" in text:
-        pinned = Reason.TEMP_TABLE
-    assert {cause.reason for cause in statement.causes} == ({pinned} if pinned else set())
+        pinned = {Reason.TEMP_TABLE}
+    assert {cause.reason for cause in statement.causes} == pinned
     is_local = node.is_local or node.name in OF_TRANSACTION
     assert any(part.sets_local for part in statement.parts) is is_local
 
