@@ -160,7 +160,6 @@ class Client(Pinning):
     def _relabel(self, backend: Any) -> Any:
         """Give a backend just borrowed the settings of this session; another one where it is dead or unfit."""
         pool = self.pool
-        refusal: Exception | None = None
         while True:
             backend.owner = None  # what the server says to our orders is nobody's
             try:
@@ -175,12 +174,12 @@ class Client(Pinning):
             if is_fit:
                 pool.counters.relabels += 1
                 return backend
-            is_dead = backend.is_dead()
+            # Of one that was used before it may be its own fault: temp_buffers cannot be set once there were any.
+            is_final = error is not None and not backend.is_dead() and not backend.idle_since
+            pool.counters.relabel_failures += 1
             pool.discard(backend)
-            if error is not None and not is_dead:
-                if refusal is not None:
-                    raise self._cannot_move(error)
-                refusal = error  # it may be that backend's fault: temp_buffers cannot be set once they were used
+            if is_final and error is not None:
+                raise self._cannot_move(error)
             backend = pool.borrow(self.login, self._timeout, self.owner, self.wanted)
             if backend.label is self.wanted:
                 return backend

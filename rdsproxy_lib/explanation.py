@@ -92,7 +92,6 @@ _MYSQL_UNTIL = _POSTGRESQL_UNTIL | {
 _COUNT_ADVICE = "ask SELECT COUNT(*) with the same conditions in a statement of its own"
 _NO_SPACE_ADVICE = "write the parenthesis right behind the name: with a blank between, a function of your own is called"
 _INSERT_ID_ADVICE = "cursor.lastrowid says the same, and nothing has to be asked"
-_FOUND_ROWS_ADVICE = "ask SELECT COUNT(*) with the same conditions in a statement of its own"
 _DIAGNOSTICS_ADVICE = "its answer is about the statement before: ask in the same transaction, or use cursor.rowcount"
 
 

@@ -173,6 +173,7 @@ class Proxy:
             resets=counters.resets,
             reset_failures=counters.reset_failures,
             relabels=counters.relabels,
+            relabel_failures=counters.relabel_failures,
             pins=MappingProxyType(dict(counters.pins)),
             pinned_sessions=tuple(sorted(_pinned_sessions(lent), key=lambda each: -each.seconds)),
         )

@@ -18,7 +18,7 @@ from . import sql_mysql, sql_mysql_lexer
 from .sql import Cause, Routine
 from .sql_builtins import BUILTINS, names
 from .sql_finding import Finding
-from .sql_postgresql import ROUTINE_DDL, judge_body, leaves_nothing, take
+from .sql_postgresql import READING_SETTINGS, ROUTINE_DDL, judge_body, leaves_nothing, take
 
 KEPT_SECONDS = 300.0
 """How long a verdict holds: a routine that is changed past this proxy is read again after this time."""
@@ -103,6 +103,8 @@ def judged(routine: RoutineBody) -> Judged:
             found.reads_sequence = True
     names = frozenset(name for name, parameter in found.settings if name and name != "*")
     is_movable = len(names) == len(found.settings)
+    for setting in routine.settings:  # SET in a definition: what it calls is planned under it
+        names |= READING_SETTINGS & {setting.partition("=")[0].lower()}
     why = "" if leaves_nothing(replace(found, settings={}) if is_movable else found) else _first_cause(found)
     settings = dict(setting.partition("=")[::2] for setting in routine.settings)
     if "seed" in settings:

@@ -139,6 +139,12 @@ ROUTINE_DDL = frozenset(
 # DDL that evaluates the expressions in it. All other DDL only stores them.
 _EVALUATING_DDL = frozenset({"CREATE MATERIALIZED VIEW", "CREATE INDEX", "ALTER TABLE", "ALTER DOMAIN"})
 
+# Constants are read by these, when a statement or the body of a function is planned, and stay in the plan.
+READING_SETTINGS = names(
+    "array_nulls datestyle default_text_search_config intervalstyle lc_monetary lc_numeric lc_time timezone"
+    " timezone_abbreviations transform_null_equals xmlbinary xmloption"
+)
+
 _TRUE = frozenset({"'t'", "'tr'", "'tru'", "'true'", "'y'", "'ye'", "'yes'", "'on'", "'1'"})
 _TEMPORARY = frozenset({"temp", "temporary"})
 # Settings that have a syntax of their own; all others are `name = value` and `name TO value`.
@@ -416,7 +422,8 @@ def _sets(name: str, what: str, found: Finding, *, is_local: bool) -> None:
     elif name in _OF_TRANSACTION:
         found.sets_local = True
     elif is_local:
-        pass
+        if name:
+            found.local_settings[name, None] = None
     elif not name:
         found.pin("SETTING", what)
     else:

@@ -43,6 +43,7 @@ class Counters:
         "borrows_failed",
         "closed",
         "pins",
+        "relabel_failures",
         "relabels",
         "reset_failures",
         "resets",
@@ -54,7 +55,7 @@ class Counters:
     def __init__(self) -> None:
         self.borrows = self.borrows_failed = self.borrow_timeouts = 0
         self.setups_succeeded = self.setups_failed = self.closed = 0
-        self.resets = self.reset_failures = self.relabels = self.statements = 0
+        self.resets = self.reset_failures = self.relabels = self.relabel_failures = self.statements = 0
         self.pins: dict[str, int] = {}
 
 
@@ -114,6 +115,8 @@ class Stats:
     """Resets that failed; the backend was closed instead."""
     relabels: int = 0
     """Backends that got the settings of their borrower, in place of those they had."""
+    relabel_failures: int = 0
+    """Backends that could not be given them, and were closed: the session went on with another one."""
     pins: Mapping[str, int] = field(default_factory=dict)
     """How often a session was pinned, by reason."""
     pinned_sessions: tuple[PinnedSession, ...] = ()

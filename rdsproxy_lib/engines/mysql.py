@@ -34,6 +34,7 @@ from .mysql_settings import (
     answers,
     asked,
     assignments,
+    dialect_of,
     forgets,
     learnt,
     literal,
@@ -396,7 +397,28 @@ class MySQLEngine:
         if "sql_mode" in names and "role" in client.wanted.values:
             names.append("role")  # which is quoted as the mode has it
         values = self._values(client, backend, names)
+        tracked = backend.tracked
+        if "sql_mode" in names:  # MariaDB may not have told
+            sql_mode = values.get("sql_mode", backend.login.given.get("sql_mode"))
+            tracked.dialect = None if sql_mode is None else dialect_of(sql_mode, tracked.server)
+        if not set(names).isdisjoint(CHARACTER_SETS):
+            spoken = {name: values[name] for name in CHARACTER_SETS if name in values}
+            tracked.charsets = {name: (text_of(value) or b"").decode("ascii") for name, value in spoken.items()}
         return settings_of(values, backend.raw.server_status & AUTOCOMMIT)
+
+    def read_mode(self, backend: MySQLBackend) -> Dialect:
+        """Ask how the server reads texts."""
+        backend.used_by = None
+        backend.raw._current_timeout = UNSET
+        _, (sql_mode,) = backend.raw._rdsproxy_row_of(f"SELECT CAST(@@sql_mode AS BINARY) {ALL_ROWS}")
+        backend.tracked.dialect = dialect = dialect_of(literal(sql_mode), backend.tracked.server)
+        return dialect
+
+    def begin_with(self, backend: MySQLBackend, characteristics: str) -> None:
+        """Set for the next transaction what SET TRANSACTION had set for it on another backend."""
+        parts = filter(None, map(str.strip, characteristics.split(";")))
+        backend.used_by = None
+        self._run_all(backend, [(COMMAND.COM_QUERY, part.encode("ascii")) for part in parts])
 
     def _values(self, client: Any, backend: MySQLBackend, names: list[str]) -> dict[str, str]:
         """The settings of a session, these asked anew. Raises Immovable."""
@@ -526,7 +548,7 @@ class MySQLEngine:
             known = client.insert_id = InsertId()
         if backend.sequences_of is not client.owner or backend.serial != client.moved_on:
             self._carry(client, known, backend)
-        if backend.tracked.dialect.server == "mariadb":  # which keeps them over statements without a table
+        if backend.tracked.server == "mariadb":  # which keeps them over statements without a table
             self.forget_warnings(backend)
 
     def _carry(self, client: Any, known: InsertId, backend: MySQLBackend) -> None:

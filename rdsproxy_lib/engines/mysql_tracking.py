@@ -28,7 +28,7 @@ class Malformed(ValueError):
 class Tracked:
     """What is known of one session on the server, by its trackers."""
 
-    __slots__ = ("changes", "characteristics", "charsets", "dialect", "schema")
+    __slots__ = ("changes", "characteristics", "charsets", "dialect", "schema", "server")
 
     def __init__(self, dialect: Dialect) -> None:
         self.changes: list[str] = []
@@ -37,8 +37,9 @@ class Tracked:
 
     def begin(self, dialect: Dialect, schema: str = "") -> None:
         """A session begins, at login or after a reset."""
-        self.dialect = dialect
-        """How the server reads a text now: changes with sql_mode."""
+        self.dialect: Dialect | None = dialect
+        """How the server reads a text now: changes with sql_mode. None where it has to be asked."""
+        self.server = dialect.server
         self.characteristics = ""
         """SQL that would restart the open transaction elsewhere; outside of one, what was set for the next alone."""
         self.schema = schema
@@ -75,7 +76,7 @@ class Tracked:
             raw_value, at = read_string(data, at)
             name, value = raw_name.decode("utf-8", "replace"), raw_value.decode("utf-8", "replace")
             if name == "sql_mode":
-                self.dialect = Dialect.mysql(value, self.dialect.server)
+                self.dialect = Dialect.mysql(value, self.server)
             elif name in _SPOKEN:
                 self.charsets[name] = value
             self.changes.append(name)

@@ -56,6 +56,7 @@ class Wire(Connection):
     _current_timeout: float | None
     _next_seq_id: int
     _result: Any
+    _sock: Any
     use_unicode: bool
     _rdsproxy_tracked: Tracked
     _rdsproxy_decoders: dict[int, Any]
@@ -64,6 +65,8 @@ class Wire(Connection):
     """Whether what was just raised came from a converter of values, with all of the answer read nevertheless."""
     _rdsproxy_last_columns: Any = None
     """Those of the last result, of a table or not."""
+    _rdsproxy_warning_count = 0
+    """Of the last answer that was no result."""
     _rdsproxy_own_decoders: dict[int, Any] | None = None
     """Those of a session that got or changed its own."""
 
@@ -72,7 +75,7 @@ class Wire(Connection):
         try:
             if not packet.is_ok_packet():
                 raise Malformed("not the end of an answer")
-            _, _, status, _, _, block = read_ok(packet._data)
+            _, _, status, self._rdsproxy_warning_count, _, block = read_ok(packet._data)
             if block:
                 self._rdsproxy_tracked.take_in(block)
         except _NOT_THE_ROWS_FAULT as error:

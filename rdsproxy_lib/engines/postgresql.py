@@ -28,6 +28,7 @@ from ..routines import BODIES, RoutineBody
 from ..session import Tx
 from ..settings import CLEAN, Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
+from ..sql_postgresql import READING_SETTINGS
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
 from .postgresql_audit import left_over, stock_of
@@ -405,7 +406,9 @@ class PostgresEngine:
     def touched_by(self, statement: Statement, parameters: Any) -> tuple[Collection[str], Sequence[Cause]]:
         names, causes = causes_of(statement.settings, parameters)
         if statement.local_settings:
-            causes += causes_of(statement.local_settings, parameters)[1]
+            local, why = causes_of(statement.local_settings, parameters)
+            causes += why
+            names |= local & READING_SETTINGS  # a plan made now would keep what it has read for the next session
         if "*" in names:
             names |= self._initial
         return names, causes

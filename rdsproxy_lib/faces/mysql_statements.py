@@ -23,6 +23,22 @@ HARMLESS = classify_filled("")
 NO_WARNINGS = replace(classify_filled("DO 0"), digest="SHOW WARNINGS LIMIT 0")
 
 
+WITHOUT_TABLES = {"", "BEGIN", "DO", "SAVEPOINT", "SET", "SET TRANSACTION", "START TRANSACTION", "USE"}
+_names_a_table = re.compile(r"\b(?:from|join)\b", re.IGNORECASE).search
+
+
+def may_lock(statement: Statement) -> bool:
+    """Whether MySQL may keep locks on definitions of tables after it, under autocommit=0, though nothing is open.
+
+    https://github.com/sysown/proxysql/issues/1038; a failed statement does, and SHOW CREATE TABLE.
+    """
+    return not is_end(statement) and any(
+        _names_a_table(part.text) if part.verb == "SELECT" else not part.reads_diagnostics
+        for part in statement.parts
+        if part.verb not in WITHOUT_TABLES
+    )
+
+
 def is_show_warnings(statement: Statement) -> bool:
     """Whether the text asks for all warnings, and nothing else."""
     return len(statement.parts) == 1 and statement.digest.upper() == "SHOW WARNINGS"
@@ -42,6 +58,20 @@ def is_end(statement: Statement) -> bool:
     (part, *others) = statement.parts
     ends = part.ends_transaction or (part.commits and part.verb not in OPENING)
     return ends and not others and "CHAIN" not in part.text.upper()
+
+
+_defines = re.compile(r"(?:ALTER|CREATE|DROP|RENAME|TRUNCATE)\b(?!.*\btemporary\b)", re.IGNORECASE | re.DOTALL).match
+
+
+def is_definition(statement: Statement) -> bool:
+    """Whether it certainly commits what was open, by being what it is."""
+    return len(statement.parts) == 1 and _defines(statement.parts[0].text) is not None
+
+
+def is_one_shot(characteristics: str) -> bool:
+    """Whether these, of a session with no transaction open, only tell what the next one is to be like; or are none."""
+    parts = filter(None, map(str.strip, characteristics.split(";")))
+    return all(part.startswith("SET TRANSACTION ") for part in parts)
 
 
 def is_plain_rollback(statement: Statement) -> bool:

@@ -299,9 +299,7 @@ class Connection(psycopg.Connection[Row]):
 
     # -- what one exchange is
 
-    def _rdsproxy_without_backend(
-        self, gen: Any, code: Any, who: Any, names: dict[str, Any]
-    ) -> tuple[bool, Any]:
+    def _rdsproxy_without_backend(self, gen: Any, code: Any, who: Any, names: dict[str, Any]) -> tuple[bool, Any]:
         """An exchange that is special while no backend is held: (True, its result), or (False, None) to borrow one."""
         client = self._rdsproxy
         hold = client.session.hold

@@ -26,7 +26,8 @@ from ..engines.mysql_tracking import AUTOCOMMIT
 from ..session import Hold
 from ..sql import Reason
 from .mysql_statements import BEGIN, COMMIT, HARMLESS, ROLLBACK, SET_AUTOCOMMIT, USE
-from .pymysql_exchange import NO_SOCKET, Exchange, OwnedLock
+from .pymysql_aftermath import NO_SOCKET
+from .pymysql_exchange import Exchange, OwnedLock
 
 _PARKED, _BORROWED, _TX_LOST, _SESSION_LOST = Hold.PARKED, Hold.BORROWED, Hold.TX_LOST, Hold.SESSION_LOST
 
@@ -138,6 +139,7 @@ class Connection(Exchange):
 
     def _rdsproxy_forget_last(self) -> None:
         """What the driver and the server forget with a statement that was not needed."""
+        self._rdsproxy_next = ""
         result = self._result
         if result is not None and (result.unbuffered_active or result.has_next):
             return  # it is still to be read
@@ -161,7 +163,7 @@ class Connection(Exchange):
                 return
             if self._sock is None:
                 raise err.InterfaceError(0, "")
-            if self._rdsproxy.backend is None and self._rdsproxy.session.hold is _PARKED:
+            if self._rdsproxy_is_parked() and not self._rdsproxy_next:
                 status = self.server_status
                 self.server_status = status | AUTOCOMMIT if value else status & ~AUTOCOMMIT
                 self._rdsproxy_forget_last()
@@ -247,6 +249,7 @@ class Connection(Exchange):
         self._rdsproxy = self._rdsproxy.successor()
         self._closed = False
         self._result = self._rdsproxy_warnings = self._rdsproxy_statement = None
+        self._rdsproxy_next = ""
         self.__dict__.pop("server_status", None)
         self._sock = NO_SOCKET
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
+from unittest import mock
 
 import pymysql
 from pymysql import err
@@ -23,6 +25,7 @@ ERRORS = (err.MySQLError, TypeError, ValueError, LookupError, RuntimeError, Attr
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 IN_TRANSACTION, _SEEN_STATUS = 1, 1 | 2 | 512 | 8192
 """The status bits that tell of the session: in a transaction, autocommit, NO_BACKSLASH_ESCAPES, read only."""
+_OF_TRANSACTION = 1 | 8192
 _PROBE = "it's \\ \0 \"é\""
 
 _FOR_ALL = (
@@ -72,6 +75,7 @@ class MySQLPlayer:
         self.connection = self._connect()
         self._cursor: Any = None
         self._streaming: Any = None
+        self._has_failed = False
 
     # For the runner
 
@@ -89,16 +93,25 @@ class MySQLPlayer:
         if not conn.open:
             facts["open"] = "False"
             return
-        facts["status"] = str(conn.server_status & _SEEN_STATUS)
+        self._has_failed = "error" in facts
+        # An error tells the driver nothing about the transaction: see DECLARED.
+        seen = _SEEN_STATUS & ~_OF_TRANSACTION if self._has_failed else _SEEN_STATUS
+        facts["status"] = str(self._status() & seen)
         facts["driver"] = f"{conn.charset} {conn.encoding} {conn.collation} {conn.get_autocommit()}"
         facts["escaped"] = conn.escape(_PROBE)
+
+    def _status(self) -> int:
+        """The server's status word."""
+        status: int = self.connection.server_status
+        return status
 
     @property
     def is_held(self) -> bool:
         conn = self.connection
         if not conn.open:
             return False
-        return bool(conn.server_status & IN_TRANSACTION) or self._has_more()
+        may_be_open = self._has_failed and not conn.get_autocommit()
+        return bool(self._status() & IN_TRANSACTION) or may_be_open or self._has_more()
 
     def _has_more(self) -> bool:
         if self._streaming is not None and self._streaming._result is not None:
@@ -265,6 +278,56 @@ def _question(names: tuple[str, ...]) -> str:
     return _questions[names]
 
 
+# Private connections ------------------------------------------------------------------------------------------
+
+
+class Heard:
+    """The last status word that any server sent."""
+
+    status: int | None = None
+
+
+class HearsOK(pymysql.connections.OKPacketWrapper):
+    """Every OK packet of the driver, listened to."""
+
+    def __init__(self, packet: Any) -> None:
+        super().__init__(packet)
+        Heard.status = self.server_status
+
+
+class HearsEOF(pymysql.connections.EOFPacketWrapper):
+    """Every EOF packet."""
+
+    def __init__(self, packet: Any) -> None:
+        super().__init__(packet)
+        Heard.status = self.server_status
+
+
+class PrivatePlayer(MySQLPlayer):
+    """On a connection of the driver's own, with the status word that the server sent last.
+
+    The driver forgets the one that ends rows, so that its `server_status` knows of no transaction that a SELECT began:
+    see DECLARED.
+    """
+
+    def _open(self) -> None:
+        super()._open()
+        self._heard: int = self.connection.server_status
+
+    def do(self, action: Action) -> Facts:
+        Heard.status = None
+        return super().do(action)
+
+    def look(self, names: Sequence[str]) -> Facts:
+        Heard.status = None
+        return super().look(names)
+
+    def _status(self) -> int:
+        if Heard.status is not None:
+            self._heard, Heard.status = Heard.status, None
+        return self._heard
+
+
 # The bench ---------------------------------------------------------------------------------------------------
 
 _OF_SESSIONS = ("autocommit",)
@@ -279,6 +342,9 @@ class MySQLBench(Bench):
         self.title = server.kind
         self.is_mariadb = server.is_mariadb
         self._server = server
+        self._taps = ExitStack()
+        for packet, tap in (("OKPacketWrapper", HearsOK), ("EOFPacketWrapper", HearsEOF)):
+            self._taps.enter_context(mock.patch.object(pymysql.connections, packet, tap))
         self._admin: Any = pymysql.connect(
             unix_socket=server.socket,
             user=ROOT_USER,
@@ -306,7 +372,7 @@ class MySQLBench(Bench):
         return self._server.parameters(**place)
 
     def private_player(self, login: Mapping[str, Any]) -> MySQLPlayer:
-        return MySQLPlayer(lambda: pymysql.connect(**self._place(login)))
+        return PrivatePlayer(lambda: pymysql.connect(**self._place(login)))
 
     def shared_player(self, proxy: rdsproxy_lib.Proxy, login: Mapping[str, Any]) -> MySQLPlayer:
         return MySQLPlayer(lambda: proxy.connect(**login))
@@ -339,6 +405,7 @@ class MySQLBench(Bench):
 
     def close(self) -> None:
         super().close()
+        self._taps.close()
         with self._admin.cursor() as cursor:
             for name, value in zip(_PATIENCE, self._patience, strict=True):
                 cursor.execute(f"set global {name} = {value}")

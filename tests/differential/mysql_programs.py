@@ -135,9 +135,9 @@ WAYS = (
     Way("set foreign_key_checks = default, unique_checks = default", "foreign_key_checks unique_checks"),
     Way("set sql_mode = '{v}', time_zone = '+02:00', @a = 7", "sql_mode time_zone @a"),
     Way("set sql_mode = '{v}'; set time_zone = '+02:00'", "sql_mode time_zone"),
-    Way("/*!40101 set sql_mode = '{v}' */", "sql_mode"),
+    Way("/*!40101 set sql_mode = '{v}' */", "sql_mode", pins="UNKNOWN_STATEMENT"),
     Way("/* a comment */ set # another\n time_zone = '{v}';", "time_zone"),
-    Way("/*!40103 set @old = @@time_zone, time_zone = '{v}' */", "time_zone @old"),
+    Way("/*!40103 set @old = @@time_zone, time_zone = '{v}' */", "time_zone @old", pins="UNKNOWN_STATEMENT"),
     Way("select /*+ set_var(time_zone = '{v}') */ @@time_zone", "time_zone", server="mysql"),
     Way("set statement time_zone = '{v}' for select @@time_zone", "time_zone", server="mariadb"),
     Way("set statement max_statement_time = 50 for set time_zone = '{v}'", "time_zone", server="mariadb"),
@@ -213,16 +213,16 @@ WAYS = (
     Way("select {v} into @a", _USER, values=("5", "'abc'", "null")),
     Way("select name into @a from place", _USER, pins="USER_VARIABLE"),
     Way("select @a := {v}", _USER, values=("5", "'abc'", "null")),
-    Way("select @a := coalesce(@a, 0) + 1 from (select 1 union all select 2) t", _USER),
-    Way("set @`a` = 'quoted', @'B c' = 1", "@a @`B c`"),
+    Way("select @a := coalesce(@a, 0) + 1 from (select 1 union all select 2) t", _USER, pins="USER_VARIABLE"),
+    Way("set @`a` = 'quoted', @'B c' = 1", "@a @`B c`", pins="USER_VARIABLE UNKNOWN_STATEMENT"),
     Way("set @a = 5, time_zone = 'Nowhere'", "@a time_zone"),
-    Way("set @a = repeat('x', {v})", _USER, values=("1000", "20000", "70000")),
+    Way("set @a = repeat('x', {v})", _USER, values=("1000", "20000", "70000"), pins="USER_VARIABLE"),
     # By routines
     Way("call sets_mode('{v}')", "sql_mode"),
     Way("proc", "sql_mode", ("sets_mode", "{v}"), pins="USER_VARIABLE"),
     Way("call sets_variable('{v}')", "@actor", values=("anna", "ben", "çağla"), pins="USER_VARIABLE"),
     Way("select remember('{v}')", "@actor", values=("anna", "ben", "çağla"), pins="USER_VARIABLE"),
-    Way("call results()", "time_zone"),
+    Way(f"call {DATABASE}.results()", "time_zone"),
     Way("call writes({v})", "@actor", pins="USER_VARIABLE"),
     Way("call fails()", "@actor", pins="USER_VARIABLE"),
 )
@@ -362,7 +362,7 @@ def _disconnect_amid(sets: Sets, asks: list[Action]) -> Made:
 def _nextset(sets: Sets, asks: list[Action]) -> Made:
     # While the client reads the first result, the server works on the others: no writes that another session sees.
     action = sets(0)
-    ask = next((text for text in (ask.arguments[0] for ask in asks) if text.startswith("select")), "select 1")
+    ask = next((text for text in (ask.arguments[0] for ask in asks if ask.arguments) if text.startswith("select")), "select 1")
     if action.verb == "execute" and len(action.arguments) == 1:
         text = action.arguments[0].rstrip(";").replace("%", "%%")
         both = f"{ask}; {text}; {ask}; select 'last'".replace("%%", "%")
@@ -385,7 +385,7 @@ def _nextset(sets: Sets, asks: list[Action]) -> Made:
 
 def _procedure(sets: Sets, asks: list[Action]) -> Made:
     yield 0, sets(0)
-    yield 0, act("start", "call results()")
+    yield 0, act("start", f"call {DATABASE}.results()")
     yield 1, sets(1)
     yield 0, act("nextset")
     yield from _asked(1, asks)
@@ -398,7 +398,7 @@ def _warnings(sets: Sets, asks: list[Action]) -> Made:
     if action.verb == "execute":
         yield 0, Action("warned", action.arguments, action.touches, action.pins, action.holds)
         yield 1, act("warned", "select 'x' + 0")
-        yield 0, act("warned", "call note('x')")
+        yield 0, act("warned", f"call {DATABASE}.note('x')")
         yield 0, act("ping")
         yield from _asked(0, asks)
 

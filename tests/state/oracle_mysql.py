@@ -98,6 +98,7 @@ def _kinds(world: MySQLWorld) -> list[Kind]:
             lambda v: None if v is None else ROLES[v],
             value=lambda session, number: session,
             reverts=False,
+            outside=True,
         ),
         Kind(
             "number",

@@ -48,7 +48,7 @@ FLOORS: dict[str, int] = {
     "engines/mysql_audit": 41, "engines/postgresql": 42, "engines/postgresql_settings": 40, "engines/postgresql_audit": 41,
     "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/info": 41, "faces/exchange": 41,
     "faces/psycopg": 43, "faces/mysql_statements": 41, "faces/mysql_held": 43, "faces/pymysql_stream": 43,
-    "faces/pymysql_exchange": 44, "faces/pymysql": 45,
+    "faces/pymysql_aftermath": 44, "faces/pymysql_exchange": 45, "faces/pymysql": 46,
     "proxy": 50, "registry": 51,
     "psycopg": 60, "pymysql": 60, "__init__": 70,
 }  # fmt: skip

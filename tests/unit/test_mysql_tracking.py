@@ -285,7 +285,10 @@ def test_what_real_servers_send(source, statement, packet, numbers, changes, cha
     assert tracked.changes == changes
     expected_dialect = Dialect.mysql("ANSI_QUOTES,NO_BACKSLASH_ESCAPES") if "sql_mode" in statement else Dialect.MYSQL
     assert tracked.dialect is expected_dialect
-    assert tracked.has_moved == (statement == "USE app")
+    assert tracked.schema == ("app" if statement == "USE app" else "")
+    assert tracked.charsets == (
+        dict.fromkeys(("character_set_client", "character_set_results"), "latin1") if "NAMES" in statement else {}
+    )
     assert tracked.characteristics == characteristics
 
 
@@ -372,20 +375,21 @@ def test_what_is_sent_is_what_is_read(header, affected, insert_id, status, warni
     tracked = Tracked(Dialect.MYSQL)
     tracked.take_in(block)
     changes: list[str] = []
-    characteristics, sql_mode = "", ""
+    characteristics, sql_mode, schema = "", "", ""
     for kind, content in records:
         if kind == 0 and content != [("statement_id", "812896")]:
             changes += [name for name, _ in content]
             sql_mode = next((value for name, value in reversed(content) if name == "sql_mode"), sql_mode)
         elif kind == 1:
             changes.append("schema")
+            schema = content
         elif kind == 2:
             changes.append("state")
         elif kind == 4:
             characteristics = content
     assert tracked.changes == changes
     assert tracked.characteristics == characteristics
-    assert tracked.has_moved == any(kind == 1 for kind, _ in records)
+    assert tracked.schema == schema
     assert tracked.dialect is Dialect.mysql(sql_mode)
 
 
