@@ -117,7 +117,9 @@ class Client(Pinning):
             self._pin_for(statement, backend, parameters)
         if statement.frees:
             self.doubts = statement.frees | (self.doubts or frozenset())
-        self.lingers = statement.awaits_question or (self._home.options.keep_diagnostics and not statement.reads_only)
+        is_question = (statement.reads_sequence or statement.reads_diagnostics) and not statement.moves_sequence
+        keeps = self._home.options.keep_diagnostics and not (statement.reads_only or is_question)
+        self.lingers = statement.awaits_question or keeps
         if self._audited is not None:
             self._audited.append(statement.digest)
         return backend

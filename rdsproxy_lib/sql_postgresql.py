@@ -422,7 +422,7 @@ def _sets(name: str, what: str, found: Finding, *, is_local: bool) -> None:
     elif name in _OF_TRANSACTION:
         found.sets_local = True
     elif is_local:
-        if name:
+        if name in READING_SETTINGS:
             found.local_settings[name, None] = None
     elif not name:
         found.pin("SETTING", what)

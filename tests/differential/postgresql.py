@@ -128,7 +128,7 @@ class PostgresPlayer:
             facts["notices"] = repr(self._notices)
 
     @property
-    def is_held(self) -> bool:
+    def may_be_held(self) -> bool:
         conn = self.connection
         if conn.closed:
             return False

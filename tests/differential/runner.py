@@ -16,6 +16,7 @@ from unittest import mock
 from weakref import WeakKeyDictionary
 
 import rdsproxy_lib
+from rdsproxy_lib import SessionPinned
 from rdsproxy_lib.backend import Backend
 from rdsproxy_lib.pool import Pool
 from tests.differential.program import Action, Program
@@ -40,8 +41,8 @@ class Player(Protocol):
         """The present values of these settings, where the session can be asked now without a difference to it."""
 
     @property
-    def is_held(self) -> bool:
-        """Whether a transaction is open, or results are still to be read."""
+    def may_be_held(self) -> bool:
+        """Whether a transaction is open or results are still to be read, as far as that is known."""
 
     def finish(self) -> None:
         """Close the connection, whatever state it is in."""
@@ -270,13 +271,20 @@ class Bench:
         for spare in (0, 1):
             limit = private.width + spare
             proxy = self.proxy(limit, program)
-            pins_before = dict(proxy.stats().pins)
-            shared = self.run_shared(program, private, proxy)
+            pinned: list[Any] = []
+            proxy.add_event_handler(pinned.append)
+            try:
+                shared = self.run_shared(program, private, proxy)
+            finally:
+                proxy.remove_event_handler(pinned.append)
             complaint = first_difference(program, private, shared, f"{self.title}, a pool of {limit}:")
             if complaint:
                 return complaint
-            pins = {name: n - pins_before.get(name, 0) for name, n in proxy.stats().pins.items()}
-            unknown = {name: n for name, n in pins.items() if n and name not in program.pins}
+            unknown = [
+                (event.reason, event.what, event.statement)
+                for event in pinned
+                if isinstance(event, SessionPinned) and event.reason not in program.pins
+            ]
             if unknown:
                 return f"{self.title}, a pool of {limit}: pins that the table does not have: {unknown}\n{program!r}"
             if program.pins_end and shared.pinned:
@@ -305,14 +313,12 @@ class Bench:
         try:
             players += [self.private_player(login) for login in program.logins]
             for session, player, action, facts in self._play(program, players, run):
-                held = {at for at, other in enumerate(players) if other.is_held} | kept
-                run.was_free.append(session not in held)
-                run.width = max(run.width, len(held | {session}))
+                run.was_free.append(not player.may_be_held and session not in kept)
                 facts()
                 if action is not None and (action.pins or action.holds):
                     kept.add(session)
-                held = {at for at, other in enumerate(players) if other.is_held} | kept
-                run.width = max(run.width, len(held | {session}))
+                held = {at for at, other in enumerate(players) if other.may_be_held}
+                run.width = max(run.width, len(held | kept | {session}))
         finally:
             for player in players:
                 player.finish()

@@ -231,6 +231,36 @@ def test_what_a_view_sets_is_not_seen(url):
         assert value(other, "select current_setting('app.word', true)") == "left"
 
 
+def test_without_the_right_to_set_config_settings_cannot_be_made_again(url, database, server):
+    """Where EXECUTE on it was taken from everybody, SET works, and its session ends when it has to move."""
+    with server.admin(dbname=database) as admin:
+        admin.execute("revoke execute on function pg_catalog.set_config(text, text, boolean) from public")
+    with sessions(url) as (conn, other):
+        conn.execute("set work_mem to '5MB'")
+        assert value(conn, "show work_mem") == "5MB"
+        assert value(other, "show work_mem") != "5MB"
+        with pytest.raises(rdsproxy_lib.SessionLost, match="permission denied"):
+            conn.execute("select 1")
+
+
+def test_a_function_that_lies_about_a_local_setting_answers_for_another_session(url, private):
+    """IMMUTABLE promises one answer for ever: a plan keeps it, also on a private connection that serves several."""
+    private.execute(
+        "create function lied() returns text immutable language sql as $$ select current_setting('app.word') $$"
+    )
+    private.execute("create function asks() returns text language plpgsql as $$ begin return lied(); end $$")
+
+    def read(conn: Any, word: str) -> str:
+        with conn.transaction():
+            conn.execute("select set_config('app.word', %s, true)", (word,))
+            found: str = value(conn, "select asks()")
+        return found
+
+    with sessions(url) as (conn, other):
+        assert [read(conn, "mine"), read(other, "theirs")] == ["mine", "mine"]
+    assert [read(private, "mine"), read(private, "theirs")] == ["mine", "mine"]
+
+
 # PostgreSQL: reading and writing under settings -------------------------------------------------------------------
 
 
@@ -299,7 +329,7 @@ def test_questions_of_the_library_are_seen_by_the_server(url, server):
             "select query from pg_stat_activity where pid = %s", [conn.rdsproxy.backend_id]
         ).fetchone()
         assert "work_mem" in text
-        assert text.startswith("SELECT pg_catalog.")
+        assert text.startswith("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_catalog.")
 
 
 # MySQL and MariaDB ------------------------------------------------------------------------------------------------

@@ -375,6 +375,41 @@ class Run:
         del mine.marks[at:], mine.written_at[at:]
         return True
 
+    def do_block(self, index: int, mine: Mine) -> bool:
+        """A block of psycopg's with a setting and a row in it, left well or by an exception."""
+        was_open, is_undone = mine.in_transaction, self.dice.random() < 0.5
+        mine.mark()
+        with suppress(ZeroDivisionError), self.conns[index].transaction():
+            self.set_some(index, mine)
+            self.do_write(index, mine)
+            if is_undone:
+                raise ZeroDivisionError
+        if is_undone:
+            mine.back_to(len(mine.marks) - 1, self.engine.kinds)
+        mine.marks.pop()
+        mine.written_at.pop()
+        if not was_open:
+            self.committed[index] += len(mine.written)
+            mine.end()
+        return True
+
+    def do_pipeline(self, index: int, mine: Mine) -> bool:
+        """Settings and a row in a pipeline of psycopg's."""
+        self.begin_as_driver(mine)
+        with self.conns[index].pipeline():
+            self.set_some(index, mine)
+            self.do_write(index, mine)
+            self.set_some(index, mine)
+        return True
+
+    def set_some(self, index: int, mine: Mine) -> None:
+        """Set something that does not pin."""
+        kind = self.engine.kinds[self.dice.choice(("work_mem", "app.tenant", "search_path", "timezone", "role"))]
+        new = kind.value(index, self.dice.randrange(1000, 9000))
+        self.dice.choice(kind.ways).run(self.conns[index], new)
+        mine.values[kind.name] = new
+        mine.local.pop(kind.name, None)
+
     def do_write(self, index: int, mine: Mine) -> bool:
         self.begin_as_driver(mine)
         rows(self.conns[index], "insert into written values (%s)", (index,))

@@ -163,6 +163,8 @@ class PostgresOracle(Engine):
         "rollback to": 3,
         "release": 1,
         "write": 4,
+        "block": 5,
+        "pipeline": 3,
         "fail": 2,
         "reset": 2,
         "discard": 1,

@@ -119,8 +119,9 @@ POSTGRESQL: dict[str, tuple[Story, ...]] = {
         Story("= listen c | = unlisten nothing | - unlisten c"),
     ),
     "SETTING": (
-        Story("= set standard_conforming_strings = off | - reset standard_conforming_strings"),
-        Story("= set standard_conforming_strings = off | - discard all"),
+        Story("= update pg_settings set setting = '5000' where name = 'work_mem' | - reset all"),
+        Story("= update pg_settings set setting = '5000' where name = 'work_mem' | - discard all"),
+        Story("= set client_encoding = 'GBK' | - set client_encoding = 'UTF8'"),
     ),
 }
 
