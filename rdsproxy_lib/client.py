@@ -444,8 +444,21 @@ class Client(Pinning):
             )
         else:
             kind, text = None, ""  # a read changes nothing: the driver's own error says enough
+        # What was set by this very statement has failed with it; what was set before in the transaction, only where
+        # the server would have undone it too.
+        is_own = statement is not None and bool(statement.settings) and statement.reads_only and not tx_open
+        are_lost = bool(self.touched) and not is_own and not self.engine.undoes_settings
         self.backend = self.touched = self.doubts = None
-        session.step(Event.FAULT_OPEN if tx_open and not is_over else Event.FAULT_IDLE)
+        if are_lost and session.hold is _BORROWED:
+            if kind is not errors.OutcomeUnknown:
+                kind = errors.SessionLost
+                text = (
+                    "the database connection was lost, and with it what this session had set since it was last free;"
+                    f" {'the server undoes the transaction; ' if tx_open else ''}open a new connection"
+                )
+            self._end_as_lost(text)
+        else:
+            session.step(Event.FAULT_OPEN if tx_open and not is_over else Event.FAULT_IDLE)
         self.pool.discard(backend)
         return None if kind is None else self.engine.error(kind, text)
 

@@ -86,6 +86,8 @@ class Engine(Opener, Protocol):
     """
 
     name: str
+    undoes_settings: bool
+    """Whether ROLLBACK takes back what the transaction has set."""
     session_keywords: frozenset[str]
     """Connect arguments that shape the Python side: the client connection's, not part of what a login is."""
     session_defaults: dict[str, Any]

@@ -123,6 +123,7 @@ class MySQLEngine:
     """What is only true of MySQL, MariaDB and PyMySQL. See engines/base.py for the contract."""
 
     name = "mysql"
+    undoes_settings = False
     session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:

@@ -215,6 +215,7 @@ class PostgresEngine:
     """What is only true of PostgreSQL and psycopg. See engines/base.py for the contract."""
 
     name = "postgresql"
+    undoes_settings = True
     session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
