@@ -28,6 +28,9 @@ _NEED, _ENDED = Event.NEED, Event.ENDED
 _BORROWED, _SESSION_LOST = Hold.BORROWED, Hold.SESSION_LOST
 _NO_TX, _TX_UNKNOWN = Tx.NONE, Tx.UNKNOWN
 
+NEW_ONES_TRIED = 3
+"""How many new backends may die while they are given a session's settings, before its statement fails."""
+
 CANCEL_SECONDS = 5.0
 """How long a backend waits for a cancel request under way before it is closed instead of lent again."""
 
@@ -161,7 +164,7 @@ class Client(Pinning):
 
     def _relabel(self, backend: Any) -> Any:
         """Give a backend just borrowed the settings of this session; another one where it is dead or unfit."""
-        pool = self.pool
+        pool, deaths = self.pool, 0
         while True:
             backend.owner = None  # what the server says to our orders is nobody's
             try:
@@ -177,11 +180,14 @@ class Client(Pinning):
                 pool.counters.relabels += 1
                 return backend
             # Of one that was used before it may be its own fault: temp_buffers cannot be set once there were any.
-            is_final = error is not None and not backend.is_dead() and not backend.idle_since
+            is_new, is_dead = not backend.idle_since, backend.is_dead()
             pool.counters.relabel_failures += 1
             pool.discard(backend)
-            if is_final and error is not None:
+            deaths += is_new
+            if error is not None and is_new and not is_dead:
                 raise self._cannot_move(error)
+            if error is not None and deaths == NEW_ONES_TRIED:
+                raise error
             backend = pool.borrow(self.login, self._timeout, self.owner, self.wanted)
             if backend.label is self.wanted:
                 return backend

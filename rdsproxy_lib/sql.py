@@ -11,7 +11,7 @@ EXTENSION does.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from typing import ClassVar
@@ -243,8 +243,17 @@ def _postgresql_parts(text: str, dialect: Dialect) -> Iterator[Part]:
 
 
 def _mysql_parts(shape: str, dialect: Dialect) -> Iterator[Part]:
+    is_read_otherwise = False
     for tokens in sql_mysql_lexer.statements(shape):
-        yield _part(sql_mysql.judge(tokens, dialect.server), tokens.digest)
+        part = _part(sql_mysql.judge(tokens, dialect.server), tokens.digest)
+        if is_read_otherwise:  # the server reads it under a sql_mode that was not there when the text was taken apart
+            why = Cause(Reason.UNKNOWN_STATEMENT, "a statement behind SET sql_mode")
+            part = replace(part, causes=(*part.causes, why), reads_only=False, frees=())
+        is_read_otherwise = is_read_otherwise or _SQL_MODE in part.settings
+        yield part
+
+
+_SQL_MODE = Setting("sql_mode")
 
 
 def classify_uncached(text: str, dialect: Dialect) -> Statement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -81,6 +82,15 @@ class MySQLPlayer:
     # For the runner
 
     def do(self, action: Action) -> Facts:
+        with warnings.catch_warnings(record=True) as given:
+            warnings.simplefilter("always")
+            facts = self._do(action)
+        said = [str(warning.message) for warning in given if warning.category is not ResourceWarning]
+        if said:
+            facts["warnings of the driver"] = repr(said)
+        return facts
+
+    def _do(self, action: Action) -> Facts:
         facts: Facts = {}
         # After an error the driver does not know, and MySQL's trackers see more transactions than its status word.
         is_end = action.verb in ("commit", "rollback", "settle", "reopen")
@@ -393,7 +403,8 @@ class MySQLBench(Bench):
         )
         session = proxy.connect(**login)
         with session, session.cursor() as cursor:  # of some texts the routines are not looked up
-            cursor.execute("select remember('x')")
+            for text in ("select remember('x')", "call results()", "call note('x')"):
+                cursor.execute(text)
         return proxy
 
     def login_key(self, login: Mapping[str, Any]) -> Any:

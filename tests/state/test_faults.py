@@ -124,25 +124,97 @@ def test_a_setting_whose_answer_was_cut_is_as_it_was_or_as_was_asked(world, sett
         check_intact(world, proxy, conn, other)
 
 
+REFUSED = {
+    "postgresql": (
+        "set work_mem = 'nonsense'",
+        "set work_mem = '1kB'",
+        "set timezone = 'Nowhere/Nothing'",
+        "set client_encoding = 'nonsense'",
+        "set role nobody_of_this_name",
+        "set role postgres",
+        "set session authorization postgres",
+        "set session_replication_role = replica",
+        "set log_statement = 'all'",
+        "set nothing_of_this_name = 1",
+        "select set_config('work_mem', 'nonsense', false)",
+        "set work_mem = '77kB'; set work_mem = 'nonsense'",
+        "set search_path to public; select 1 / 0",
+    ),
+    "mysql": (
+        "set net_read_timeout = 'nonsense'",
+        "set sql_mode = 'nonsense'",
+        "set names nonsense",
+        "set time_zone = 'nonsense'",
+        "set role nobody_of_this_name",
+        "use nothing_of_this_name",
+        "set sql_log_bin = 0",
+        "set net_read_timeout = 77, nothing_of_this_name = 1",
+        "set @tenant = nothing_of_this_name",
+        "set session transaction isolation level nonsense",
+        "set pseudo_thread_id = 1",
+        "set global net_read_timeout = 1",
+    ),
+}
+
+
+def test_a_setting_that_is_refused_fails_at_once_and_never_later(world):
+    """The statement that sets it fails; the session goes on with what it had, on any backend, and is not pinned."""
+    conn, other = world.sessions()
+    for setting in world.settings:
+        rows(conn, setting.set)
+    for text in REFUSED[world.engine]:
+        try:
+            rows(conn, text)
+        except DRIVER_ERRORS:
+            assert not conn.rdsproxy.in_transaction, text
+        else:
+            assert text in ("set sql_log_bin = 0", "set pseudo_thread_id = 1", "set global net_read_timeout = 1"), text
+            continue  # it depends on the server who may
+        assert not conn.rdsproxy.pinned, (text, conn.rdsproxy.pins)
+        for setting in world.settings:
+            assert value(other, setting.show) == setting.usual, text
+            assert value(conn, setting.show) == setting.mine, text
+    check_intact(world, world.proxies[0], conn, other)
+
+
 # -- inside transactions
 
 
-def test_a_lost_transaction_leaves_the_settings_that_were_before_it(world, setting):
-    """A setting made in a transaction that was lost is lost with it, and one made before survives."""
-    first, second = world.settings
-    before, inside = (first, second) if setting is second else (second, first)
+def test_settings_survive_a_lost_transaction(world, setting):
+    """A transaction that was lost takes along nothing of what was set before it."""
     conn, other = world.sessions()
-    rows(conn, before.set)
+    rows(conn, setting.set)
     rows(conn, "begin")
-    rows(conn, inside.set)
+    value(conn, "select 1")
     world.kill(conn.rdsproxy.backend_id)
     with pytest.raises(TransactionLost):
         value(conn, "select 1")
     conn.rollback()
-    assert value(conn, before.show) == before.mine
-    assert value(conn, inside.show) == inside.usual
-    assert value(other, inside.show) == inside.usual
+    assert value(conn, setting.show) == setting.mine
+    assert value(other, setting.show) == setting.usual
     check_intact(world, world.proxies[0], conn, other)
+
+
+def test_a_setting_of_a_lost_transaction(world, setting):
+    """PostgreSQL takes it back with the transaction. MySQL would have kept it, so that there the session is lost."""
+    before = next(each for each in world.settings if each is not setting)
+    conn, other = world.sessions()
+    rows(conn, before.set)
+    rows(conn, "begin")
+    rows(conn, setting.set)
+    world.kill(conn.rdsproxy.backend_id)
+    with pytest.raises(TransactionLost if world.engine == "postgresql" else SessionLost):
+        value(conn, "select 1")
+    if world.engine == "postgresql":
+        conn.rollback()
+        assert value(conn, before.show) == before.mine
+        assert value(conn, setting.show) == setting.usual
+    else:
+        with pytest.raises(DRIVER_ERRORS):
+            value(conn, "select 1")
+        conn.close()
+    assert value(other, setting.show) == setting.usual
+    check_intact(world, world.proxies[0], other)
 
 
 def test_settings_survive_a_commit_of_unknown_outcome(world, setting):

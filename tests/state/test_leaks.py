@@ -105,7 +105,7 @@ def test_threads_keep_to_their_own_settings(world):
                     if is_open:
                         rows(conn, "begin")
                     for setting in dice.sample(world.settings, dice.randrange(3)):
-                        new = f"{number}{dice.randrange(100, 1000)}"
+                        new = f"{number}{dice.randrange(101, 1000, 2)}"  # odd, so that it is shown in kB
                         rows(conn, setting.set.replace("1001", new).replace("mine", new))
                         shown = str(setting.mine).replace("1001", new).replace("mine", new)
                         have[setting.name] = int(shown) if isinstance(setting.mine, int) else shown
