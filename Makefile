@@ -10,13 +10,18 @@ RUN := $(VENV)/bin/python -m
 # Programs of a virtual environment are started with `python -m`, never by name: their first line
 # holds an absolute path, which breaks when the checkout moves or its path is long.
 
+# Side by side, since most tests wait for a server; each worker has servers of its own. `make test WORKERS=0`: one after
+# the other. A worker that dies ends the run, which might wait for ever for what its replacement does.
+WORKERS := 2
+PARALLEL := --numprocesses=$(WORKERS) --dist=worksteal --max-worker-restart=0
+
 .PHONY: demo test test-long bench lint format servers clean
 
 demo: $(DEMO_VENV)/.installed
 	$(DEMO_VENV)/bin/python -m rdsproxy_lib demo
 
 test: lint servers
-	$(RUN) pytest -m "not long" --durations=15
+	$(RUN) pytest $(PARALLEL) -m "not long" --durations=15
 
 # Everything of `make test`, the tests marked `long`, and many more hypothesis examples.
 test-long: lint servers

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import itertools
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -15,7 +18,7 @@ import pymysql
 import pytest
 
 from tests.mysql_servers import MySQLServer, installation
-from tests.servers import APP_USER, PostgresServer, ServerMissing, TcpRelay
+from tests.servers import APP_USER, PostgresServer, ServerFailed, ServerMissing, TcpRelay
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -31,6 +34,10 @@ MYSQL_SERVERS: dict[str, Callable[[], MySQLServer]] = {
 # These fixtures are parametrised over SERVERS or MYSQL_SERVERS; a test that reaches one of them needs a server.
 SERVER_FIXTURES = ("server", "private_server", "mysql_server", "private_mysql_server")
 
+# Marked `serial`: what they measure would be another with tests of a second worker beside them. The limits of time in
+# other tests are there to catch what hangs, and far away.
+SERIAL = ("tests/performance/", "tests/load/test_line6.py")
+
 hypothesis.settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=5_000)
 hypothesis.settings.load_profile("tests")
@@ -39,20 +46,26 @@ hypothesis.settings.load_profile("tests")
 # Servers ----------------------------------------------------------------------------------------------------
 
 
+_running: dict[str, PostgresServer] = {}
+
+
+def _start(name: str) -> PostgresServer:
+    if name not in _running:
+        _running[name] = SERVERS[name]().start()
+    return _running[name]
+
+
 @pytest.fixture(scope="session")
 def _running_servers() -> Iterator[dict[str, PostgresServer]]:
-    running: dict[str, PostgresServer] = {}
-    yield running
-    for server in running.values():
-        server.close()
+    yield _running
+    while _running:
+        _running.popitem()[1].close()
 
 
 @pytest.fixture(scope="session", params=list(SERVERS))
 def server(request: pytest.FixtureRequest, _running_servers: dict[str, PostgresServer]) -> PostgresServer:
     """Each server in turn, started when first asked for and shared by all tests: leave it as it is."""
-    if request.param not in _running_servers:
-        _running_servers[request.param] = SERVERS[request.param]().start()
-    return _running_servers[request.param]
+    return _start(request.param)
 
 
 @pytest.fixture(params=list(SERVERS))
@@ -98,20 +111,26 @@ def relay(server: PostgresServer) -> Iterator[TcpRelay]:
 # Servers that speak MySQL -----------------------------------------------------------------------------------
 
 
+_running_mysql: dict[str, MySQLServer] = {}
+
+
+def _start_mysql(name: str) -> MySQLServer:
+    if name not in _running_mysql:
+        _running_mysql[name] = MYSQL_SERVERS[name]().start()
+    return _running_mysql[name]
+
+
 @pytest.fixture(scope="session")
 def _running_mysql_servers() -> Iterator[dict[str, MySQLServer]]:
-    running: dict[str, MySQLServer] = {}
-    yield running
-    for server in running.values():
-        server.close()
+    yield _running_mysql
+    while _running_mysql:
+        _running_mysql.popitem()[1].close()
 
 
 @pytest.fixture(scope="session", params=list(MYSQL_SERVERS))
 def mysql_server(request: pytest.FixtureRequest, _running_mysql_servers: dict[str, MySQLServer]) -> MySQLServer:
     """Each server in turn, started when first asked for and shared by all tests: leave it as it is."""
-    if request.param not in _running_mysql_servers:
-        _running_mysql_servers[request.param] = MYSQL_SERVERS[request.param]().start()
-    return _running_mysql_servers[request.param]
+    return _start_mysql(request.param)
 
 
 @pytest.fixture(params=list(MYSQL_SERVERS))
@@ -171,14 +190,59 @@ def _no_thread_left() -> Iterator[None]:
     assert not names, f"the test left threads running: {names}"
 
 
+# Several workers (pytest -n) --------------------------------------------------------------------------------
+
+
+class Turns:
+    """Lets workers test side by side, and each test marked `serial` while no other worker tests."""
+
+    def __init__(self, directory: Path) -> None:
+        self._door = (directory / "door").open("w")
+        self._room = (directory / "room").open("w")
+
+    @contextmanager
+    def turn(self, *, alone: bool) -> Iterator[None]:
+        """Wait until the test may run."""
+        fcntl.flock(self._door, fcntl.LOCK_EX)  # who waits keeps it, so that nobody goes in before
+        fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(self._door, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._room, fcntl.LOCK_UN)
+
+
+_turns = pytest.StashKey[Turns]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Wait for this worker's turn and start the test's server, before everything else: no timeout runs meanwhile."""
+    turns = item.config.stash.get(_turns, None)
+    with turns.turn(alone=item.get_closest_marker("serial") is not None) if turns else nullcontext():
+        with suppress(ServerMissing, ServerFailed):  # which the fixture will meet again, and tell
+            _start_shared_servers(item)
+        return (yield)
+
+
+def _start_shared_servers(item: pytest.Item) -> None:
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    if parameters.get("server") in list(SERVERS):
+        _start(parameters["server"])
+    if parameters.get("mysql_server") in list(MYSQL_SERVERS):
+        _start_mysql(parameters["mysql_server"])
+
+
 # The session ------------------------------------------------------------------------------------------------
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Forget what the developer's shell tells drivers and our options: the tests say all of it."""
     for name in list(os.environ):
         if name.startswith(("PG", "MYSQL_", "RDSPROXY_", "AWS_")):
             del os.environ[name]
+    if hasattr(config, "workerinput"):
+        config.stash[_turns] = Turns(Path(config.option.basetemp).parent)  # the directory of the whole run
 
 
 def _absent() -> dict[str, str]:
@@ -190,10 +254,16 @@ def _absent() -> dict[str, str]:
     return {}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs on a server with its name, note the name for the summary, skip what has no server."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what runs on a server with its name, note the name for the summary, skip what has no server.
+
+    Workers begin with what takes long, so that none is left with it when the others have nothing more to do.
+    """
     absent = _absent()
     for item in items:
+        if item.nodeid.startswith(SERIAL):
+            item.add_marker(pytest.mark.serial)
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         for fixture in SERVER_FIXTURES:
             if fixture in parameters:
@@ -202,17 +272,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.user_properties.extend(("server", name) for name in sorted(names))
         for name in sorted(names & absent.keys()):
             item.add_marker(pytest.mark.skip(reason=f"{name} absent: {absent[name]}"))
+    yield
+    if _turns in config.stash:
+        items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("serial", "slow")])
+
+
+def pytest_collection_finish() -> None:
+    """Hide from the garbage collector what is there before the first test: the eleven thousand tests themselves.
+
+    It went through all of that whenever a test collected, or made many objects: most of the time of such tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> Iterator[None]:
-    """Say last how many tests ran on each server, and which server was not there."""
+    """Say last how many tests ran on each server, which server was not there, and what repeats the random tests.
+
+    A test hands over the last with `record_property("seed", text)`: what it prints is shown only where it fails.
+    """
     yield
     ran: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", None) == "call" and report.outcome != "skipped":
                 ran.update([value for name, value in report.user_properties if name == "server"] or ["none"])
+                for text in (value for name, value in report.user_properties if name == "seed"):
+                    terminalreporter.write_line(text)
     counts = [f"{name} {ran[name]} tests" for name in (*SERVERS, *MYSQL_SERVERS)]
     terminalreporter.write_line(f"servers: {', '.join(counts)}, without a server {ran['none']} tests")
     for name, reason in _absent().items():

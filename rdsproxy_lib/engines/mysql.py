@@ -92,7 +92,7 @@ class MySQLLogin(Login):
 class MySQLBackend(Backend):
     """A slot with its wire and what its trackers say."""
 
-    __slots__ = ("inserted", "is_streaming", "lingers", "look", "reported", "tracked")
+    __slots__ = ("inserted", "is_streaming", "lingers", "look", "refused", "reported", "tracked")
 
     login: MySQLLogin
     raw: Wire
@@ -107,7 +107,9 @@ class MySQLBackend(Backend):
         self.is_streaming = False
         """Rows, or further results, are still to come."""
         self.reported: set[str] = set()
-        """Variables that may have been set, though no statement said so and succeeded: by a routine, or it is noise."""
+        """Variables that the server says were set, though no text said so: by a routine, or it is noise."""
+        self.refused: set[str] = set()
+        """Variables that a statement named which failed: before it set anything, or amid it."""
         self.look = select.poll()
         self.look.register(raw._sock.fileno(), select.POLLIN)
 
@@ -231,6 +233,7 @@ class MySQLEngine:
         login = backend.login
         backend.tracked.begin(login.dialect, (text_of(login.given["schema"]) or b"").decode("utf-8", "replace"))
         backend.reported.clear()
+        backend.refused.clear()
         backend.lingers = False
         backend.sequences_of = backend.used_by = None
         backend.inserted = InsertedIds()
@@ -426,7 +429,8 @@ class MySQLEngine:
         wire, login, before = backend.raw, backend.login, client.wanted.values
         if "role" in names and "role" not in login.given and not self.begins_its_own_way(login):
             names.remove("role")  # there are none on this server
-        compared = set(asked(backend.reported)) - before.keys()
+        refused = backend.refused
+        compared = set(asked(backend.reported | refused)) - before.keys()
         while names:
             backend.used_by = None
             wire._current_timeout = UNSET
@@ -438,16 +442,16 @@ class MySQLEngine:
                 name = next((each for each in names if f"'{each}'" in str(error)), None)
                 if name is None:
                     raise
-                if name in compared:
-                    compared.discard(name)
-                else:
-                    names.remove(name)  # what was to be set is not there, or not the session's
+                if name not in compared or name in refused:
+                    names.remove(name)  # what was to be set is not there, or not the session's, or has no global value
+                compared.discard(name)
             except BaseException:
                 wire._force_close()
                 raise
             else:
                 values = learnt(answers(names, fields, row), before, login.given)
                 backend.reported.clear()
+                refused.clear()
                 return values
         return dict(before)
 

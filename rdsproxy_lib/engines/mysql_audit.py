@@ -16,6 +16,7 @@ diagnostics; the seed of ``RAND()``; ``insert_id`` for the next statement; an XA
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -116,6 +117,8 @@ SELECT CAST(COUNT(*) AS BINARY) FROM information_schema.innodb_temp_table_info
 WHERE SUBSTRING_INDEX(SUBSTRING_INDEX(name, '_', 2), '_', -1) = LOWER(HEX(CONNECTION_ID())) LIMIT 1
 """  # named after the server's process and the connection: #sql7a0b_b_1
 
+_is_number = re.compile(r"-?[0-9.]+").fullmatch
+
 Ask = Callable[[str], Any]
 """Runs a text and gives the rows of its first result."""
 
@@ -185,8 +188,13 @@ def _is_expected(kind: str, name: str, stock: Stock, began: Stock, label: Mappin
 
 def _unconfirmed(ask: Ask, label: Mapping[str, str]) -> list[str]:
     names = sorted(label)
-    # As bytes: collations take a for A, or cannot be compared.
-    conditions = [f"CAST({_expression(name)} AS BINARY) <=> CAST(({label[name]}) AS BINARY)" for name in names]
+    # As bytes: collations take a for A, or cannot be compared. But for numbers: as bytes MariaDB's 0 may be OFF.
+    conditions = [
+        f"{_expression(name)} <=> {label[name]}"
+        if _is_number(label[name])
+        else f"CAST({_expression(name)} AS BINARY) <=> CAST(({label[name]}) AS BINARY)"
+        for name in names
+    ]
     are_so = _answers(ask, conditions)
     return [name for name, is_so in zip(names, are_so, strict=True) if not is_so]
 

@@ -28,7 +28,7 @@ class Malformed(ValueError):
 class Tracked:
     """What is known of one session on the server, by its trackers."""
 
-    __slots__ = ("changes", "characteristics", "charsets", "dialect", "schema", "server")
+    __slots__ = ("changes", "characteristics", "charsets", "dialect", "has_begun", "schema", "server")
 
     def __init__(self, dialect: Dialect) -> None:
         self.changes: list[str] = []
@@ -42,6 +42,8 @@ class Tracked:
         self.server = dialect.server
         self.characteristics = ""
         """SQL that would restart the open transaction elsewhere; outside of one, what was set for the next alone."""
+        self.has_begun = False
+        """Whether a transaction was begun by a statement, and nobody has taken note of it."""
         self.schema = schema
         """The database in use, ``""`` for none."""
         self.charsets: dict[str, str] = {}
@@ -61,6 +63,7 @@ class Tracked:
                 self._take_variables(data)
             elif kind == _CHARACTERISTICS:
                 self.characteristics = read_string(data, 0)[0].decode("utf-8", "replace")
+                self.has_begun = self.has_begun or "START TRANSACTION" in self.characteristics
             elif kind == _SCHEMA:
                 self.changes.append("schema")
                 self.schema = read_string(data, 0)[0].decode("utf-8", "replace")

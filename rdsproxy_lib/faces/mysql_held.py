@@ -68,6 +68,8 @@ class Holding:
         for reason, name in part.holds:
             if reason in COUNTED:
                 held.setdefault(reason, set()).add(self._full(reason, name))
+                if part.verb == "FLUSH":  # which BEGIN does not end
+                    held[reason].add(f"{name} by FLUSH")
         for cause in part.causes:
             if cause.reason is Reason.USER_VARIABLE or (cause.reason in COUNTED and cause.reason not in named):
                 held.setdefault(cause.reason, set()).add(UNNAMED)
@@ -88,7 +90,7 @@ class Holding:
             if name == "*":
                 names.clear()
             else:
-                names.discard(self._full(reason, name))
+                names -= {self._full(reason, name), f"{name} by FLUSH"}
         if _releases_all(part.text) and (locks := held.get(Reason.NAMED_LOCK)):
             locks &= {ELSEWHERE}
 

@@ -113,6 +113,8 @@ class Aftermath(Wire):
             backend.inserted.add(self._rdsproxy.owner, self._result.insert_id or 0)
             if statement.parts[-1].verb not in INSERTS or len(statement.parts) > 1:
                 backend.inserted.is_wild = True
+        if statement.ends_transaction and self._rdsproxy_tracked.has_begun:
+            self._rdsproxy_unlock_tables()
         if statement.ends_transaction and self._rdsproxy_count_warnings():
             self._rdsproxy_warnings = None
             self._rdsproxy_has_warned = True
@@ -124,6 +126,14 @@ class Aftermath(Wire):
             self._rdsproxy_doubt_mode(self._rdsproxy.touched or ())
         if self._rdsproxy_holding is not None:
             self._rdsproxy_end_holding()
+
+    def _rdsproxy_unlock_tables(self) -> None:
+        """BEGIN has ended LOCK TABLES: https://dev.mysql.com/doc/refman/8.4/en/lock-tables.html"""
+        client = self._rdsproxy
+        self._rdsproxy_tracked.has_begun = False
+        if client.held and (locks := client.held.get(Reason.TABLE_LOCK)):
+            locks.discard("tables")
+            client.doubt(Reason.TABLE_LOCK)
 
     def _rdsproxy_count_warnings(self) -> int:
         """How many the last statement had."""
@@ -137,6 +147,8 @@ class Aftermath(Wire):
         if self._rdsproxy_holding is not None:  # of a stream that was left
             self._rdsproxy_holding.end(client, has_failed=True)
         self._rdsproxy_holding = None
+        if any(cause.reason is Reason.TABLE_LOCK for cause in statement.causes):
+            self._rdsproxy_tracked.has_begun = False
         holding = Holding(statement, text, dialect, backend.schema)
         holding.begin(client)
         self._rdsproxy_holding = holding
@@ -206,7 +218,7 @@ class Aftermath(Wire):
             else:
                 client.failed(error, tx_open=False, may_have_committed=False, is_over=False, statement=statement)
                 if statement is not None and statement.settings:
-                    backend.reported.update(setting.name for setting in statement.settings)
+                    backend.refused.update(setting.name for setting in statement.settings)
                     self._rdsproxy_doubt_mode({setting.name for setting in statement.settings})
                 if holding is not None:
                     holding.end(client, has_failed=True)
@@ -235,7 +247,8 @@ class Aftermath(Wire):
     def _rdsproxy_abort(self, was_open: int, error: BaseException | None = None) -> Exception | None:
         """The exchange was cut: the backend is closed. What the session has lost by that is returned as its error."""
         client, backend, statement = self._rdsproxy, self._rdsproxy.backend, self._rdsproxy_statement
-        is_open = bool(was_open) or not self.server_status & AUTOCOMMIT
+        only_sets = statement is not None and bool(statement.settings) and statement.reads_only
+        is_open = bool(was_open) or not (self.server_status & AUTOCOMMIT or only_sets)
         self._force_close()
         self._rdsproxy_part(backend)
         self._result = None
@@ -315,7 +328,11 @@ class Aftermath(Wire):
         if not status & AUTOCOMMIT and client.login.dialect.server == "mysql":
             statement = self._rdsproxy_statement
             backend.lingers = statement is not None and may_lock(statement)
-        return backend.lingers or not is_one_shot(self._rdsproxy_tracked.characteristics)
+        characteristics = self._rdsproxy_tracked.characteristics
+        if backend.lingers or not characteristics:
+            return bool(backend.lingers)
+        room = client.pool.occupancy()
+        return not is_one_shot(characteristics) or room.borrowed + room.waiting < room.limit
 
     def _rdsproxy_take_next(self, backend: Any) -> None:
         """What was set for the next transaction alone goes with the session; the next session finds none."""

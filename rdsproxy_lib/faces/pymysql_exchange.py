@@ -133,7 +133,7 @@ class Exchange(Aftermath):
                 affected = self._affected_rows = self._read_query_result(unbuffered)
             finally:
                 self._rdsproxy_is_exchanging = False
-            if backend.lingers or not statement.is_plain:
+            if backend.lingers or not statement.is_plain or statement.ends_transaction:
                 self._rdsproxy_note(statement, backend)
             return affected
 

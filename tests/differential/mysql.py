@@ -144,9 +144,14 @@ class MySQLPlayer:
         try:
             with conn.cursor() as cursor:
                 cursor.execute(_question(tuple(names)))
-                for column, value in zip(cursor.description, cursor.fetchone(), strict=True):
-                    # A user variable has a type of its own, which the column has then.
-                    facts[column[0]] = f"{value!r} {column[1:]}" if column[0].startswith("@") else repr(value)
+                row = dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
+                for column in cursor.description:
+                    name, value = column[0], row[column[0]]
+                    # A user variable has a type of its own, which the column has then; where it is NULL: see DECLARED.
+                    if name in names and value is not None:
+                        facts[name] = f"{value!r} {column[1:]}"
+                    elif not name.startswith("collation(") or row[name[10:-1]] is not None:
+                        facts[name] = repr(value)
         except ERRORS as error:
             facts["error"] = told(error)
         self._tell_state(facts)
@@ -330,6 +335,7 @@ class PrivatePlayer(MySQLPlayer):
     def _open(self) -> None:
         super()._open()
         self._heard: int = self.connection.server_status
+        Heard.status = None
 
     def do(self, action: Action) -> Facts:
         Heard.status = None
@@ -339,9 +345,12 @@ class PrivatePlayer(MySQLPlayer):
         Heard.status = None
         return super().look(names)
 
-    def _status(self) -> int:
+    def _tell_state(self, facts: Facts) -> None:
         if Heard.status is not None:
-            self._heard, Heard.status = Heard.status, None
+            self._heard = Heard.status
+        super()._tell_state(facts)
+
+    def _status(self) -> int:
         return self._heard
 
 

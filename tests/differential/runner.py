@@ -86,6 +86,12 @@ DECLARED = (
         "Statements",
     ),
     Declared(
+        "the type, length and collation of a user variable that is NULL",
+        "the server keeps what the name had on this backend before, or what the connection had when it was first named;"
+        " players and programs ask for values",
+        "MySQL and MariaDB",
+    ),
+    Declared(
         "PyMySQL's server_status after rows were read says whether a transaction is open",
         "the driver forgets the status word that ends rows; here it is heard, and the runner listens to it on private"
         " connections too",

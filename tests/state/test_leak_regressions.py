@@ -667,7 +667,7 @@ def test_a_temporary_table_is_not_lost(mysql):
 def test_isolation_for_one_transaction_is_not_anothers(mysql):
     """proxysql #4197, MySqlConnector #1614: SET TRANSACTION is for the session's next transaction, not for another."""
     mysql.admin("create table items (id int)")
-    conn, other = mysql.sessions(2, max_connections=2)
+    conn, other = mysql.sessions()
     rows(conn, "set transaction isolation level serializable, read only")
     rows(other, "begin")
     rows(other, "insert into items values (1)")
