@@ -18,7 +18,7 @@ import pymysql
 import pytest
 
 from tests.mysql_servers import MySQLServer, installation
-from tests.servers import APP_USER, PostgresServer, ServerFailed, ServerMissing, TcpRelay
+from tests.servers import APP_USER, PostgresServer, ServerMissing, TcpRelay
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -220,7 +220,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Wait for this worker's turn and start the test's server, before everything else: no timeout runs meanwhile."""
     turns = item.config.stash.get(_turns, None)
     with turns.turn(alone=item.get_closest_marker("serial") is not None) if turns else nullcontext():
-        with suppress(ServerMissing, ServerFailed):  # which the fixture will meet again, and tell
+        with suppress(Exception):  # the fixture will meet it again, and tell
             _start_shared_servers(item)
         return (yield)
 
@@ -294,12 +294,14 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> Iterator[None
     """
     yield
     ran: Counter[str] = Counter()
+    seeds: dict[str, None] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", None) == "call" and report.outcome != "skipped":
                 ran.update([value for name, value in report.user_properties if name == "server"] or ["none"])
-                for text in (value for name, value in report.user_properties if name == "seed"):
-                    terminalreporter.write_line(text)
+            seeds.update((value, None) for name, value in getattr(report, "user_properties", ()) if name == "seed")
+    for text in seeds:
+        terminalreporter.write_line(text)
     counts = [f"{name} {ran[name]} tests" for name in (*SERVERS, *MYSQL_SERVERS)]
     terminalreporter.write_line(f"servers: {', '.join(counts)}, without a server {ran['none']} tests")
     for name, reason in _absent().items():

@@ -401,6 +401,8 @@ class MySQLEngine:
         if "sql_mode" in names and "role" in client.wanted.values:
             names.append("role")  # which is quoted as the mode has it
         values = self._values(client, backend, names)
+        backend.reported.clear()
+        backend.refused.clear()
         tracked = backend.tracked
         if "sql_mode" in names:  # MariaDB may not have told
             sql_mode = values.get("sql_mode", backend.login.given.get("sql_mode"))
@@ -431,6 +433,8 @@ class MySQLEngine:
             names.remove("role")  # there are none on this server
         refused = backend.refused
         compared = set(asked(backend.reported | refused)) - before.keys()
+        if self.begins_its_own_way(login):
+            compared.clear()  # the server's value is not what its sessions begin with
         while names:
             backend.used_by = None
             wire._current_timeout = UNSET
@@ -439,7 +443,7 @@ class MySQLEngine:
             except err.MySQLError as error:
                 if code_of(error) not in (ER.UNKNOWN_SYSTEM_VARIABLE, ER.INCORRECT_GLOBAL_LOCAL_VAR):
                     raise
-                name = next((each for each in names if f"'{each}'" in str(error)), None)
+                name = next((each for each in names if f"'{each}'" in str(error).lower()), None)
                 if name is None:
                     raise
                 if name not in compared or name in refused:
@@ -449,10 +453,7 @@ class MySQLEngine:
                 wire._force_close()
                 raise
             else:
-                values = learnt(answers(names, fields, row), before, login.given)
-                backend.reported.clear()
-                refused.clear()
-                return values
+                return learnt(answers(names, fields, row), before, login.given)
         return dict(before)
 
     def apply(self, backend: MySQLBackend, wanted: Settings) -> bool:

@@ -70,6 +70,7 @@ _NUMBERS = frozenset(
 )
 _PLAIN_TEXT = re.compile(rb"[ -&(-\[\]-~]+").fullmatch
 _LITERAL = re.compile(r"_utf8mb4(?:'(?P<plain>[^']+)'| X'(?P<hex>[0-9a-f]*)')").fullmatch
+_is_whole = re.compile(r"-?\d+").fullmatch
 _UNSET_LENGTH = 16777216  # of a user variable that was never set, on MariaDB
 _EMPTY_NUMBERS = {FIELD_TYPE.DOUBLE: "DOUBLE", FIELD_TYPE.NEWDECIMAL: "DECIMAL"}
 
@@ -85,6 +86,11 @@ class Field(Protocol):
 def is_staying(name: str) -> bool:
     """Whether a variable means something only where it was set."""
     return name in STAYING_SETTINGS or name.startswith(STAYING_PREFIXES)
+
+
+def _digits(raw: bytes) -> str:
+    """A number in any character set: wide ones write a digit with zero bytes around it."""
+    return raw.replace(b"\0", b"").decode("ascii", "replace")
 
 
 def literal(text: bytes | None) -> str:
@@ -162,10 +168,11 @@ def answers(names: Iterable[str], fields: Sequence[Field], row: Sequence[bytes |
             at += 5
         else:
             raw, text, is_global = row[at : at + 3]
-            is_number = raw is not None and fields[at].type_code in _NUMBERS
-            # Wide character sets write a digit with zero bytes around it. As BINARY, MariaDB says OFF for 0.
-            number = (raw or b"").replace(b"\0", b"").decode("ascii")
-            yield Answer(name, number if is_number else literal(text), is_global == b"1")
+            if raw is not None and fields[at].type_code in _NUMBERS:
+                value = _digits(raw)  # as BINARY, MariaDB says OFF for 0
+            else:
+                value = literal(text)
+            yield Answer(name, value, is_global == b"1")
             at += 3
 
 
@@ -203,7 +210,9 @@ def _user_variable(name: str, field: Field, row: Sequence[bytes | None]) -> str 
     if content is None or kind in _EMPTY_NUMBERS or (charset == b"binary" and kind != FIELD_TYPE.LONGLONG):
         raise Immovable("USER_VARIABLE", f"the value of {name}")
     if kind == FIELD_TYPE.LONGLONG:
-        number = content.decode("ascii")
+        number = _digits(content)
+        if not _is_whole(number):
+            raise Immovable("USER_VARIABLE", f"the value of {name}")
         return f"CAST({number} AS UNSIGNED)" if is_unsigned else number
     return f"{introducer}'{content.hex()}'{ending}"
 

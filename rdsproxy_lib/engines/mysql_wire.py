@@ -22,7 +22,8 @@ LISTENING = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
 KNOWN_COLUMNS = 500
 """How many results' descriptions are kept per login."""
 
-_OK, _LOCAL_FILE, _NULL, _END_OF_ROWS, _ERROR = 0x00, 0xFB, 0xFB, 0xFE, b"\xff"
+_OK, _LOCAL_FILE, _NULL, _END_OF_ROWS, _ERROR = 0x00, 0xFB, 0xFB, 0xFE, 0xFF
+_number = int.from_bytes
 _NO_DECODERS: dict[int, Any] = {-1: None}
 _LONGEST_END = MAX_PACKET_LEN
 """A row may begin with the byte of an end, but then it is at least so long."""
@@ -151,13 +152,14 @@ class Wire(Connection):
         while True:
             try:
                 header = read(4)
-                length = int.from_bytes(header[:3], "little")
+                number = _number(header, "little")
+                length = number & MAX_PACKET_LEN
                 data: bytes = read(length)
             except OSError as error:
                 self._rdsproxy_lose(f" ({error})")
             if len(data) < length or len(header) < 4:
                 self._rdsproxy_lose()
-            number = header[3]
+            number >>= 24
             if number != self._next_seq_id:
                 if number == 0:  # MariaDB's farewell when it shuts down
                     self._rdsproxy_lose()
@@ -169,7 +171,7 @@ class Wire(Connection):
             whole += data
         if whole:
             data = whole + data
-        if data.startswith(_ERROR):
+        if length and data[0] == _ERROR:
             self._rdsproxy_raise(data)
         return data
 

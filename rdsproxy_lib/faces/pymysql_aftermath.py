@@ -37,6 +37,7 @@ from .mysql_statements import (
 
 _PARKED, _BORROWED = Hold.PARKED, Hold.BORROWED
 _NO_TX, _OPEN = Tx.NONE, Tx.OPEN
+_TRANSACTIONS = IN_TRANSACTION | AUTOCOMMIT
 
 _COM_QUERY = COMMAND.COM_QUERY
 _send = Driver._execute_command
@@ -144,6 +145,8 @@ class Aftermath(Wire):
     def _rdsproxy_hold_by_name(self, statement: Statement, text: str, dialect: Dialect, backend: Any) -> None:
         """Before a statement that pins or ends pins: note what it is about."""
         client = self._rdsproxy
+        if not statement.causes and not statement.frees and not any(part.holds for part in statement.parts):
+            return
         if self._rdsproxy_holding is not None:  # of a stream that was left
             self._rdsproxy_holding.end(client, has_failed=True)
         self._rdsproxy_holding = None
@@ -166,8 +169,13 @@ class Aftermath(Wire):
         backend = client.backend
         if client.session.pins is not None and Reason.USER_VARIABLE in client.session.pins:
             client.doubt(Reason.USER_VARIABLE)
-        self._rdsproxy_doubt_mode({setting.name for setting in statement.settings})
-        if not statement.reads_only or client.lingers or (result is not None and result.has_next):
+        names = {setting.name for setting in statement.settings}
+        backend.reported -= names
+        backend.refused -= names
+        self._rdsproxy_doubt_mode(names)
+        if not statement.reads_only or client.lingers:
+            return
+        if result is not None and (result.unbuffered_active or result.has_next):
             return
         if self.server_status & IN_TRANSACTION or backend.lingers or tracked.characteristics:
             return
@@ -301,7 +309,9 @@ class Aftermath(Wire):
             client.close()
         elif backend.is_streaming:
             return
-        elif self._rdsproxy_is_held(status, backend):
+        elif (
+            status & _TRANSACTIONS != AUTOCOMMIT or backend.lingers or client.lingers or tracked.characteristics
+        ) and self._rdsproxy_is_held(status, backend):
             client.settle(_OPEN)
         elif client.session.hold is not _BORROWED and not client.doubts:
             client.settle(_NO_TX)
@@ -315,7 +325,9 @@ class Aftermath(Wire):
                 client.settle(_NO_TX)
             else:
                 self._rdsproxy_drop()
-            if client.session.pins is None:
+            if (status & NO_BACKSLASH_ESCAPES or client.wanted.values) and client.backend is None:
+                self._rdsproxy_go_back()  # the status word may tell of what the server has taken back
+            if client.held is not None and client.session.pins is None:
                 client.held = None
 
     def _rdsproxy_is_held(self, status: int, backend: Any) -> bool:

@@ -86,6 +86,7 @@ class Exchange(Aftermath):
             else:
                 text = bytes(sql).decode(self.encoding, "replace")
             statement = classify_filled(text, dialect)
+            is_plain = statement.is_plain
             if backend is None:
                 if statement.reads_diagnostics and is_show_warnings(statement) and client.session.hold is _PARKED:
                     if self._rdsproxy_warnings is not None:
@@ -98,7 +99,7 @@ class Exchange(Aftermath):
                     self._rdsproxy_forget_warnings(statement, backend)
                 elif statement is NO_WARNINGS:
                     backend.used_by = None  # the list of the session before is still there
-            elif statement.is_plain and self._rfile is not None and not client.is_thorough and not client.lingers:
+            elif is_plain and self._rfile is not None and not client.is_thorough and not client.lingers:
                 backend.statements += 1  # all that need() has to do
             else:
                 if statement.reads_diagnostics:
@@ -110,10 +111,11 @@ class Exchange(Aftermath):
                     if not self._rdsproxy_has_warned and client.session.hold is _BORROWED:
                         self._rdsproxy_forget_warnings(statement, backend)
                 backend = self._rdsproxy_need(statement)
-            if statement.causes or statement.frees:
+            if statement.commits or not is_plain:  # ALTER TABLE … RENAME holds without a cause
                 self._rdsproxy_hold_by_name(statement, text, dialect, backend)
             backend.user = HERE.thread
-            if not statement.ends_transaction or dialect.server != "mariadb":  # which keeps the list then
+            is_ending = statement.ends_transaction
+            if not is_ending or dialect.server != "mariadb":  # which keeps the list then
                 self._rdsproxy_warnings = None
             self._rdsproxy_statement = statement
             was_open = self.server_status & IN_TRANSACTION or backend.lingers
@@ -121,7 +123,7 @@ class Exchange(Aftermath):
                 self._rdsproxy_is_exchanging = True
                 _send(self, _COM_QUERY, sql)
                 affected = self._affected_rows = self._read_query_result(unbuffered)
-                if statement.settings:
+                if not is_plain and statement.settings:
                     self._rdsproxy_learn(statement)
             except BaseException as error:
                 self._rdsproxy_failed(error, was_open)
@@ -133,7 +135,7 @@ class Exchange(Aftermath):
                 affected = self._affected_rows = self._read_query_result(unbuffered)
             finally:
                 self._rdsproxy_is_exchanging = False
-            if backend.lingers or not statement.is_plain or statement.ends_transaction:
+            if not is_plain or is_ending or backend.lingers or self._rdsproxy_holding is not None:
                 self._rdsproxy_note(statement, backend)
             return affected
 

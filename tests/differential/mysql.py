@@ -27,6 +27,10 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 IN_TRANSACTION, _SEEN_STATUS = 1, 1 | 2 | 512 | 8192
 """The status bits that tell of the session: in a transaction, autocommit, NO_BACKSLASH_ESCAPES, read only."""
 _OF_TRANSACTION = 1 | 8192
+_BEGINS_ON_MARIADB = re.compile("savepoint").search
+_BEGINS_ON_MYSQL = re.compile("savepoint|from|call").search
+"""After which a session may hold a backend, though the status word shows no transaction."""
+_ASK_NOBODY = ("fetch", "nextset", "end_stream", "mogrify", "insert_id", "autocommit")
 _PROBE = "it's \\ \0 \"é\""
 
 _FOR_ALL = (
@@ -77,7 +81,9 @@ class MySQLPlayer:
         self._cursor: Any = None
         self._streaming: Any = None
         self._has_failed = self._may_have_begun = False
-        self._is_tracked = "MariaDB" not in self.connection.get_server_info()
+        is_mariadb = "MariaDB" in self.connection.get_server_info()
+        self._begins_unseen = _BEGINS_ON_MARIADB if is_mariadb else _BEGINS_ON_MYSQL
+        self._is_mariadb = is_mariadb
 
     # For the runner
 
@@ -94,13 +100,14 @@ class MySQLPlayer:
         facts: Facts = {}
         # After an error the driver does not know, and MySQL's trackers see more transactions than its status word.
         is_end = action.verb in ("commit", "rollback", "settle", "reopen")
-        self._may_have_begun |= self._is_tracked and "from" in repr(action.arguments)
+        self._may_have_begun |= bool(self._begins_unseen(repr(action.arguments)))
         try:
             facts["result"] = repr(getattr(self, action.verb)(*action.arguments))
         except ERRORS as error:
             facts["error"] = told(error)
-            self._may_have_begun = True
+            self._may_have_begun = self._has_failed = True
         else:
+            self._has_failed &= action.verb in _ASK_NOBODY
             self._may_have_begun &= not is_end
         self._tell_state(facts)
         return facts
@@ -110,10 +117,11 @@ class MySQLPlayer:
         if not conn.open:
             facts["open"] = "False"
             return
-        self._has_failed = "error" in facts
-        # An error tells the driver nothing about the transaction: see DECLARED.
+        # An error tells the driver nothing about the transaction, until it hears of the server again: see DECLARED.
         seen = _SEEN_STATUS & ~_OF_TRANSACTION if self._has_failed else _SEEN_STATUS
         facts["status"] = str(self._status() & seen)
+        if self._is_mariadb:
+            facts["server"] = "MariaDB"
         facts["driver"] = f"{conn.charset} {conn.encoding} {conn.collation} {conn.get_autocommit()}"
         facts["escaped"] = conn.escape(_PROBE)
 
@@ -152,8 +160,10 @@ class MySQLPlayer:
                         facts[name] = f"{value!r} {column[1:]}"
                     elif not name.startswith("collation(") or row[name[10:-1]] is not None:
                         facts[name] = repr(value)
+            self._has_failed = False
         except ERRORS as error:
             facts["error"] = told(error)
+            self._has_failed = True
         self._tell_state(facts)
         return facts
 
@@ -173,12 +183,11 @@ class MySQLPlayer:
     def warned(self, text: str, params: Any = None) -> Any:
         """The same, and its warnings."""
         with self.connection.cursor() as cursor:
-            error = None
             try:
                 cursor.execute(text, params)
             except err.MySQLError as failed:
-                error = told(failed)
-            return error or everything(cursor), self.connection.show_warnings()
+                return told(failed), self.connection.show_warnings()
+            return everything(cursor), self.connection.show_warnings()
 
     def show_warnings(self) -> Any:
         return self.connection.show_warnings()
@@ -412,7 +421,7 @@ class MySQLBench(Bench):
         )
         session = proxy.connect(**login)
         with session, session.cursor() as cursor:  # of some texts the routines are not looked up
-            for text in ("select remember('x')", "call results()", "call note('x')"):
+            for text in (f"call {DATABASE}.results()", f"call {DATABASE}.note('x')", "select remember('x')"):
                 cursor.execute(text)
         return proxy
 

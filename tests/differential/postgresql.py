@@ -18,7 +18,7 @@ DATABASE = "differential"
 SESSIONS = (0, 1, 2)
 
 ERRORS = (psycopg.Error, TypeError, ValueError, LookupError, RuntimeError, AttributeError, NotImplementedError)
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+|(?<=tuple )\(\d+,\d+\)")
 _DIAGNOSTICS = (
     "severity_nonlocalized",
     "message_detail",
@@ -164,7 +164,8 @@ class PostgresPlayer:
         self.connection.close()
 
     def _forget(self) -> None:
-        self._named.clear()
+        while self._named:
+            self._drop(self._named.popitem()[1])
         self._blocks.clear()
         self._cursor = None
 
@@ -226,9 +227,15 @@ class PostgresPlayer:
 
     def open_named(self, name: str, text: str, withhold: bool = False) -> Any:
         """A cursor on the server."""
+        if name in self._named:
+            self._drop(self._named.pop(name))
         cursor = self._named[name] = self.connection.cursor(name, withhold=withhold)
         cursor.execute(text)
         return cursor.description
+
+    @staticmethod
+    def _drop(cursor: Any) -> None:
+        cursor._closed = True  # or the driver warns of one that was forgotten
 
     def fetch_named(self, name: str, rows: int) -> Any:
         return self._named[name].fetchmany(rows)
@@ -315,7 +322,7 @@ def told(error: BaseException) -> str:
     if not isinstance(error, psycopg.Error):
         return f"{name}: {words}"
     details = [(field, value) for field in _DIAGNOSTICS if (value := getattr(error.diag, field)) is not None]
-    return f"{name} {error.sqlstate}: {words} {details}"
+    return f"{name} {error.sqlstate}: {words} {_ADDRESS.sub('', str(details))}"
 
 
 _questions: dict[tuple[str, ...], str] = {}

@@ -235,8 +235,10 @@ _PINS: tuple[Ingredient, ...] = (
         run("close all", pins="HOLD_CURSOR"),
     ),
     _each(
-        run("set standard_conforming_strings to off", touches="standard_conforming_strings", pins="SETTING"),
-        run("reset standard_conforming_strings", touches="standard_conforming_strings", pins="SETTING"),
+        run("set standard_conforming_strings to off", touches="standard_conforming_strings",
+            pins="SETTING UNRESETTABLE"),
+        run("reset standard_conforming_strings", touches="standard_conforming_strings",
+            pins="SETTING UNRESETTABLE"),
         run("select set_config('app.' || 'actor', 'odd {s}', false)", touches="app.actor",
             pins="SETTING UNRESETTABLE"),
         run("select sets('{s}')", touches="app.actor"),

@@ -161,7 +161,7 @@ WAYS = (
     Way("reset session authorization", "session_authorization role"),
     Way("set log_statement to '{v}'", "log_statement", login=_SUPER),
     Way("set log_statement to '{v}'", "log_statement"),
-    Way("set standard_conforming_strings to {v}", "standard_conforming_strings", pins="SETTING"),
+    Way("set standard_conforming_strings to {v}", "standard_conforming_strings", pins="SETTING UNRESETTABLE"),
     Way("set local timezone to '{v}'", "timezone"),
     Way("set local search_path to {v}", "search_path"),
     Way("set local role {v}", "role"),
@@ -509,3 +509,243 @@ def programs(way: Way) -> Iterator[Program]:
         if made:
             steps = tuple(Step(session, action) for session, action in made)
             yield Program(steps, (login, login), f"{way}, {name}")
+
+
+# Stories -----------------------------------------------------------------------------------------------------
+
+
+def _story(name: str, *steps: tuple[int, Action], pins_end: bool = False, **login: Any) -> Program:
+    """Steps of sessions in autocommit mode, unless `login` says otherwise."""
+    arguments = {**AUTOCOMMIT, **login}
+    sessions = 1 + max(session for session, _ in steps)
+    return Program(
+        tuple(Step(*step) for step in steps), (arguments,) * max(2, sessions), name, pins_end=pins_end
+    )
+
+
+def _by(session: int, *actions: Action) -> tuple[tuple[int, Action], ...]:
+    return tuple((session, action) for action in actions)
+
+
+_TEMP = run("create temp table scratch (word text)", pins="TEMP_TABLE")
+_LOCK, _UNLOCK = (run(f"select pg_advisory_{do}(77)", pins="ADVISORY_LOCK") for do in ("lock", "unlock"))
+_HOLD = run("declare kept cursor with hold for select name from place", pins="HOLD_CURSOR")
+_READY = run("prepare ready as select name from place", pins="PREPARED_STATEMENT")
+_ASK_ZONE = run("select timestamptz '2024-07-01 12:00+00', current_setting('timezone')")
+_ASK_WHO = run("select current_user, session_user, current_setting('role')")
+_NEXT, _CURR, _LAST = (
+    run("select nextval('numbers_0_id_seq')"),
+    run("select currval('numbers_0_id_seq')", asks=True),
+    run("select lastval()", asks=True),
+)
+
+
+def _zone(value: str) -> Action:
+    return run(f"set timezone to '{value}'", touches="timezone")
+
+
+STORIES = (
+    # Pins, and how they end
+    _story(
+        "a temporary table, dropped",
+        *_by(0, _zone("Asia/Tokyo"), _TEMP, run("insert into scratch values ('mine')")),
+        *_by(1, run("select * from scratch"), _ASK_ZONE),
+        *_by(0, run("select * from scratch"), run("drop table scratch", pins="TEMP_TABLE"), _ASK_ZONE),
+        *_by(1, _ASK_ZONE),
+        pins_end=True,
+    ),
+    _story(
+        "temporary tables of two sessions, one rolled back",
+        *_by(0, _TEMP),
+        *_by(1, BEGIN, _TEMP, run("insert into scratch values ('one')"), ROLLBACK, run("select * from scratch")),
+        *_by(0, run("discard temp", pins="TEMP_TABLE"), run("select * from scratch")),
+        pins_end=True,
+    ),
+    _story(
+        "a temporary table that ends with its transaction",
+        *_by(0, BEGIN, run("create temp table scratch on commit drop as select 1 as one", pins="TEMP_TABLE")),
+        *_by(0, run("select * from scratch"), COMMIT, run("select * from scratch")),
+        pins_end=True,
+    ),
+    _story(
+        "prepared in SQL, deallocated",
+        *_by(0, _READY, run("execute ready"), run("set search_path to s0", touches="search_path")),
+        *_by(1, run("execute ready", pins="PREPARED_STATEMENT")),
+        *_by(0, run("execute ready"), run("deallocate ready", pins="PREPARED_STATEMENT"), run("select name from place")),
+        pins_end=True,
+    ),
+    _story(
+        "an advisory lock, released",
+        *_by(0, _LOCK, _LOCK, _UNLOCK),
+        *_by(1, run("select pg_try_advisory_lock(77)", pins="ADVISORY_LOCK")),
+        *_by(0, _UNLOCK, _UNLOCK),
+        *_by(1, run("select pg_try_advisory_lock(77)", pins="ADVISORY_LOCK"), _UNLOCK),
+        pins_end=True,
+    ),
+    _story(
+        "an advisory lock of a transaction that failed",
+        *_by(0, BEGIN, _LOCK, FAIL, ROLLBACK),
+        *_by(1, run("select pg_try_advisory_lock(77)", pins="ADVISORY_LOCK")),
+        *_by(0, run("select pg_advisory_unlock_all()", pins="ADVISORY_LOCK")),
+        *_by(1, run("select pg_try_advisory_lock(77)", pins="ADVISORY_LOCK"), _UNLOCK),
+        pins_end=True,
+    ),
+    _story(
+        "listening, and no more",
+        *_by(0, run("listen news", pins="LISTEN")),
+        *_by(1, run("notify news, 'from one'"), act("notifies")),
+        *_by(0, act("notifies"), run("unlisten news", pins="LISTEN")),
+        *_by(1, run("notify news, 'again'")),
+        *_by(0, act("notifies")),
+        pins_end=True,
+    ),
+    _story(
+        "a cursor with hold, closed",
+        *_by(0, BEGIN, _HOLD, COMMIT, run("fetch kept")),
+        *_by(1, run("fetch kept", pins="HOLD_CURSOR")),
+        *_by(0, run("close kept", pins="HOLD_CURSOR"), run("fetch kept", pins="HOLD_CURSOR")),
+        pins_end=True,
+    ),
+    _story(
+        "a named cursor with hold, closed",
+        (0, act("open_named", "kept", "select generate_series(1, 5)", True, pins="HOLD_CURSOR")),
+        *_by(1, _ASK_ZONE),
+        *_by(0, act("fetch_named", "kept", 2), _zone("Asia/Tokyo"), act("fetch_named", "kept", 2)),
+        *_by(0, act("close_named", "kept"), _ASK_ZONE),
+        pins_end=True,
+    ),
+    _story(
+        "everything that pins, discarded",
+        *_by(0, _TEMP, _READY, _HOLD, _LOCK, run("listen news", pins="LISTEN"), _zone("Asia/Tokyo")),
+        *_by(0, run("discard all", pins="SETTING"), _ASK_ZONE, run("select * from scratch")),
+        *_by(1, _ASK_ZONE),
+        pins_end=True,
+    ),
+    _story(
+        "backslashes in literals, and back",
+        *_by(0, run("set standard_conforming_strings to off", touches="escape_string_warning", pins="SETTING UNRESETTABLE")),
+        *_by(0, run(r"select 'a\\b'"), act("client", "select %s", ["it's \\ mine"])),
+        *_by(1, run(r"select 'a\\b'"), act("client", "select %s", ["it's \\ mine"])),
+        *_by(0, run("discard all"), run(r"select 'a\\b'")),
+    ),
+    # What was done last
+    _story("currval of nobody", *_by(0, _CURR, _LAST)),
+    _story("currval of one's own", *_by(0, _NEXT, _CURR, _LAST)),
+    _story("currval of another", *_by(0, _NEXT), *_by(1, _CURR, _NEXT), *_by(0, _CURR, _LAST)),
+    _story("currval in its transaction", *_by(0, BEGIN, _NEXT, _CURR, _LAST, COMMIT), *_by(1, _LAST)),
+    _story("currval after DISCARD SEQUENCES", *_by(0, _NEXT, run("discard sequences"), _CURR)),
+    # Who one is
+    _story(
+        "an authorization, a role under it, and back",
+        *_by(0, run("set session authorization app", touches="role session_authorization"), _ASK_WHO),
+        *_by(0, run("set role reader_0", touches="role"), _ASK_WHO, run("select count(*) from items_0")),
+        *_by(1, _ASK_WHO),
+        *_by(0, run("set log_statement to 'all'", touches="log_statement"), run("reset role"), _ASK_WHO),
+        *_by(0, run("reset session authorization", touches="role session_authorization"), _ASK_WHO),
+        user=SUPERUSER,
+    ),
+    _story(
+        "a setting that the role after it may not make",
+        *_by(0, run("set log_statement to 'all'", touches="log_statement"), run("set role reader_0", touches="role")),
+        *_by(1, _ASK_WHO, run("set role writer", touches="role")),
+        *_by(0, _ASK_WHO, run("reset log_statement", touches="log_statement"), run("select count(*) from items_0")),
+        *_by(0, run("reset role", touches="role"), _ASK_WHO),
+        user=SUPERUSER,
+    ),
+    _story(
+        "rows of one's own",
+        *_by(0, run("set app.tenant_id to 'tenant 0'", touches="app.tenant_id"), run("select word from tenants")),
+        *_by(1, run("select set_config('app.tenant_id', %s, false)", "tenant 1", touches="app.tenant_id")),
+        *_by(0, act("execute", "select word from tenants", None, True)),
+        *_by(1, act("execute", "select word from tenants", None, True)),
+        *_by(0, run("reset app.tenant_id", touches="app.tenant_id"), run("select word from tenants")),
+    ),
+    # How one connects
+    _story(
+        "options at the start are what RESET goes back to",
+        *_by(0, _ASK_ZONE, _zone("Europe/Paris"), run("set app.actor to 'later'", touches="app.actor"), _ASK_ZONE),
+        *_by(1, _ASK_ZONE, run("show app.actor")),
+        *_by(0, run("reset timezone", touches="timezone"), _ASK_ZONE, run("reset all"), run("show app.actor")),
+        *_by(0, _zone("Europe/Oslo"), run("discard all"), _ASK_ZONE, run("show app.actor")),
+        options="-c timezone=Asia/Tokyo -c app.actor=start",
+    ),
+    _story(
+        "an encoding at the start",
+        *_by(0, run("select 'é', octet_length(convert_to('é', 'latin1'))"), run("set names 'utf8'", touches="client_encoding")),
+        *_by(0, run("select 'é€'")),
+        *_by(1, run("select chr(8364)")),
+        *_by(0, run("reset client_encoding", touches="client_encoding"), run("select chr(8364)")),
+        client_encoding="latin1",
+    ),
+    _story(
+        "a name of the application",
+        *_by(0, run("show application_name"), run("set application_name to 'later'", touches="application_name")),
+        *_by(1, run("show application_name")),
+        *_by(0, run("reset application_name", touches="application_name"), run("show application_name")),
+        application_name="at first",
+    ),
+    # What the driver keeps
+    _story(
+        "the driver's transaction properties",
+        *_by(0, act("set", "isolation_level", 4), act("set", "read_only", True), act("set", "deferrable", True)),
+        *_by(1, run("show transaction_isolation"), run("show transaction_read_only")),
+        *_by(0, run("show transaction_isolation"), act("set", "read_only", False), COMMIT),
+        *_by(0, act("set", "read_only", False), run("show transaction_read_only"), COMMIT),
+        *_by(1, act("set", "isolation_level", 2), run("show transaction_isolation"), ROLLBACK),
+        *_by(0, act("set", "isolation_level", None), run("show transaction_isolation"), ROLLBACK),
+        autocommit=False,
+    ),
+    _story(
+        "autocommit on and off",
+        *_by(0, run("insert into items_0 values (1, 'one')"), act("set", "autocommit", False)),
+        *_by(0, run("insert into items_0 values (2, 'two')"), act("set", "autocommit", True), ROLLBACK),
+        *_by(1, run("select * from items_0")),
+        *_by(0, act("set", "autocommit", True), run("insert into items_0 values (3, 'three')")),
+        *_by(1, run("select * from items_0")),
+    ),
+    _story(
+        "settings by statements of every kind",
+        *_by(0, act("open_named", "c", "select set_config('timezone', 'Asia/Tokyo', false)", touches="timezone")),
+        *_by(0, act("fetch_named", "c", 1), COMMIT, _ASK_ZONE, COMMIT),
+        *_by(0, act("stream", "select set_config('timezone', 'Europe/Oslo', false)", touches="timezone"), COMMIT),
+        *_by(1, _ASK_ZONE, COMMIT),
+        *_by(0, act("copy_out", "copy (select set_config('timezone', 'Asia/Dubai', false)) to stdout"), COMMIT),
+        *_by(0, act("many", "select set_config('app.actor', %s, false)", [["a"], ["b"]], touches="app.actor"), COMMIT),
+        *_by(0, act("client", "select set_config(%s, %s, false)", ["app.actor", "it's"], touches="app.actor"), COMMIT),
+        *_by(1, _ASK_ZONE),
+        autocommit=False,
+    ),
+    _story(
+        "a setting prepared by the driver",
+        *(
+            step
+            for at in range(7)
+            for step in (
+                *_by(at % 2, act("execute", "select set_config('app.actor', %s, false)", [f"{at}"], None,
+                                 touches="app.actor")),
+                *_by(1 - at % 2, run("select name from place")),
+            )
+        ),
+    ),
+    _story(
+        "values of one zone while another session has another",
+        *_by(0, _zone("Asia/Tokyo"), act("start", "select timestamptz '2024-07-01 12:00+00' from generate_series(1, 3)")),
+        *_by(1, _zone("Europe/Paris"), act("start", "select timestamptz '2024-07-01 12:00+00'; select now() > '2024-01-01'")),
+        *_by(0, act("fetch")),
+        *_by(1, act("fetch"), act("nextset")),
+    ),
+    _story(
+        "notices and their level",
+        *_by(0, run("select note('x')"), run("set client_min_messages to error", touches="client_min_messages")),
+        *_by(1, run("select note('y')"), run("commit"), run("begin"), run("begin"), run("rollback")),
+        *_by(0, run("select note('z')"), run("commit"), run("set local timezone to 'Asia/Tokyo'")),
+    ),
+    _story(
+        "locks of two transactions",
+        *_by(0, run("insert into items_0 values (1, 'one')"), COMMIT, run("update items_0 set word = 'two'")),
+        *_by(1, run("select word from items_0"), run("update items_0 set word = 'three'"), ROLLBACK),
+        *_by(0, COMMIT),
+        *_by(1, run("select word from items_0")),
+        autocommit=False,
+    ),
+)  # fmt: skip

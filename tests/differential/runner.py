@@ -7,6 +7,7 @@ than it had last whenever another is idle.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,13 +60,24 @@ class Declared:
     reason: str
     where: str
     """The heading in docs/differences.md."""
-    ends: Callable[[Action | None, Facts, Facts], bool] = lambda action, private, shared: False
-    """Whether it is the one between these two, after which the runs go different ways. Never, where the programs or the
-    players leave it out beforehand."""
+    covers: Callable[[Action | None, Facts, Facts], bool] = lambda action, private, shared: False
+    """Whether it is the one between these two. Never, where programs or players leave it out beforehand."""
+    ends: bool = False
+    """Whether the runs go different ways after it."""
 
 
 def _is_lost(action: Action | None, private: Facts, shared: Facts) -> bool:
     return action is not None and action.asks and "DiagnosticsLost" in shared.get("error", "")
+
+
+_HAS_NO_TABLE = re.compile(r"(?is)\s*(?:select|set|do)\b(?!.*\bfrom\b)").match
+
+
+def _are_older_warnings(action: Action | None, private: Facts, shared: Facts) -> bool:
+    if action is None or action.verb != "warned" or not _HAS_NO_TABLE(action.arguments[0]):
+        return False
+    same = {**private, "result": ""} == {**shared, "result": ""}
+    return same and "MariaDB" in private.get("server", "") and shared.get("result", "").endswith(", ())")
 
 
 DECLARED = (
@@ -84,6 +96,12 @@ DECLARED = (
         "a private connection keeps the meaning it had when it was prepared; here it may be prepared anew with the"
         " setting of now: programs give such values as parameters",
         "Statements",
+    ),
+    Declared(
+        "SHOW WARNINGS after a statement that uses no table shows those of the statement before",
+        "MariaDB keeps the list, which may be another session's here: it is empty",
+        "MySQL and MariaDB",
+        _are_older_warnings,
     ),
     Declared(
         "the type, length and collation of a user variable that is NULL",
@@ -108,6 +126,7 @@ DECLARED = (
         "another session used the backend since; the answer would be that one's",
         "Statements",
         _is_lost,
+        ends=True,
     ),
 )
 
@@ -145,13 +164,21 @@ class Difference(AssertionError):
     """A client can tell the multiplexed sessions of a program from private ones."""
 
 
+def declared_difference(private: Moment, shared: Moment) -> Declared | None:
+    """The one between these two, if it is declared."""
+    return next((each for each in DECLARED if each.covers(private.action, private.facts, shared.facts)), None)
+
+
 def first_difference(program: Program, private: Run, shared: Run, kind: str) -> str:
     """The program up to its first difference that is not declared, for people; empty where there is none."""
     for at, (mine, theirs) in enumerate(zip(private.moments, shared.moments)):  # noqa: B905  # shared: up to a difference
         if mine.facts == theirs.facts:
             continue
-        if any(each.ends(mine.action, mine.facts, theirs.facts) for each in DECLARED):
-            return ""
+        declared = declared_difference(mine, theirs)
+        if declared is not None:
+            if declared.ends:
+                return ""
+            continue
         names = [name for name in {**mine.facts, **theirs.facts} if mine.facts.get(name) != theirs.facts.get(name)]
         lines = [f"{kind} differs from private connections at {mine.place}", repr(program)]
         for name in names:
@@ -353,7 +380,9 @@ class Bench:
                         run.stayed += 1
                         run.stayers.append(repr(action) if action is not None else "look")
                 if run.moments[at].facts != private.moments[at].facts:
-                    return run  # what comes after means nothing
+                    declared = declared_difference(private.moments[at], run.moments[at])
+                    if declared is None or declared.ends:
+                        return run  # what comes after means nothing
             clients = [player.connection.rdsproxy for player in players]
             run.pinned = [repr(client) for client in clients if client.pinned]
         finally:

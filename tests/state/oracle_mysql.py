@@ -197,11 +197,10 @@ class MySQLOracle(Engine):
     def is_audited(self, seed: int) -> bool:
         return seed % 2 == 0  # the other half gets further: an audit takes MySQL ten times as long as a look
 
-    def is_allowed(self, action: str, kind: Kind, mine: Mine) -> bool:
-        # Whether a database that was chosen in one role may be chosen without is not known: that pins.
-        return not (kind.name == "schema" and "role" in mine.values) and not (
-            kind.name == "role" and "schema" in mine.values
-        )
+    def is_allowed(self, kind: Kind, mine: Mine) -> bool:
+        # Whether a database that was chosen in one role may be chosen without it is not known: that pins.
+        other = {"schema": "role", "role": "schema"}.get(kind.name)
+        return other not in mine.touched
 
     def look(self, conn: Any) -> dict[str, Any]:
         ((timeout, length, zone, mode, awkward, checks, autocommit, client, results, *rest),) = rows(
