@@ -168,11 +168,8 @@ def answers(names: Iterable[str], fields: Sequence[Field], row: Sequence[bytes |
             at += 5
         else:
             raw, text, is_global = row[at : at + 3]
-            if raw is not None and fields[at].type_code in _NUMBERS:
-                value = _digits(raw)  # as BINARY, MariaDB says OFF for 0
-            else:
-                value = literal(text)
-            yield Answer(name, value, is_global == b"1")
+            is_number = raw is not None and fields[at].type_code in _NUMBERS  # as BINARY, MariaDB says OFF for 0
+            yield Answer(name, _digits(raw or b"") if is_number else literal(text), is_global == b"1")
             at += 3
 
 

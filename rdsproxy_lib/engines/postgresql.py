@@ -499,7 +499,7 @@ class PostgresEngine:
                 backend.sequences_of = client.owner if is_own else MIXED
                 client.has_moved_elsewhere = client.has_moved_elsewhere or client.moved_on not in (0, backend.serial)
                 client.moved_on = backend.serial
-        elif backend.serial != client.moved_on:
+        elif backend.serial != client.moved_on or backend.sequences_of is None:  # it was moved elsewhere, or wiped here
             is_own = False
         if statement.reads_sequence and not is_own:
             raise self.error(

@@ -164,7 +164,7 @@ def learnt(
     for name, source, context, value in rows:
         if name in ROLES or value is None or (source not in (None, "session") and name not in initial):
             values.pop(name, None)
-        else:
+        elif values.get(name) != value:
             values[name] = value
             if is_another and context not in (None, "user"):
                 raise Immovable("SETTING", f"{name} was set in the time of another role")

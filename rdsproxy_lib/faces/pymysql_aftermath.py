@@ -293,6 +293,8 @@ class Aftermath(Wire):
         tracked = self._rdsproxy_tracked
         if tracked.changes:
             self._rdsproxy_see_changes(backend)
+        if status & NO_BACKSLASH_ESCAPES and (tracked.dialect is None or tracked.dialect.backslash):
+            self._rdsproxy_ask_mode(backend)
         result = self._result
         backend.is_streaming = False
         if result is not None:
@@ -404,6 +406,9 @@ class Aftermath(Wire):
         if unnamed := variables - staying - (client.touched or set()):
             backend.reported |= unnamed
             client.touch(unnamed)
+        named = statement.settings if statement is not None else ()
+        if "sql_mode" in changes and all(setting.name != "sql_mode" for setting in named):
+            self._rdsproxy_ask_mode(backend)
         if "schema" in changes:
             client.touch(("schema",))
         if client.session.pins and client.session.pins.keys() - ENDED_BY_UNPIN:
@@ -415,6 +420,19 @@ class Aftermath(Wire):
                 client.pin_afterwards(Reason.UNRESETTABLE, what, statement)
         elif "state" in changes and not self._rdsproxy_announces(statement, changes):
             client.pin_afterwards(Reason.SETTING, "the server reports a change of the session's state", statement)
+
+    def _rdsproxy_ask_mode(self, backend: Any) -> None:
+        """sql_mode was reported, though no text named it: it may be as before again, and neither report nor status word
+        tells of that."""
+        result = self._result
+        self._rdsproxy_tracked.dialect = None
+        if result is None or not (result.unbuffered_active or result.has_next):
+            with suppress(err.MySQLError):  # it is asked for again when it counts
+                if self._rdsproxy_engine.read_mode(backend).backslash:
+                    self.server_status &= ~NO_BACKSLASH_ESCAPES
+                else:
+                    self.server_status |= NO_BACKSLASH_ESCAPES
+            self._current_timeout = UNSET
 
     def _rdsproxy_announces(self, statement: Statement | None, changes: set[str]) -> bool:
         """Whether what the server reports beside variables is known from the text; they alone do it where nothing else

@@ -454,3 +454,179 @@ def programs(way: Way) -> Iterator[Program]:
         if made:
             steps = tuple(Step(session, action, not way.holds) for session, action in made)
             yield Program(steps, (login, login), f"{way}, {name}")
+
+
+# Stories -----------------------------------------------------------------------------------------------------
+
+
+def _story(name: str, *steps: tuple[int, Action], pins_end: bool = False, looks: bool = True, **login: Any) -> Program:
+    """Steps of sessions in autocommit mode, unless `login` says otherwise."""
+    arguments = {**AUTOCOMMIT, **login}
+    sessions = 1 + max(session for session, _ in steps)
+    return Program(
+        tuple(Step(*step, looks) for step in steps), (arguments,) * max(2, sessions), name, pins_end=pins_end
+    )
+
+
+def _by(session: int, *actions: Action) -> tuple[tuple[int, Action], ...]:
+    return tuple((session, action) for action in actions)
+
+
+_TEMP = run("create temporary table scratch (word varchar(100))", pins="TEMP_TABLE")
+_SCRATCH = run("select * from scratch")
+_READY = run("prepare ready from 'select name from place'", pins="PREPARED_STATEMENT")
+_LOCK, _UNLOCK = run("select get_lock('one', 0)", pins="NAMED_LOCK"), run("select release_lock('one')", pins="NAMED_LOCK")
+_NUMBER = run("insert into numbers_0 (word) values ('new')")
+_LAST, _COUNT, _FOUND = (
+    run(f"select {question}()", asks=True) for question in ("last_insert_id", "row_count", "found_rows")
+)
+_ZONE = run("select @@time_zone, from_unixtime(86400)")
+
+STORIES = (
+    # Pins, and how they end
+    _story(
+        "a temporary table, dropped",
+        *_by(0, run("set time_zone = '+09:00'", touches="time_zone"), _TEMP, run("insert into scratch values ('mine')")),
+        *_by(1, _SCRATCH, _ZONE),
+        *_by(0, _SCRATCH, run("drop temporary table scratch", pins="TEMP_TABLE"), _ZONE),
+        *_by(1, _ZONE),
+        pins_end=True,
+    ),
+    _story(
+        "temporary tables of two sessions, and of two databases",
+        *_by(0, _TEMP, run("insert into scratch values ('of none')")),
+        *_by(1, _TEMP, run("insert into scratch values ('of one')")),
+        *_by(0, run(f"use {DATABASE}_0"), _SCRATCH, _TEMP, run(f"drop table {DATABASE}.scratch", pins="TEMP_TABLE")),
+        *_by(0, _SCRATCH, run("drop table scratch", pins="TEMP_TABLE"), _SCRATCH),
+        *_by(1, _SCRATCH, run("drop table scratch", pins="TEMP_TABLE")),
+        pins_end=True,
+    ),
+    _story(
+        "prepared in SQL, deallocated",
+        *_by(0, _READY, run("execute ready")),
+        *_by(1, run("execute ready", pins="PREPARED_STATEMENT")),
+        *_by(0, run("deallocate prepare ready", pins="PREPARED_STATEMENT"), run("select name from place")),
+        pins_end=True,
+    ),
+    _story(
+        "a named lock, released",
+        *_by(0, _LOCK, _LOCK, _UNLOCK),
+        *_by(1, _LOCK),
+        *_by(0, _UNLOCK, _UNLOCK),
+        *_by(1, _LOCK, run("select release_all_locks()", pins="NAMED_LOCK")),
+        pins_end=True,
+    ),
+    _story(
+        "locked tables, unlocked",
+        *_by(0, run("lock tables items_0 write, place read", pins="TABLE_LOCK"), WRITE, READ),
+        *_by(0, run("select * from numbers_0"), run("unlock tables", pins="TABLE_LOCK"), run("select * from numbers_0")),
+        *_by(1, READ),
+        pins_end=True,
+    ),
+    _story(
+        "a handler, closed",
+        *_by(0, WRITE, run("handler items_0 open", pins="HOLD_CURSOR")),
+        *_by(0, run("handler items_0 read first", pins="HOLD_CURSOR")),
+        *_by(1, run("select name from place")),
+        *_by(0, run("handler items_0 close", pins="HOLD_CURSOR"), READ),
+        pins_end=True,
+    ),
+    _story(
+        "a variable of a kind that cannot be moved, and then of one that can",
+        *_by(0, run("set @a = 1.50", touches="@a", pins="USER_VARIABLE"), run("select @a + 1")),
+        *_by(1, run("set @a = 'of one'", touches="@a")),
+        *_by(0, run("set @a = 5", touches="@a"), run("select @a + 1")),
+        *_by(1, run("select @a")),
+        pins_end=True,
+    ),
+    # What was done last
+    _story("what was done last by nobody", *_by(0, _LAST, _COUNT, _FOUND), looks=False),
+    _story("what was done last by oneself", *_by(0, _NUMBER, _LAST, _NUMBER, _COUNT), looks=False),
+    _story("what was done last by another", *_by(0, _NUMBER), *_by(1, _NUMBER, _LAST), *_by(0, _LAST), looks=False),
+    _story(
+        "what was done last in a transaction",
+        *_by(0, act("begin"), _NUMBER, _LAST, run("select 1 union select 2"), _FOUND, act("commit"), _LAST),
+        *_by(1, _LAST),
+        looks=False,
+    ),
+    _story(
+        "rows counted without the limit",
+        (0, run("select sql_calc_found_rows 1 union all select 2 limit 1", holds=True)),
+        *_by(1, run("select 1"), _FOUND),
+        *_by(0, _FOUND),
+        looks=False,
+    ),
+    _story(
+        "warnings of one's own",
+        *_by(0, run("select 'x' + 0")),
+        *_by(1, run("select 1 / 0, 'y' + 0"), act("show_warnings")),
+        *_by(0, act("show_warnings"), act("warned", "insert into items_0 values (1, repeat('x', 200))")),
+        *_by(1, act("show_warnings"), act("warned", "drop table if exists not_there")),
+        looks=False,
+    ),
+    # Texts that depend on the mode
+    _story(
+        "parameters under modes of their own",
+        *_by(0, run("set sql_mode = 'NO_BACKSLASH_ESCAPES'", touches="sql_mode")),
+        *_by(1, run("select %s, %s", "a\\' or 1 -- ", 'b\\"')),
+        *_by(0, run("select %s, %s", "a\\' or 1 -- ", 'b\\"'), act("mogrify", "select %s", ["\\'"])),
+        *_by(1, run("set sql_mode = 'ANSI_QUOTES'", touches="sql_mode"), act("mogrify", "select %s", ["\\'"])),
+        *_by(1, run('select "name" from "place"'), run("select %s", 'it\'s "')),
+        *_by(0, run("set sql_mode = default", touches="sql_mode"), act("mogrify", "select %s", ["\\'"])),
+    ),
+    _story(
+        "a mode from the start",
+        *_by(0, run('select "name" from "place"'), run("set sql_mode = ''", touches="sql_mode"), run('select "name"')),
+        *_by(1, run('select "name" from "place"')),
+        *_by(0, act("reopen"), run('select "name" from "place"')),
+        sql_mode="ANSI_QUOTES",
+    ),
+    _story(
+        "a command at the start",
+        *_by(0, _ZONE, run("set time_zone = '+02:00', @started = 7", touches="time_zone @started"), _ZONE),
+        *_by(1, _ZONE, run("select @started")),
+        *_by(0, run("set time_zone = default", touches="time_zone"), _ZONE, act("reopen"), _ZONE),
+        init_command="set time_zone = '+09:00', @started = 'yes'",
+    ),
+    _story(
+        "a charset from the start",
+        *_by(0, run("select 'é', length('é'), collation('é')"), run("set names utf8mb4", touches=_CHARSET)),
+        *_by(1, run("select 'é', length('é'), collation('é')")),
+        *_by(0, run("select length('é'), collation('é')"), act("set_character_set", "latin1"), run("select 'é'")),
+        charset="latin1",
+    ),
+    # Transactions
+    _story(
+        "autocommit on and off",
+        *_by(0, WRITE, act("autocommit", False), run("insert into items_0 values (2, 'two')")),
+        *_by(1, READ),
+        *_by(0, act("autocommit", True)),
+        *_by(1, READ, run("set autocommit = 0", touches="autocommit"), READ, act("rollback")),
+        *_by(0, act("autocommit", True), READ),
+    ),
+    _story(
+        "a transaction with its own isolation",
+        (0, run("set transaction isolation level serializable, read only", holds=True)),
+        *_by(0, act("begin"), WRITE, READ, act("commit"), WRITE, act("rollback"), READ),
+        *_by(1, READ),
+        looks=False,
+    ),
+    _story(
+        "a transaction across databases",
+        *_by(0, act("begin"), WRITE, run(f"use {DATABASE}_0"), run("select name from place"), act("rollback")),
+        *_by(1, READ),
+        *_by(0, run("select name from place"), run(f"select * from {DATABASE}.items_0")),
+    ),
+    _story(
+        "a procedure that fails amid",
+        *_by(0, act("start", f"call {DATABASE}.results()"), act("nextset")),
+        *_by(1, act("warned", f"call {DATABASE}.note('x')")),
+        *_by(0, act("nextset"), act("nextset"), act("nextset"), run("select 1")),
+    ),
+    _story(
+        "an unbuffered cursor beside another session",
+        (0, act("start_stream", "select 1 union all select 2 union all select 3")),
+        *_by(1, run("select name from place")),
+        *_by(0, act("end_stream"), run("select 1"), act("stream", "select 1 union all select 2", 1), run("select 2")),
+    ),
+)  # fmt: skip

@@ -321,6 +321,8 @@ def told(error: BaseException) -> str:
     words = _ADDRESS.sub("", str(error))
     if not isinstance(error, psycopg.Error):
         return f"{name}: {words}"
+    if error.diag.message_primary is not None:
+        words = error.diag.message_primary  # libpq shows the line of a text, and only the place in what was prepared
     details = [(field, value) for field in _DIAGNOSTICS if (value := getattr(error.diag, field)) is not None]
     return f"{name} {error.sqlstate}: {words} {_ADDRESS.sub('', str(details))}"
 

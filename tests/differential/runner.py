@@ -92,6 +92,11 @@ DECLARED = (
         "Statements",
     ),
     Declared(
+        "the DateStyle or IntervalStyle in the words of psycopg's error about a value that it cannot load",
+        "it is read from the parameters of the connection, which are those of the login while no backend is held",
+        "Opening and closing",
+    ),
+    Declared(
         "a statement that the driver prepared, with a literal whose meaning depends on a setting, after that was set",
         "a private connection keeps the meaning it had when it was prepared; here it may be prepared anew with the"
         " setting of now: programs give such values as parameters",
@@ -154,7 +159,8 @@ class Run:
     """For each moment, whether the session held nothing before: the statement could have run anywhere."""
     moved: int = 0
     stayed: int = 0
-    """Statements of sessions that held nothing, while another backend than their last was idle."""
+    """Statements of sessions that held nothing, while another backend than their last was idle. Not those that ask about
+    an earlier one: they go where that was."""
     stayers: list[str] = field(default_factory=list)
     pinned: list[str] = field(default_factory=list)
     """The sessions that are pinned when all steps are done."""
@@ -198,6 +204,8 @@ class RestlessPool(Pool):
     def _forget(self) -> None:
         super()._forget()
         self._last: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self.moves = 0
+        """How often a session got another one than it had last."""
 
     def borrow(self, login: object, timeout: float, owner: Any = None, *more: Any) -> Backend:
         """Hide the borrower's last one while another is there."""
@@ -215,6 +223,7 @@ class RestlessPool(Pool):
             with self._lock:
                 self._idle[:0] = hidden
         if session is not None:
+            self.moves += last not in (-1, backend.serial)
             self._last[session] = backend.serial
         return backend
 
@@ -364,17 +373,19 @@ class Bench:
         """The program on sessions of a proxy, counting how often they move."""
         run = Run()
         players: list[Player] = []
-        pool = proxy.pool
+        pool: Any = proxy.pool
         try:
             players += [self.shared_player(proxy, login) for login in program.logins]
             for at, (_, player, action, facts) in enumerate(self._play(program, players, run)):
                 client = player.connection.rdsproxy
                 last = client.backend_id
                 is_other_idle = private.was_free[at] and any(idle.identity != last for idle in pool._idle)
-                sent = pool.statements()
+                sent, moves = pool.statements(), pool.moves
                 facts()
-                if is_other_idle and last and pool.statements() > sent and client is player.connection.rdsproxy:
-                    if client.backend_id != last:
+                goes_where_it_was = action is not None and action.asks
+                is_same = client is player.connection.rdsproxy
+                if is_other_idle and last and pool.statements() > sent and is_same and not goes_where_it_was:
+                    if client.backend_id != last or pool.moves > moves:  # of two statements the second moves back
                         run.moved += 1
                     else:
                         run.stayed += 1

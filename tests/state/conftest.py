@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +24,6 @@ from tests.servers import APP_USER, PostgresServer, TcpRelay
 SECONDS = 15.0
 """How long a test waits for something that has to happen; never how long it takes."""
 
-SEEDS: list[str] = []
-"""What random tests began with, for the end of the run."""
-
 _numbers = itertools.count(1)
 
 
@@ -39,6 +38,13 @@ def value(conn: Any, text: str, parameters: Any = None) -> Any:
     """The one value that a statement returns."""
     ((answer,),) = rows(conn, text, parameters)
     return answer
+
+
+def seed() -> int:
+    """What a random test begins with: STATE_SEED of the environment, for repeating; else another one each time."""
+    if "STATE_SEED" in os.environ:
+        return int(os.environ["STATE_SEED"])
+    return 1 if "CI" in os.environ else random.SystemRandom().randrange(10**6) * 1000
 
 
 def eventually(question: Callable[[], Any]) -> Any:
@@ -275,9 +281,3 @@ def mysql(request: Any, _running_mysql_servers: Any) -> Iterator[MySQLWorld]:
     """MariaDB and MySQL in turn."""
     with _mysql(request.param, _running_mysql_servers) as world:
         yield world
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say which seeds repeat what the random tests of session state did."""
-    for line in SEEDS:
-        terminalreporter.write_line(line)

@@ -7,11 +7,12 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
 
-from .conftest import SEEDS, rows, value
+from .conftest import rows, seed, value
 from .oracle import Engine, Private, Run, Step, check, program, programs, smallest
 from .oracle_mysql import MySQLOracle
 from .oracle_postgresql import PostgresOracle
@@ -22,16 +23,12 @@ LENGTH = 40
 """Steps of a program; about half of them have a meaning when their turn comes."""
 
 
-def seed() -> int:
-    """Of the environment, for repeating; else another one each time, and the same each time in CI."""
-    if "STATE_SEED" in os.environ:
-        return int(os.environ["STATE_SEED"])
-    return 1 if "CI" in os.environ else random.SystemRandom().randrange(10**6) * 1000
-
-
-def explore(kind: type[Run], engine: Engine, seconds: float, *, least: int = 5) -> dict[str, int]:
+def explore(
+    kind: type[Run], engine: Engine, seconds: float, record_property: Callable[[str, object], None], *, least: int = 5
+) -> dict[str, int]:
     """Run one program after the other for so many seconds, and at least a few; all that happened, counted."""
     first = seed()
+    record_property("seed", f"{engine.world.name}, leak oracle, {kind.__name__.lower()}: STATE_SEED={first}")
     deadline = time.monotonic() + seconds
     counts: dict[str, int] = {"programs": 0}
     for number, sessions, limit in programs(first):
@@ -53,45 +50,45 @@ def explore(kind: type[Run], engine: Engine, seconds: float, *, least: int = 5) 
             counts[name] = counts.get(name, 0) + count
         if counts["programs"] >= least and time.monotonic() > deadline:
             break
-    SEEDS.append(f"{engine.world.name}: {counts}; STATE_SEED={first} repeats it")
     return counts
 
 
 @pytest.mark.slow
-def test_nothing_of_a_session_is_seen_by_another_on_postgresql(postgres):
+def test_nothing_of_a_session_is_seen_by_another_on_postgresql(postgres, record_property):
     """Settings, roles, tables, cursors, locks: each session sees its own, and only while it has them it is pinned."""
     engine = PostgresOracle(postgres)
-    counts = explore(Run, engine, SECONDS)
+    counts = explore(Run, engine, SECONDS, record_property)
     check_counts(counts)
 
 
 @pytest.mark.slow
-def test_nothing_of_a_session_is_seen_by_another_on_mysql(mysql):
+def test_nothing_of_a_session_is_seen_by_another_on_mysql(mysql, record_property):
     """The same with variables, schemas and modes of MySQL and MariaDB."""
     engine = MySQLOracle(mysql)
-    counts = explore(Run, engine, SECONDS)
+    counts = explore(Run, engine, SECONDS, record_property)
     check_counts(counts)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(LONG_SECONDS + 300)
-def test_nothing_of_a_session_is_seen_for_long_on_postgresql(postgres):
+def test_nothing_of_a_session_is_seen_for_long_on_postgresql(postgres, record_property):
     """The same for ten minutes."""
-    check_counts(explore(Run, PostgresOracle(postgres), LONG_SECONDS))
+    check_counts(explore(Run, PostgresOracle(postgres), LONG_SECONDS, record_property))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(LONG_SECONDS + 300)
-def test_nothing_of_a_session_is_seen_for_long_on_mysql(mysql):
+def test_nothing_of_a_session_is_seen_for_long_on_mysql(mysql, record_property):
     """The same for ten minutes."""
-    check_counts(explore(Run, MySQLOracle(mysql), LONG_SECONDS))
+    check_counts(explore(Run, MySQLOracle(mysql), LONG_SECONDS, record_property))
 
 
-def test_threads_keep_to_their_own_settings(world):
+def test_threads_keep_to_their_own_settings(world, record_property):
     """Six threads set, read, roll back and leave over two backends: each reads what it set, whoever comes between."""
     proxy = world.proxy(max_connections=2, audit=False)
     deadline = time.monotonic() + 2
     first = seed()
+    record_property("seed", f"{world.name}, threads: STATE_SEED={first}")
     wrong: list[object] = []
 
     def live(number: int) -> None:
@@ -116,7 +113,7 @@ def test_threads_keep_to_their_own_settings(world):
                             have = before
                     seen = {setting.name: value(conn, setting.show) for setting in world.settings}
                     if seen != have:
-                        wrong.append(("sees", seen, "has", have, "seed", first))
+                        wrong.append(("sees", seen, "has", have))
                         return
 
     threads = [threading.Thread(target=live, args=(number,)) for number in range(1, 7)]
@@ -136,11 +133,11 @@ def check_counts(counts: dict[str, int]) -> None:
         assert counts[name] > counts["programs"], counts
 
 
-def test_private_connections_see_what_the_oracle_expects_on_postgresql(postgres):
+def test_private_connections_see_what_the_oracle_expects_on_postgresql(postgres, record_property):
     """The expectations are those of the server: private connections meet them."""
-    explore(Private, PostgresOracle(postgres), 0, least=20)
+    explore(Private, PostgresOracle(postgres), 0, record_property, least=20)
 
 
-def test_private_connections_see_what_the_oracle_expects_on_mysql(mysql):
+def test_private_connections_see_what_the_oracle_expects_on_mysql(mysql, record_property):
     """The expectations are those of the server: private connections meet them."""
-    explore(Private, MySQLOracle(mysql), 0, least=20)
+    explore(Private, MySQLOracle(mysql), 0, record_property, least=20)
