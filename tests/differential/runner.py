@@ -73,6 +73,10 @@ def _is_lost(action: Action | None, private: Facts, shared: Facts) -> bool:
 _HAS_NO_TABLE = re.compile(r"(?is)\s*(?:select|set|do)\b(?!.*\bfrom\b)").match
 
 
+def _is_the_drivers_mistake(action: Action | None, private: Facts, shared: Facts) -> bool:
+    return 'InvalidSqlStatementName 26000: prepared statement "_pg3_' in private.get("error", "") and "error" not in shared
+
+
 def _are_older_warnings(action: Action | None, private: Facts, shared: Facts) -> bool:
     if action is None or action.verb != "warned" or not _HAS_NO_TABLE(action.arguments[0]):
         return False
@@ -101,6 +105,12 @@ DECLARED = (
         "a private connection keeps the meaning it had when it was prepared; here it may be prepared anew with the"
         " setting of now: programs give such values as parameters",
         "Statements",
+    ),
+    Declared(
+        "psycopg fails with 26000 after it has run the same text with DISCARD ALL or DEALLOCATE ALL twice",
+        "it forgets what it has prepared only after the first; here it is made to forget each time",
+        "Statements",
+        _is_the_drivers_mistake,
     ),
     Declared(
         "SHOW WARNINGS after a statement that uses no table shows those of the statement before",
