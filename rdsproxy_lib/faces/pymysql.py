@@ -252,6 +252,10 @@ class Connection(Exchange):
         self._rdsproxy_next = ""
         self.__dict__.pop("server_status", None)
         self._sock = NO_SOCKET
+        prototype = self._rdsproxy.login.prototype  # type: ignore[attr-defined]
+        if (self.charset, self.collation) != (prototype.charset, prototype.collation):
+            collated = f" COLLATE {self.collation}" if self.collation else ""
+            self.query(f"SET NAMES {self.charset}{collated}")  # as the driver does at each login
 
     @property
     def open(self) -> bool:

@@ -108,7 +108,7 @@ class Exchange(Aftermath):
                             return self._rdsproxy_show_warnings()
                         self._rdsproxy_check_unasked(statement)
                     self._rdsproxy_check_certain(statement)
-                    if not self._rdsproxy_has_warned and client.session.hold is _BORROWED:
+                    if not self._rdsproxy_has_warned:
                         self._rdsproxy_forget_warnings(statement, backend)
                 backend = self._rdsproxy_need(statement)
             if statement.commits or not is_plain:  # ALTER TABLE … RENAME holds without a cause
@@ -286,7 +286,7 @@ class Exchange(Aftermath):
         mode = self.server_status & AUTOCOMMIT
         if client.wanted.mode != mode:
             client.wanted = settings_of(client.wanted.values, mode)
-        while True:
+        for is_last in (False, False, True):
             try:
                 if statement is not None and statement.is_plain and not client.is_thorough:
                     backend = client.borrow(statement)
@@ -302,7 +302,7 @@ class Exchange(Aftermath):
                 # A command of ours failed on it, before anything of the user's was sent: another one will do.
                 client.backend.raw._force_close()
                 self._rdsproxy_drop()
-                if client.session.hold is not _PARKED or is_answer(error):
+                if client.session.hold is not _PARKED or is_answer(error) or is_last:
                     raise
         self._rdsproxy_attach(backend)
         self._rdsproxy_has_warned = self._rdsproxy_has_selected = False
