@@ -245,13 +245,14 @@ class Client(Pinning):
         session = self.session
         if self.idle_timeout:
             self._last_used = time.monotonic()
-        if tx is not _NO_TX and self.doubts is not None:
+        if self.doubts is not None and tx is not _NO_TX:
             self.doubts -= FREED_AT_ONCE  # inside a transaction nothing is sure to last
         if session.hold is not _BORROWED and (tx is not _NO_TX or not self._has_no_pin_left()):
             return
         backend = self.backend
         if tx is _NO_TX:
-            self.doubts = None
+            if self.doubts is not None:
+                self.doubts = None
             if (self.touched is not None and not self._learn_or_stay()) or self.lingers:
                 return
             # Parted first, for an interrupt in between leaves a session that can borrow again; and looked at second,
@@ -260,6 +261,8 @@ class Client(Pinning):
             session.step(_ENDED)
             if backend.cancelling or backend.cancelled or backend.needs_reset:
                 self._clean(backend)
+            elif self._audited is None:
+                self.pool.give_back(backend)
             else:
                 self._give_back(backend)
         elif tx is _TX_UNKNOWN:

@@ -111,11 +111,11 @@ class Exchange(Aftermath):
                     if not self._rdsproxy_has_warned:
                         self._rdsproxy_forget_warnings(statement, backend)
                 backend = self._rdsproxy_need(statement)
-            if statement.commits or not is_plain:  # ALTER TABLE … RENAME holds without a cause
+            is_simple = is_plain and not statement.commits
+            if not is_simple:  # ALTER TABLE … RENAME holds without a cause
                 self._rdsproxy_hold_by_name(statement, text, dialect, backend)
             backend.user = HERE.thread
-            is_ending = statement.ends_transaction
-            if not is_ending or dialect.server != "mariadb":  # which keeps the list then
+            if is_simple or not statement.ends_transaction or dialect.server != "mariadb":  # which keeps the list then
                 self._rdsproxy_warnings = None
             self._rdsproxy_statement = statement
             was_open = self.server_status & IN_TRANSACTION or backend.lingers
@@ -135,7 +135,7 @@ class Exchange(Aftermath):
                 affected = self._affected_rows = self._read_query_result(unbuffered)
             finally:
                 self._rdsproxy_is_exchanging = False
-            if not is_plain or is_ending or backend.lingers or self._rdsproxy_holding is not None:
+            if not is_simple or backend.lingers or self._rdsproxy_holding is not None:
                 self._rdsproxy_note(statement, backend)
             return affected
 

@@ -31,7 +31,7 @@ _BEGINS_ON_MARIADB = re.compile("savepoint").search
 _BEGINS_ON_MYSQL = re.compile("savepoint|from|call").search
 """After which a session may hold a backend, though the status word shows no transaction."""
 _ASK_NOBODY = ("fetch", "nextset", "end_stream", "mogrify", "insert_id", "autocommit")
-_PROBE = "it's \\ \0 \"é\""
+_PROBE = 'it\'s \\ \0 "é"'
 
 _FOR_ALL = (
     f"create database {DATABASE}",
@@ -432,7 +432,9 @@ class MySQLBench(Bench):
         texts = [f"delete from items_{at}" for at in SESSIONS]
         if program.counts:
             texts += [
-                text for at in SESSIONS for text in (f"delete from numbers_{at}", f"alter table numbers_{at} auto_increment = 1")
+                text
+                for at in SESSIONS
+                for text in (f"delete from numbers_{at}", f"alter table numbers_{at} auto_increment = 1")
             ]
             if self.is_mariadb:
                 texts += [f"alter sequence counter_{at} restart" for at in SESSIONS]

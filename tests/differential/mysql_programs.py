@@ -158,21 +158,41 @@ WAYS = (
     Way("set role default", "role", server="mysql"),
     Way("set role reader_0, reader_1", "role", server="mysql"),
     Way("set role nobody_we_know", "role"),
-    Way("set transaction isolation level {v}", "isolation", values=("serializable", "read committed", "read uncommitted"),
-        holds=True),
+    Way(
+        "set transaction isolation level {v}",
+        "isolation",
+        values=("serializable", "read committed", "read uncommitted"),
+        holds=True,
+    ),
     Way("set transaction read only", "isolation", holds=True),
     Way("set transaction read only, isolation level serializable", "isolation", holds=True),
-    Way("set session transaction isolation level {v}", "isolation transaction_isolation", server="mysql",
-        values=("serializable", "read committed", "read uncommitted")),
-    Way("set session transaction isolation level {v}", "isolation tx_isolation", server="mariadb",
-        values=("serializable", "read committed", "read uncommitted")),
+    Way(
+        "set session transaction isolation level {v}",
+        "isolation transaction_isolation",
+        server="mysql",
+        values=("serializable", "read committed", "read uncommitted"),
+    ),
+    Way(
+        "set session transaction isolation level {v}",
+        "isolation tx_isolation",
+        server="mariadb",
+        values=("serializable", "read committed", "read uncommitted"),
+    ),
     Way("set session transaction read only", "isolation transaction_read_only", server="mysql"),
     Way("set session transaction read only", "isolation tx_read_only", server="mariadb"),
-    Way("set transaction_isolation = '{v}'", "isolation transaction_isolation", server="mysql",
-        values=("SERIALIZABLE", "READ-COMMITTED", "READ-UNCOMMITTED")),
+    Way(
+        "set transaction_isolation = '{v}'",
+        "isolation transaction_isolation",
+        server="mysql",
+        values=("SERIALIZABLE", "READ-COMMITTED", "READ-UNCOMMITTED"),
+    ),
     Way("set @@transaction_isolation = 'SERIALIZABLE'", "isolation transaction_isolation", server="mysql", holds=True),
-    Way("set tx_isolation = '{v}'", "isolation tx_isolation", server="mariadb",
-        values=("SERIALIZABLE", "READ-COMMITTED", "READ-UNCOMMITTED")),
+    Way(
+        "set tx_isolation = '{v}'",
+        "isolation tx_isolation",
+        server="mariadb",
+        values=("SERIALIZABLE", "READ-COMMITTED", "READ-UNCOMMITTED"),
+    ),
     Way("set autocommit = {v}", "autocommit"),
     Way("set @@autocommit = {v}", "autocommit"),
     Way("autocommit", "autocommit", (False,)),
@@ -362,7 +382,9 @@ def _disconnect_amid(sets: Sets, asks: list[Action]) -> Made:
 def _nextset(sets: Sets, asks: list[Action]) -> Made:
     # While the client reads the first result, the server works on the others: no writes that another session sees.
     action = sets(0)
-    ask = next((text for text in (ask.arguments[0] for ask in asks if ask.arguments) if text.startswith("select")), "select 1")
+    ask = next(
+        (text for text in (ask.arguments[0] for ask in asks if ask.arguments) if text.startswith("select")), "select 1"
+    )
     if action.verb == "execute" and len(action.arguments) == 1:
         text = action.arguments[0].rstrip(";").replace("%", "%%")
         both = f"{ask}; {text}; {ask}; select 'last'".replace("%%", "%")
@@ -475,7 +497,10 @@ def _by(session: int, *actions: Action) -> tuple[tuple[int, Action], ...]:
 _TEMP = run("create temporary table scratch (word varchar(100))", pins="TEMP_TABLE")
 _SCRATCH = run("select * from scratch")
 _READY = run("prepare ready from 'select name from place'", pins="PREPARED_STATEMENT")
-_LOCK, _UNLOCK = run("select get_lock('one', 0)", pins="NAMED_LOCK"), run("select release_lock('one')", pins="NAMED_LOCK")
+_LOCK, _UNLOCK = (
+    run("select get_lock('one', 0)", pins="NAMED_LOCK"),
+    run("select release_lock('one')", pins="NAMED_LOCK"),
+)
 _NUMBER = run("insert into numbers_0 (word) values ('new')")
 _LAST, _COUNT, _FOUND = (
     run(f"select {question}()", asks=True) for question in ("last_insert_id", "row_count", "found_rows")

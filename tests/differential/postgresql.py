@@ -12,7 +12,7 @@ from psycopg import pq
 import rdsproxy_lib
 from tests.differential.program import Action, Program, Step
 from tests.differential.runner import Bench, Facts
-from tests.servers import SUPERUSER, PostgresServer
+from tests.servers import PostgresServer
 
 DATABASE = "differential"
 SESSIONS = (0, 1, 2)
@@ -136,8 +136,11 @@ class PostgresPlayer:
 
     def _has_more(self) -> bool:
         cursor = self._cursor
-        return cursor is not None and not cursor.closed and len(cursor._results) > 1 and cursor._iresult + 1 < len(
-            cursor._results
+        return (
+            cursor is not None
+            and not cursor.closed
+            and len(cursor._results) > 1
+            and cursor._iresult + 1 < len(cursor._results)
         )
 
     def look(self, names: Sequence[str]) -> Facts:

@@ -71,11 +71,10 @@ def _each(*variants: Action | Sequence[Action]) -> Ingredient:
 
 def _of(action: Action, session: int) -> Action:
     arguments = tuple(
-        argument.replace("{s}", str(session)) if isinstance(argument, str) else argument for argument in action.arguments
+        argument.replace("{s}", str(session)) if isinstance(argument, str) else argument
+        for argument in action.arguments
     )
-    return Action(
-        action.verb, arguments, action.touches, action.pins, action.holds, action.asks
-    )
+    return Action(action.verb, arguments, action.touches, action.pins, action.holds, action.asks)
 
 
 _settings = [_setting(name) for name in _NAMES]
@@ -106,7 +105,9 @@ _several = _each(
     run("savepoint x; set app.actor to 'six of {s}'; rollback to x", touches="app.actor"),
     run("begin; set local app.actor to 'seven of {s}'; savepoint y; reset app.actor", touches="app.actor"),
 )
-_everything = _each(run("reset all"), act("execute", "discard all", None, False), run("discard plans"), run("discard temp"))
+_everything = _each(
+    run("reset all"), act("execute", "discard all", None, False), run("discard plans"), run("discard temp")
+)
 _wrong = _each(
     run("set timezone to 'Nowhere/{s}'", touches="timezone"),
     run("select set_config('work_mem', %s, false)", "lots", touches="work_mem"),
@@ -117,7 +118,9 @@ _wrong = _each(
     run("select 1 as"),
     run("set log_statement to 'all'", touches="log_statement"),
 )
-_begin = _each(run("begin"), run("start transaction read only"), run("begin"), run("begin isolation level serializable"))
+_begin = _each(
+    run("begin"), run("start transaction read only"), run("begin"), run("begin isolation level serializable")
+)
 _end = _each(act("commit"), act("rollback"), run("commit"), run("rollback"), act("commit"), run("commit and chain"))
 _savepoint = _each(run("savepoint a"), run("rollback to a"), run("release a"), run("savepoint b"), run("rollback to b"))
 _block = _each(

@@ -61,7 +61,10 @@ PROBES: Mapping[str, tuple[str, ...]] = {
     "array_nulls": ("select '{NULL,1}'::text[]",),
     "transform_null_equals": ("select null = null", "select count(*) from place where name = null"),
     "default_transaction_isolation": ("show transaction_isolation",),
-    "default_transaction_read_only": ("show transaction_read_only", "insert into numbers_0 (word) values ('probe') returning id"),
+    "default_transaction_read_only": (
+        "show transaction_read_only",
+        "insert into numbers_0 (word) values ('probe') returning id",
+    ),
     "default_transaction_deferrable": ("show transaction_deferrable",),
     "xmloption": ("select xml '<a/><b/>'",),
     "app.tenant_id": ("select word from tenants",),
@@ -191,7 +194,11 @@ WAYS = (
     Way("select 1 where set_config('work_mem', '{v}', false) <> ''", "work_mem"),
     Way("select case when false then set_config('app.actor', '{v}', false) end", "app.actor"),
     Way("select set_config('app.actor', null, false)", "app.actor"),
-    Way("select set_config(name, '{v}', false) from (values ('app.actor')) names (name)", "app.actor", pins="SETTING UNRESETTABLE"),
+    Way(
+        "select set_config(name, '{v}', false) from (values ('app.actor')) names (name)",
+        "app.actor",
+        pins="SETTING UNRESETTABLE",
+    ),
     Way("select set_config('app.' || 'actor', '{v}', false)", "app.actor", pins="SETTING UNRESETTABLE"),
     Way("update pg_settings set setting = '{v}' where name = 'TimeZone'", "timezone", pins="SETTING"),
     # A body with a backslash in it is read in both ways that there are, and pins where they differ.
@@ -519,9 +526,7 @@ def _story(name: str, *steps: tuple[int, Action], pins_end: bool = False, **logi
     """Steps of sessions in autocommit mode, unless `login` says otherwise."""
     arguments = {**AUTOCOMMIT, **login}
     sessions = 1 + max(session for session, _ in steps)
-    return Program(
-        tuple(Step(*step) for step in steps), (arguments,) * max(2, sessions), name, pins_end=pins_end
-    )
+    return Program(tuple(Step(*step) for step in steps), (arguments,) * max(2, sessions), name, pins_end=pins_end)
 
 
 def _by(session: int, *actions: Action) -> tuple[tuple[int, Action], ...]:

@@ -74,7 +74,9 @@ _HAS_NO_TABLE = re.compile(r"(?is)\s*(?:select|set|do)\b(?!.*\bfrom\b)").match
 
 
 def _is_the_drivers_mistake(action: Action | None, private: Facts, shared: Facts) -> bool:
-    return 'InvalidSqlStatementName 26000: prepared statement "_pg3_' in private.get("error", "") and "error" not in shared
+    return (
+        'InvalidSqlStatementName 26000: prepared statement "_pg3_' in private.get("error", "") and "error" not in shared
+    )
 
 
 def _are_older_warnings(action: Action | None, private: Facts, shared: Facts) -> bool:
@@ -198,7 +200,11 @@ def first_difference(program: Program, private: Run, shared: Run, kind: str) -> 
         names = [name for name in {**mine.facts, **theirs.facts} if mine.facts.get(name) != theirs.facts.get(name)]
         lines = [f"{kind} differs from private connections at {mine.place}", repr(program)]
         for name in names:
-            lines += [f"{name}", f"    private: {mine.facts.get(name, '-')}", f"    shared:  {theirs.facts.get(name, '-')}"]
+            lines += [
+                f"{name}",
+                f"    private: {mine.facts.get(name, '-')}",
+                f"    shared:  {theirs.facts.get(name, '-')}",
+            ]
         before = private.moments[max(0, at - 3) : at]
         lines += [f"(before, the same: {moment.place}: {moment.facts})" for moment in before]
         return "\n".join(lines)
@@ -427,10 +433,16 @@ class Bench:
             player, action = players[step.session], step.action
             yield step.session, player, action, note(f"step {at}", action, lambda p=player, a=action: p.do(a))
             if step.looks and names:
-                yield step.session, player, None, note(f"the look after step {at}", None, lambda p=player: p.look(names))
+                yield (
+                    step.session,
+                    player,
+                    None,
+                    note(f"the look after step {at}", None, lambda p=player: p.look(names)),
+                )
         for session, player in enumerate(players):
             place = f"session {session} at the end"
             yield session, player, None, note(place, None, lambda p=player: p.look(names))
+
     def _look_last(self, program: Program, run: Run, players: list[Player]) -> None:
         """What somebody finds who comes after all sessions are closed: on each of two backends, if there are two."""
         try:

@@ -51,9 +51,7 @@ def test_most_statements_of_those_moved(mysql_bench: MySQLBench, report: Callabl
 
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("theme", THEMES)
-def test_generated_programs(
-    mysql_bench: MySQLBench, theme: str, report: Callable[[str], None]
-) -> None:
+def test_generated_programs(mysql_bench: MySQLBench, theme: str, report: Callable[[str], None]) -> None:
     """Programs made by chance come out as on private connections, and their sessions move."""
     ingredients, examples = THEMES[theme]
     with tallied(mysql_bench) as tally:

@@ -49,9 +49,7 @@ def test_most_statements_of_those_moved(bench: PostgresBench, report: Callable[[
 
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("theme", THEMES)
-def test_generated_programs(
-    bench: PostgresBench, theme: str, report: Callable[[str], None]
-) -> None:
+def test_generated_programs(bench: PostgresBench, theme: str, report: Callable[[str], None]) -> None:
     """Programs made by chance come out as on private connections, and their sessions move."""
     ingredients, examples = THEMES[theme]
     is_first = bench.title == "PostgreSQL 15"
