@@ -265,8 +265,8 @@ _diagnostics = _each(
     run("select @@identity, @@warning_count, @@error_count", asks=True),
 )
 PINS: tuple[Ingredient, ...] = (
-    *_PINS, *_PINS, _diagnostics, _diagnostics, _diagnostics, *_variables[:3], _write, _write, _end, _end, _begin, _schema,
-    _wrong, _question, _warned,
+    *_PINS, *_PINS, _diagnostics, _diagnostics, _diagnostics, *_variables[:3], _write, _write, _end, _end, _begin,
+    _schema, _wrong, _question, _warned,
 )  # fmt: skip
 """State that stays where it is and how it ends, and questions about earlier statements."""
 

@@ -246,8 +246,8 @@ WAYS = (
     Way("call writes({v})", "@actor", pins="USER_VARIABLE"),
     Way("call fails()", "@actor", pins="USER_VARIABLE"),
 )
-"""Those of which the value is known before it runs may not pin; what a column, an expression or a routine gives to a user
-variable may be of a kind that cannot be moved."""
+"""Those of which the value is known before it runs may not pin; what a column, an expression or a routine gives to a
+user variable may be of a kind that cannot be moved."""
 
 # What happens then -------------------------------------------------------------------------------------------
 

@@ -171,8 +171,8 @@ class Run:
     """For each moment, whether the session held nothing before: the statement could have run anywhere."""
     moved: int = 0
     stayed: int = 0
-    """Statements of sessions that held nothing, while another backend than their last was idle. Not those that ask about
-    an earlier one: they go where that was."""
+    """Statements of sessions that held nothing, while another backend than their last was idle. Not those that ask
+    about an earlier one: they go where that was."""
     stayers: list[str] = field(default_factory=list)
     pinned: list[str] = field(default_factory=list)
     """The sessions that are pinned when all steps are done."""
