@@ -119,6 +119,8 @@ class Way:
 _NOT_LOOKED_AT = ("schema", "role", "isolation")  # a look shows the database and the role in any case
 _CHARSET = "character_set_client character_set_results character_set_connection collation_connection"
 _USER = "@a"
+_BY_ROUTINE = "UNKNOWN_ROUTINE SETTING USER_VARIABLE"
+_BEHIND_MODE = "UNKNOWN_STATEMENT"  # how a text is read behind a SET of sql_mode
 
 WAYS = (
     *(Way(f"set {name} = '{{v}}'", name) for name in VALUES if not VALUES[name][0].isdigit()),
@@ -134,13 +136,15 @@ WAYS = (
     Way("set time_zone = @@global.time_zone", "time_zone"),
     Way("set foreign_key_checks = default, unique_checks = default", "foreign_key_checks unique_checks"),
     Way("set sql_mode = '{v}', time_zone = '+02:00', @a = 7", "sql_mode time_zone @a"),
-    Way("set sql_mode = '{v}'; set time_zone = '+02:00'", "sql_mode time_zone"),
+    Way("set sql_mode = '{v}'; set time_zone = '+02:00'", "sql_mode time_zone", pins=_BEHIND_MODE),
     Way("/*!40101 set sql_mode = '{v}' */", "sql_mode", pins="UNKNOWN_STATEMENT"),
     Way("/* a comment */ set # another\n time_zone = '{v}';", "time_zone"),
     Way("/*!40103 set @old = @@time_zone, time_zone = '{v}' */", "time_zone @old", pins="UNKNOWN_STATEMENT"),
-    Way("select /*+ set_var(time_zone = '{v}') */ @@time_zone", "time_zone", server="mysql"),
-    Way("set statement time_zone = '{v}' for select @@time_zone", "time_zone", server="mariadb"),
-    Way("set statement max_statement_time = 50 for set time_zone = '{v}'", "time_zone", server="mariadb"),
+    Way("select /*+ set_var(time_zone = '{v}') */ @@time_zone", "time_zone", pins="UNKNOWN_STATEMENT", server="mysql"),
+    Way("set statement time_zone = '{v}' for select @@time_zone", "time_zone", pins="SETTING", server="mariadb"),
+    Way(
+        "set statement max_statement_time = 50 for set time_zone = '{v}'", "time_zone", pins="SETTING", server="mariadb"
+    ),
     Way("set names {v}", _CHARSET, values=("latin1", "utf8mb4", "ascii")),
     Way("set names 'utf8mb4' collate '{v}'", _CHARSET, values=("utf8mb4_bin", "utf8mb4_german2_ci", "utf8mb4_bin")),
     Way("set names default", _CHARSET),
@@ -238,13 +242,13 @@ WAYS = (
     Way("set @a = 5, time_zone = 'Nowhere'", "@a time_zone"),
     Way("set @a = repeat('x', {v})", _USER, values=("1000", "20000", "70000"), pins="USER_VARIABLE"),
     # By routines
-    Way("call sets_mode('{v}')", "sql_mode"),
-    Way("proc", "sql_mode", ("sets_mode", "{v}"), pins="USER_VARIABLE"),
-    Way("call sets_variable('{v}')", "@actor", values=("anna", "ben", "çağla"), pins="USER_VARIABLE"),
-    Way("select remember('{v}')", "@actor", values=("anna", "ben", "çağla"), pins="USER_VARIABLE"),
+    Way("call sets_mode('{v}')", "sql_mode", pins=_BY_ROUTINE),
+    Way("proc", "sql_mode", ("sets_mode", "{v}"), pins=_BY_ROUTINE),
+    Way("call sets_variable('{v}')", "@actor", values=("anna", "ben", "çağla"), pins=_BY_ROUTINE),
+    Way("select remember('{v}')", "@actor", values=("anna", "ben", "çağla"), pins=_BY_ROUTINE),
     Way(f"call {DATABASE}.results()", "time_zone"),
-    Way("call writes({v})", "@actor", pins="USER_VARIABLE"),
-    Way("call fails()", "@actor", pins="USER_VARIABLE"),
+    Way("call writes({v})", "@actor", pins=_BY_ROUTINE),
+    Way("call fails()", "@actor", pins=_BY_ROUTINE),
 )
 """Those of which the value is known before it runs may not pin; what a column, an expression or a routine gives to a
 user variable may be of a kind that cannot be moved."""
@@ -388,7 +392,8 @@ def _nextset(sets: Sets, asks: list[Action]) -> Made:
     if action.verb == "execute" and len(action.arguments) == 1:
         text = action.arguments[0].rstrip(";").replace("%", "%%")
         both = f"{ask}; {text}; {ask}; select 'last'".replace("%%", "%")
-        yield 0, Action("start", (both,), action.touches, action.pins, action.holds)
+        pins = (*action.pins, *[_BEHIND_MODE] * ("sql_mode" in action.touches))
+        yield 0, Action("start", (both,), action.touches, pins, action.holds)
     else:
         yield 0, action
         yield 0, act("start", f"{ask}; {ask}".replace("%%", "%"))
@@ -407,7 +412,10 @@ def _nextset(sets: Sets, asks: list[Action]) -> Made:
 
 def _procedure(sets: Sets, asks: list[Action]) -> Made:
     yield 0, sets(0)
-    yield 0, act("start", f"call {DATABASE}.results()")
+    yield (
+        0,
+        act("start", f"call {DATABASE}.results()", pins="UNKNOWN_ROUTINE"),
+    )  # asked for where one USEs another database
     yield 1, sets(1)
     yield 0, act("nextset")
     yield from _asked(1, asks)
@@ -420,7 +428,7 @@ def _warnings(sets: Sets, asks: list[Action]) -> Made:
     if action.verb == "execute":
         yield 0, Action("warned", action.arguments, action.touches, action.pins, action.holds)
         yield 1, act("warned", "select 'x' + 0")
-        yield 0, act("warned", f"call {DATABASE}.note('x')")
+        yield 0, act("warned", f"call {DATABASE}.note('x')", pins="UNKNOWN_ROUTINE")
         yield 0, act("ping")
         yield from _asked(0, asks)
 
@@ -511,7 +519,8 @@ STORIES = (
     # Pins, and how they end
     _story(
         "a temporary table, dropped",
-        *_by(0, run("set time_zone = '+09:00'", touches="time_zone"), _TEMP, run("insert into scratch values ('mine')")),
+        *_by(0, run("set time_zone = '+09:00'", touches="time_zone"), _TEMP),
+        *_by(0, run("insert into scratch values ('mine')")),
         *_by(1, _SCRATCH, _ZONE),
         *_by(0, _SCRATCH, run("drop temporary table scratch", pins="TEMP_TABLE"), _ZONE),
         *_by(1, _ZONE),
@@ -544,7 +553,8 @@ STORIES = (
     _story(
         "locked tables, unlocked",
         *_by(0, run("lock tables items_0 write, place read", pins="TABLE_LOCK"), WRITE, READ),
-        *_by(0, run("select * from numbers_0"), run("unlock tables", pins="TABLE_LOCK"), run("select * from numbers_0")),
+        *_by(0, run("select * from numbers_0"), run("unlock tables", pins="TABLE_LOCK")),
+        *_by(0, run("select * from numbers_0")),
         *_by(1, READ),
         pins_end=True,
     ),

@@ -577,7 +577,8 @@ STORIES = (
         "prepared in SQL, deallocated",
         *_by(0, _READY, run("execute ready"), run("set search_path to s0", touches="search_path")),
         *_by(1, run("execute ready", pins="PREPARED_STATEMENT")),
-        *_by(0, run("execute ready"), run("deallocate ready", pins="PREPARED_STATEMENT"), run("select name from place")),
+        *_by(0, run("execute ready"), run("deallocate ready", pins="PREPARED_STATEMENT")),
+        *_by(0, run("select name from place")),
         pins_end=True,
     ),
     _story(
@@ -629,7 +630,7 @@ STORIES = (
     ),
     _story(
         "backslashes in literals, and back",
-        *_by(0, run("set standard_conforming_strings to off", touches="escape_string_warning", pins="SETTING UNRESETTABLE")),
+        (0, run("set standard_conforming_strings to off", pins="SETTING UNRESETTABLE")),
         *_by(0, run(r"select 'a\\b'"), act("client", "select %s", ["it's \\ mine"])),
         *_by(1, run(r"select 'a\\b'"), act("client", "select %s", ["it's \\ mine"])),
         *_by(0, run("discard all"), run(r"select 'a\\b'")),
@@ -677,7 +678,8 @@ STORIES = (
     ),
     _story(
         "an encoding at the start",
-        *_by(0, run("select 'é', octet_length(convert_to('é', 'latin1'))"), run("set names 'utf8'", touches="client_encoding")),
+        *_by(0, run("select 'é', octet_length(convert_to('é', 'latin1'))")),
+        *_by(0, run("set names 'utf8'", touches="client_encoding")),
         *_by(0, run("select 'é€'")),
         *_by(1, run("select chr(8364)")),
         *_by(0, run("reset client_encoding", touches="client_encoding"), run("select chr(8364)")),
@@ -735,8 +737,8 @@ STORIES = (
     ),
     _story(
         "values of one zone while another session has another",
-        *_by(0, _zone("Asia/Tokyo"), act("start", "select timestamptz '2024-07-01 12:00+00' from generate_series(1, 3)")),
-        *_by(1, _zone("Europe/Paris"), act("start", "select timestamptz '2024-07-01 12:00+00'; select now() > '2024-01-01'")),
+        *_by(0, _zone("Asia/Tokyo"), act("start", "select timestamptz '2024-07-01 12:00+00'")),
+        *_by(1, _zone("Europe/Paris"), act("start", "select timestamptz '2024-07-01 12:00+00'; select 2 > 1")),
         *_by(0, act("fetch")),
         *_by(1, act("fetch"), act("nextset")),
     ),

@@ -79,6 +79,11 @@ def _is_the_drivers_mistake(action: Action | None, private: Facts, shared: Facts
     )
 
 
+def _is_a_name_not_decoded(action: Action | None, private: Facts, shared: Facts) -> bool:
+    told = private.get("error", ""), shared.get("error", "")
+    return told[0].startswith("builtins.UnicodeDecodeError") and "the name of a column" in told[1]
+
+
 def _are_older_warnings(action: Action | None, private: Facts, shared: Facts) -> bool:
     if action is None or action.verb != "warned" or not _HAS_NO_TABLE(action.arguments[0]):
         return False
@@ -119,6 +124,12 @@ DECLARED = (
         "MariaDB keeps the list, which may be another session's here: it is empty",
         "MySQL and MariaDB",
         _are_older_warnings,
+    ),
+    Declared(
+        "a column whose name PyMySQL cannot decode raises error 2027, not UnicodeDecodeError",
+        "after character_set_results was set to what the driver does not decode by; the result is given up as a whole",
+        "MySQL and MariaDB",
+        _is_a_name_not_decoded,
     ),
     Declared(
         "the type, length and collation of a user variable that is NULL",

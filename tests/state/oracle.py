@@ -506,6 +506,9 @@ def check(kind: type[Run], engine: Engine, seed: int, steps: list[Step], session
             run.proxy.close()
         engine.world.admin("delete from written")
         raise
+    finally:
+        engine.world.opened.clear()
+        engine.world.proxies.clear()
     return run.counts
 
 
