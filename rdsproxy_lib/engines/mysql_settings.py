@@ -53,12 +53,11 @@ UNPRIVILEGED = frozenset(
 )
 """Variables that anybody may set, whatever role is active: of the many more, those that are used."""
 
-# A byte of these may look like a quote or a backslash.
-_UNSAFE_CHARACTER_SETS = frozenset({b"BIG5", b"CP932", b"GB18030", b"GBK", b"SJIS"})
-_HARMLESS = {
+HARMLESS = {
     "completion_type": (b"0", b"NO_CHAIN"),  # else COMMIT begins a transaction, or ends the connection
     "sql_auto_is_null": (b"0", b"OFF"),  # else WHERE id IS NULL asks for LAST_INSERT_ID()
 }
+"""Variables of which any other value pins."""
 # https://bugs.mysql.com/bug.php?id=121262: DEFAULT makes these the opposite of what it should.
 _WITHOUT_DEFAULT = frozenset({"foreign_key_checks", "unique_checks"})
 _NUMBERS = frozenset(
@@ -222,10 +221,7 @@ def _user_variable(name: str, field: Field, row: Sequence[bytes | None]) -> str 
 
 def _stays(name: str, value: str) -> bool:
     """Whether this value lets a text do what it does not show."""
-    word = (text_of(value) or value.encode()).upper()
-    if name == "character_set_client":
-        return word in _UNSAFE_CHARACTER_SETS
-    return name in _HARMLESS and value != "" and word not in _HARMLESS[name]
+    return name in HARMLESS and value != "" and (text_of(value) or value.encode()).upper() not in HARMLESS[name]
 
 
 def _check(names: Collection[str], values: Mapping[str, str], before: Mapping[str, str]) -> None:

@@ -54,6 +54,7 @@ _FOR_EACH = (
 )
 _ROUTINES = (
     "create procedure sets_mode (wanted varchar(100)) set session sql_mode = wanted",
+    "create procedure sets_zone (wanted varchar(100)) set time_zone = wanted",
     "create procedure sets_variable (wanted varchar(100)) set @actor = wanted",
     "create function remember (wanted varchar(100)) returns varchar(100) deterministic"
     " begin set @actor = wanted; return wanted; end",
@@ -420,9 +421,12 @@ class MySQLBench(Bench):
             connection_borrow_timeout=5,
         )
         session = proxy.connect(**login)
-        with session, session.cursor() as cursor:  # of some texts the routines are not looked up
-            for text in (f"call {DATABASE}.results()", f"call {DATABASE}.note('x')", "select remember('x')"):
-                cursor.execute(text)
+        with session, session.cursor() as cursor:  # where autocommit is off, looking them up begins a transaction
+            for place in (*(f"{DATABASE}_{at}" for at in SESSIONS), DATABASE):
+                cursor.execute(f"use {place}")
+                cursor.execute(f"call {DATABASE}.results()")
+                cursor.execute(f"call {DATABASE}.note('x')")
+            cursor.execute("select remember('x')")
         return proxy
 
     def login_key(self, login: Mapping[str, Any]) -> Any:

@@ -56,7 +56,7 @@ PROBES: Mapping[str, tuple[Action, ...]] = {
     "sql_notes": (act("warned", "drop table if exists not_there"),),
     "max_error_count": (act("warned", "select 'a' + 1, 'b' + 1, 'c' + 1"),),
     "auto_increment_increment": (run("insert into numbers_0 (word) values ('one'), ('two')"),),
-    "character_set_results": (run("select 'é' as `é`"), run("select '€'")),
+    "character_set_results": (run("select length('é') as length, '中' as sign"),),
     "collation_connection": (run("select 'a' = 'A', collation('x'), 'ä' = 'ae'"),),
     "character_set_client": (run("select 'é' as `é`, length('é'), collation('é')"), run("select %s", "ä €")),
     "@a": (run("select @a, @a + 1, concat(@a, 'x'), @a is null, coercibility(@a)"), run("select @a = 'ABC'")),
@@ -120,6 +120,9 @@ _NOT_LOOKED_AT = ("schema", "role", "isolation")  # a look shows the database an
 _CHARSET = "character_set_client character_set_results character_set_connection collation_connection"
 _USER = "@a"
 _BY_ROUTINE = "UNKNOWN_ROUTINE SETTING USER_VARIABLE"
+# MariaDB takes sql_mode back at the end of a routine, but says NO_BACKSLASH_ESCAPES in the status word, which PyMySQL
+# believes and then escapes wrongly on a private connection.
+_MODES = ("ANSI_QUOTES", "PIPES_AS_CONCAT", "STRICT_ALL_TABLES")
 _BEHIND_MODE = "UNKNOWN_STATEMENT"  # how a text is read behind a SET of sql_mode
 
 WAYS = (
@@ -242,8 +245,9 @@ WAYS = (
     Way("set @a = 5, time_zone = 'Nowhere'", "@a time_zone"),
     Way("set @a = repeat('x', {v})", _USER, values=("1000", "20000", "70000"), pins="USER_VARIABLE"),
     # By routines
-    Way("call sets_mode('{v}')", "sql_mode", pins=_BY_ROUTINE),
-    Way("proc", "sql_mode", ("sets_mode", "{v}"), pins=_BY_ROUTINE),
+    Way("call sets_mode('{v}')", "sql_mode", pins=_BY_ROUTINE, values=_MODES),
+    Way("call sets_zone('{v}')", "time_zone", pins=_BY_ROUTINE),
+    Way("proc", "sql_mode", ("sets_mode", "{v}"), pins=_BY_ROUTINE, values=_MODES),
     Way("call sets_variable('{v}')", "@actor", values=("anna", "ben", "çağla"), pins=_BY_ROUTINE),
     Way("select remember('{v}')", "@actor", values=("anna", "ben", "çağla"), pins=_BY_ROUTINE),
     Way(f"call {DATABASE}.results()", "time_zone"),
@@ -387,7 +391,12 @@ def _nextset(sets: Sets, asks: list[Action]) -> Made:
     # While the client reads the first result, the server works on the others: no writes that another session sees.
     action = sets(0)
     ask = next(
-        (text for text in (ask.arguments[0] for ask in asks if ask.arguments) if text.startswith("select")), "select 1"
+        (
+            text
+            for text in (ask.arguments[0] for ask in asks if ask.arguments)
+            if text.startswith("select") and "numbers" not in text
+        ),
+        "select 1",
     )
     if action.verb == "execute" and len(action.arguments) == 1:
         text = action.arguments[0].rstrip(";").replace("%", "%%")

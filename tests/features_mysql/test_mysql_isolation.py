@@ -156,6 +156,7 @@ def test_a_session_with_many_settings(shared, rows):
 
 
 PINNING = {
+    "chain": "SETTING",
     "temporary table": "TEMP_TABLE",
     "shadowing table": "TEMP_TABLE",
     "named lock": "NAMED_LOCK",

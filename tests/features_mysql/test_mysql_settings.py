@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 import rdsproxy_lib
-from rdsproxy_lib.engines.mysql_settings import OF_THE_SCHEMA, is_staying
+from rdsproxy_lib.engines.mysql_settings import HARMLESS, OF_THE_SCHEMA, is_staying
 from rdsproxy_lib.engines.mysql_wire import Wire
 from tests.features_mysql.conftest import CHANGING
 from tests.mysql_servers import ROOT_PASSWORD, ROOT_USER, MySQLServer
@@ -80,7 +80,7 @@ def settable(rows, world, name, value):
                 return None
         else:
             if conn.rdsproxy.pinned:
-                assert is_staying(name) or name in OF_THE_SCHEMA, (name, conn.rdsproxy.pins)
+                assert is_staying(name) or name in OF_THE_SCHEMA or name in HARMLESS, (name, conn.rdsproxy.pins)
                 conn.close()
                 return None
             if variables(rows, conn)[name] != value:
@@ -112,7 +112,7 @@ def test_all_variables_go_with_their_session(world, rows, features):
     fresh = variables(rows, world.other)
     conn = world.connect()
     for name, value in fresh.items():
-        if name in NOT_TRIED or is_staying(name) or name in OF_THE_SCHEMA or name in ("sql_log_bin", "debug"):
+        if name in {*NOT_TRIED, *OF_THE_SCHEMA, *HARMLESS, "sql_log_bin", "debug"} or is_staying(name):
             continue
         for candidate in candidates(value):
             with suppress(pymysql.err.MySQLError):
