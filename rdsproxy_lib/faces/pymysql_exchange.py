@@ -111,7 +111,7 @@ class Exchange(Aftermath):
                     if not self._rdsproxy_has_warned:
                         self._rdsproxy_forget_warnings(statement, backend)
                 backend = self._rdsproxy_need(statement)
-            is_simple = is_plain and not statement.commits
+            is_simple = is_plain and not (statement.commits or statement.ends_transaction)
             if not is_simple:  # ALTER TABLE … RENAME holds without a cause
                 self._rdsproxy_hold_by_name(statement, text, dialect, backend)
             backend.user = HERE.thread
