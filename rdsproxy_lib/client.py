@@ -119,7 +119,7 @@ class Client(Pinning):
         if statement.changes_plans:
             self._pin_for(statement, backend, parameters)
         if statement.frees:
-            self.doubts = statement.frees | (self.doubts or frozenset())
+            self.doubt(statement.frees)
         is_question = (statement.reads_sequence or statement.reads_diagnostics) and not statement.moves_sequence
         keeps = self._home.options.keep_diagnostics and not (statement.reads_only or is_question)
         self.lingers = statement.awaits_question or keeps

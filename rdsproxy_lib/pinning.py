@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -244,12 +244,12 @@ class Pinning:
     def add_pin(self, reason: Reason, what: str) -> None:
         """Pin the backend that is held, for something that is not a statement."""
         self._add_pin(Cause(reason, what), "", self.backend)
-        self.doubt(reason)
-
-    def doubt(self, reason: Reason) -> None:
-        """Ask, when the transaction is over, whether this pin still has its reason."""
         if reason in REVIEWED:
-            self.doubts = frozenset((reason,)) | (self.doubts or frozenset())
+            self.doubt({reason})
+
+    def doubt(self, reasons: Set[Reason]) -> None:
+        """Ask, when the transaction is over, whether the pins for these reasons still have them."""
+        self.doubts = (self.doubts or frozenset()) | reasons
 
     def _add_pin(self, cause: Cause, digest: str, backend: Backend, *, anyway: bool = False) -> bool:
         """Pin for this cause; True where its reason is new. `anyway`: it has happened, and cannot be refused."""

@@ -328,12 +328,8 @@ SELECT r.ROUTINE_SCHEMA, r.ROUTINE_NAME, r.ROUTINE_BODY, r.ROUTINE_DEFINITION, r
    WHERE p.SPECIFIC_SCHEMA = r.ROUTINE_SCHEMA AND p.SPECIFIC_NAME = r.SPECIFIC_NAME
      AND p.ROUTINE_TYPE = r.ROUTINE_TYPE AND p.ORDINAL_POSITION > 0)
 FROM information_schema.ROUTINES r WHERE (r.ROUTINE_SCHEMA, r.ROUTINE_NAME) IN ({pairs})
-LIMIT 18446744073709551615
 """
-"""Whatever the session's sql_select_limit is.
-
-Takes `pairs` of string constants, schema and name, or the function DATABASE() for a name without a schema.
-"""
+"""Takes `pairs` of string constants, schema and name, or the function DATABASE() for a name without a schema."""
 
 
 def psm_bodies(rows: Iterable[tuple[str | None, ...]], asked: Collection[Routine], database: str) -> list[RoutineBody]:

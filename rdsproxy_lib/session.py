@@ -35,7 +35,7 @@ class Hold(IntEnum):
     TX_LOST = 3
     """It died with a transaction open; until ROLLBACK everything else raises."""
     SESSION_LOST = 4
-    """It died while pinned; final."""
+    """It died while pinned, or what had been set on it cannot be set again; final."""
     CLOSED = 5
 
 

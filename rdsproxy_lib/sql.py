@@ -29,7 +29,7 @@ class Reason(Enum):
     """Why a session stays on its backend."""
 
     SETTING = "SETTING"
-    """A setting, role or authorization of the session was changed, or everything of it discarded."""
+    """A setting of the session was changed that cannot be made again on another database connection."""
     TEMP_TABLE = "TEMP_TABLE"
     """A temporary table, view or sequence exists, or may."""
     PREPARED_STATEMENT = "PREPARED_STATEMENT"

@@ -615,7 +615,7 @@ class MySQLEngine:
         if asked:
             pairs = ", ".join(f"({wire.escape(name.schema or database)}, {wire.escape(name.name)})" for name in asked)
             backend.used_by = None  # what ROW_COUNT() says has changed
-            rows = self._run(wire, PSM_ROUTINES.format(pairs=pairs))
+            rows = self._run(wire, f"{PSM_ROUTINES.format(pairs=pairs)} {ALL_ROWS}")
         return psm_bodies(rows, names, database)
 
     def max_connections(self, backend: MySQLBackend) -> int:

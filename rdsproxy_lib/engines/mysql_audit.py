@@ -22,6 +22,7 @@ from typing import Any
 
 from pymysql.connections import err
 
+from .mysql_settings import ALL_ROWS
 from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION
 
 Stock = Mapping[tuple[str, str], Any]
@@ -77,8 +78,7 @@ LOCKED = 1100
 NOT_SHOWN = frozenset({1044, 1046, 1109, 1142, 1143, 1146, 1227, 1305, 1370})
 """What a server says to a question for what it does not have, or has not for everybody."""
 
-# Values as they are, whatever the session's character sets; LIMIT, because of its sql_select_limit.
-_ALL = " LIMIT 18446744073709551615"
+# Values as they are, whatever the session's character sets.
 _SETTING, _GLOBAL, _OWN_ONE, _SCHEMA, _ROLE, _TIME = (
     f"X'{name.encode().hex()}'" for name in ("setting", "global", "own", "schema", "role", "time")
 )
@@ -88,25 +88,25 @@ _VARIABLES = f"""
  SELECT {_GLOBAL}, CAST(variable_name AS BINARY), CAST(variable_value AS BINARY) FROM {{schema}}.global_variables
  UNION ALL SELECT {_OWN_ONE}, {_SCHEMA}, CAST(DATABASE() AS BINARY)
  UNION ALL SELECT {_OWN_ONE}, {_ROLE}, CAST(CURRENT_ROLE() AS BINARY)
- UNION ALL SELECT {_OWN_ONE}, {_TIME}, CAST(@@timestamp AS BINARY)){_ALL}
+ UNION ALL SELECT {_OWN_ONE}, {_TIME}, CAST(@@timestamp AS BINARY)) {ALL_ROWS}
 """
 _LAST_TIME = "SELECT CAST(@@timestamp AS BINARY) LIMIT 1"
 _OWN = "(SELECT thread_id FROM performance_schema.threads WHERE processlist_id = CONNECTION_ID())"
 _USER_VARIABLES = {
     True: "SELECT CAST(variable_name AS BINARY) FROM information_schema.user_variables"
-    f" WHERE variable_value IS NOT NULL{_ALL}",
+    f" WHERE variable_value IS NOT NULL {ALL_ROWS}",
     False: "SELECT CAST(variable_name AS BINARY) FROM performance_schema.user_variables_by_thread"
-    f" WHERE variable_value IS NOT NULL AND thread_id = {_OWN}{_ALL}",
+    f" WHERE variable_value IS NOT NULL AND thread_id = {_OWN} {ALL_ROWS}",
 }
 """By whether it is MariaDB."""
 _LOCKS = f"""
 SELECT CAST(object_type AS BINARY), CAST(object_schema AS BINARY), CAST(object_name AS BINARY)
 FROM performance_schema.metadata_locks WHERE owner_thread_id = {_OWN} AND lock_status = 'GRANTED'
-AND COALESCE(object_schema, '') NOT IN ('performance_schema', 'information_schema', 'mysql', 'sys'){_ALL}
+AND COALESCE(object_schema, '') NOT IN ('performance_schema', 'information_schema', 'mysql', 'sys') {ALL_ROWS}
 """  # but for those that the question itself takes
 _PREPARED = f"""
 SELECT CAST(statement_name AS BINARY) FROM performance_schema.prepared_statements_instances
-WHERE owner_thread_id = {_OWN} AND statement_name IS NOT NULL{_ALL}
+WHERE owner_thread_id = {_OWN} AND statement_name IS NOT NULL {ALL_ROWS}
 """
 _RESOURCE_GROUP = (
     "SELECT CAST(resource_group AS BINARY) FROM performance_schema.threads WHERE processlist_id = CONNECTION_ID()"

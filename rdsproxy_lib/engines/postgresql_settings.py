@@ -17,6 +17,7 @@ from ..sql_postgresql import setting_name
 
 ROLES = ("session_authorization", "role")
 """Set after all others: those may need what the login may do. In this order, as the first resets the second."""
+_WITH_THE_ROLE = frozenset({*ROLES, "is_superuser"})
 
 _PLAN_NEUTRAL = frozenset(
     {
@@ -183,14 +184,13 @@ def changes(have: Settings, want: Settings) -> list[tuple[str, str | None]]:
     ours, theirs = have.values, want.values
     if ours == theirs:
         return []
-    found: list[tuple[str, str | None]] = [(name, None) for name in ROLES if name in ours]
-    for name in ours.keys() - theirs.keys():
-        if name not in ROLES and name != "is_superuser":
-            found.append((name, None))
-    for name, value in theirs.items():
-        if name not in ROLES and name != "is_superuser" and ours.get(name) != value:
-            found.append((name, value))
-    return found + [(name, theirs[name]) for name in ROLES if name in theirs]
+    others: list[tuple[str, str | None]] = [(name, None) for name in ours.keys() - theirs.keys()]
+    others += [(name, value) for name, value in theirs.items() if ours.get(name) != value]
+    return [
+        *((name, None) for name in ROLES if name in ours),
+        *(change for change in others if change[0] not in _WITH_THE_ROLE),
+        *((name, theirs[name]) for name in ROLES if name in theirs),
+    ]
 
 
 def order(wanted: Iterable[tuple[str, str | None]]) -> str:

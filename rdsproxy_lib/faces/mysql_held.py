@@ -59,7 +59,7 @@ class Holding:
                 self._free(part, held)
         if self._locks:
             held.setdefault(Reason.NAMED_LOCK, set()).update(self._locks)
-            client.doubt(Reason.NAMED_LOCK)
+            client.doubt({Reason.NAMED_LOCK})
 
     def _hold(self, part: Part, held: dict[Reason, set[str]]) -> None:
         named = {reason for reason, _ in part.holds}

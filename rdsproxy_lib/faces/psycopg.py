@@ -329,7 +329,7 @@ class Connection(psycopg.Connection[Row]):
         if code is STREAM_GEN:
             backend.streamed = True
         elif code is CLOSE_CURSOR_GEN:
-            self._rdsproxy.doubt(Reason.HOLD_CURSOR)
+            self._rdsproxy.doubt({Reason.HOLD_CURSOR})
         elif code is DECLARE_GEN and cursor._withhold:
             self._rdsproxy.add_pin(Reason.HOLD_CURSOR, f"DECLARE {cursor._name!r} CURSOR WITH HOLD")
 

@@ -134,7 +134,7 @@ class Aftermath(Wire):
         self._rdsproxy_tracked.has_begun = False
         if client.held and (locks := client.held.get(Reason.TABLE_LOCK)):
             locks.discard("tables")
-            client.doubt(Reason.TABLE_LOCK)
+            client.doubt({Reason.TABLE_LOCK})
 
     def _rdsproxy_count_warnings(self) -> int:
         """How many the last statement had."""
@@ -168,7 +168,7 @@ class Aftermath(Wire):
         client, result, tracked = self._rdsproxy, self._result, self._rdsproxy_tracked
         backend = client.backend
         if client.session.pins is not None and Reason.USER_VARIABLE in client.session.pins:
-            client.doubt(Reason.USER_VARIABLE)
+            client.doubt({Reason.USER_VARIABLE})
         names = {setting.name for setting in statement.settings}
         backend.reported -= names
         backend.refused -= names
@@ -272,7 +272,11 @@ class Aftermath(Wire):
 
     def _rdsproxy_go_back(self) -> None:
         """A backend was lost, and what was set on it but not learnt yet: texts are escaped as before again."""
-        if self._rdsproxy_dialect().backslash:
+        self._rdsproxy_escape_as(self._rdsproxy_dialect())
+
+    def _rdsproxy_escape_as(self, dialect: Dialect) -> None:
+        """From now on the driver escapes texts for a server that reads them so."""
+        if dialect.backslash:
             self.server_status &= ~NO_BACKSLASH_ESCAPES
         else:
             self.server_status |= NO_BACKSLASH_ESCAPES
@@ -428,10 +432,7 @@ class Aftermath(Wire):
         self._rdsproxy_tracked.dialect = None
         if result is None or not (result.unbuffered_active or result.has_next):
             with suppress(err.MySQLError):  # it is asked for again when it counts
-                if self._rdsproxy_engine.read_mode(backend).backslash:
-                    self.server_status &= ~NO_BACKSLASH_ESCAPES
-                else:
-                    self.server_status |= NO_BACKSLASH_ESCAPES
+                self._rdsproxy_escape_as(self._rdsproxy_engine.read_mode(backend))
             self._current_timeout = UNSET
 
     def _rdsproxy_announces(self, statement: Statement | None, changes: set[str]) -> bool:

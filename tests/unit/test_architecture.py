@@ -44,7 +44,7 @@ FLOORS: dict[str, int] = {
     "engines": 30, "engines/base": 31, "engines/descriptor": 31,
     "pinning": 34, "client": 35,
     "engines/mysql_tracking": 40, "engines/mysql_insert_id": 40, "engines/mysql_wire": 41,
-    "engines/mysql_errors": 40, "engines/mysql_parameters": 40, "engines/mysql": 42, "engines/mysql_settings": 41,
+    "engines/mysql_errors": 40, "engines/mysql_parameters": 40, "engines/mysql": 42, "engines/mysql_settings": 40,
     "engines/mysql_audit": 41,
     "engines/postgresql": 42, "engines/postgresql_settings": 40, "engines/postgresql_audit": 41,
     "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/info": 41, "faces/exchange": 41,
