@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # Looked up in every exchange; an attribute of an Enum class costs as much as a lock.
 _NEED, _ENDED = Event.NEED, Event.ENDED
-_BORROWED, _SESSION_LOST = Hold.BORROWED, Hold.SESSION_LOST
+_PARKED, _BORROWED, _SESSION_LOST = Hold.PARKED, Hold.BORROWED, Hold.SESSION_LOST
 _NO_TX, _TX_UNKNOWN = Tx.NONE, Tx.UNKNOWN
 
 NEW_ONES_TRIED = 3
@@ -136,10 +136,13 @@ class Client(Pinning):
         session = self.session
         if self._epoch != self.pool.epoch:
             self.orphan()
-        try:
-            session.step(_NEED)
-        except IllegalMove as move:
-            raise self.illegal(move.hold) from None
+        if session.hold is _PARKED:
+            session.hold = _BORROWED  # as the step does
+        else:
+            try:
+                session.step(_NEED)
+            except IllegalMove as move:
+                raise self.illegal(move.hold) from None
         pool = self.pool
         try:
             backend = None
@@ -243,33 +246,44 @@ class Client(Pinning):
         The face calls it only where no stream or pipeline is open.
         """
         session = self.session
+        if (
+            tx is not _NO_TX
+            or session.hold is not _BORROWED
+            or self.touched is not None
+            or self.doubts is not None
+            or self.lingers
+            or self.is_thorough
+        ) and not self._may_part(tx):
+            return
+        # Parted first, for an interrupt in between leaves a session that can borrow again; and looked at second,
+        # for cancel() counts first and looks at `self.backend` second, so at least one sees the other.
+        backend = self.backend
+        self.backend = None
+        session.step(_ENDED)
+        if backend.cancelling or backend.cancelled or backend.needs_reset:
+            self._clean(backend)
+        elif self._audited is None:
+            self.pool.give_back(backend)
+        else:
+            self._give_back(backend)
+
+    def _may_part(self, tx: Tx) -> bool:
+        """Whether nothing keeps the session's backend, once what it has set is learnt. A useless one is closed here."""
         if self.idle_timeout:
             self._last_used = time.monotonic()
         if self.doubts is not None and tx is not _NO_TX:
             self.doubts -= FREED_AT_ONCE  # inside a transaction nothing is sure to last
-        if session.hold is not _BORROWED and (tx is not _NO_TX or not self._has_no_pin_left()):
-            return
-        backend = self.backend
+        if self.session.hold is not _BORROWED and (tx is not _NO_TX or not self._has_no_pin_left()):
+            return False
         if tx is _NO_TX:
-            if self.doubts is not None:
-                self.doubts = None
-            if (self.touched is not None and not self._learn_or_stay()) or self.lingers:
-                return
-            # Parted first, for an interrupt in between leaves a session that can borrow again; and looked at second,
-            # for cancel() counts first and looks at `self.backend` second, so at least one sees the other.
-            self.backend = None
-            session.step(_ENDED)
-            if backend.cancelling or backend.cancelled or backend.needs_reset:
-                self._clean(backend)
-            elif self._audited is None:
-                self.pool.give_back(backend)
-            else:
-                self._give_back(backend)
-        elif tx is _TX_UNKNOWN:
+            self.doubts = None
+            return (self.touched is None or self._learn_or_stay()) and not self.lingers
+        if tx is _TX_UNKNOWN:
             # An exchange was left half-way, by an error of the driver or an interrupt: nothing may be concluded.
-            self.backend = self.touched = None
-            session.step(Event.FAULT_OPEN)
+            backend, self.backend, self.touched = self.backend, None, None
+            self.session.step(Event.FAULT_OPEN)
             self.pool.discard(backend)
+        return False
 
     def learn(self) -> None:
         """Ask the server what this session has set, now that the transaction is over: the backend's label from now on.

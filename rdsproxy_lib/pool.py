@@ -43,6 +43,8 @@ STUCK_AFTER = 0.5
 thread to thread looks like one for a moment."""
 WARN_AFTER = 5.0
 """Seconds of waiting after which the log names the longest holders."""
+FRESH = 0.00005
+"""Seconds since it was given back for which a backend is not looked at: its server answered a round trip ago."""
 LIFETIME_JITTER = 0.1
 """Each connection's lifetime is shortened by up to this share, so that they do not all end together."""
 
@@ -166,38 +168,44 @@ class Pool:
         Raises BorrowTimeout (as the driver's class), ProxyClosed, or the driver's own error where the server refused
         for good.
         """
-        if self._lock._is_owned():  # type: ignore[attr-defined]  # is_inside(), in the way of each statement
+        lock = self._lock
+        if lock._is_owned():  # type: ignore[attr-defined]  # is_inside(), in the way of each statement
             raise self._opener.error(errors.BorrowTimeout, "a finaliser that runs amid a pool operation cannot borrow")
         now = started = time.monotonic()
-        while True:
-            closing: list[Backend] = []
-            backend: Backend | None
-            with self._lock:
-                if self._closed:
-                    raise self._closed_error()
-                if self._dropped:
-                    closing = self._decide_locked()
-                if self._waiters:
-                    backend = None
-                else:
-                    for backend in reversed(self._idle):
-                        if backend.label is wanted and backend.login is login and now < backend.expires_at:
-                            self._idle.remove(backend)
-                            self.counters.borrows += 1
-                            break
-                    else:
-                        backend = self._pick_locked(login, wanted, now, closing, may_open=timeout > 0)
-            if closing:
-                self._close_all(closing)
-            if backend is None:
-                backend = self._wait(login, wanted, started, started + timeout)
-                now = time.monotonic()
-            if not backend.idle_since or self._opener.is_alive(backend, abs(time.time() - backend.idle_since)):
-                break
-            self.discard(backend)
+        backend: Backend | None = None
+        with lock:
+            idle = self._idle
+            if idle and not (self._waiters or self._dropped or self._closed):
+                last = idle[-1]
+                if last.label is wanted and last.login is login and now < last.expires_at:  # as most find it
+                    self.counters.borrows += 1
+                    backend = idle.pop()
+        while backend is None or not self._is_fit(backend):
+            if backend is not None:
+                self.discard(backend)
+            backend = self._borrow(login, wanted, started, timeout)
+            now = time.monotonic()
         backend.owner = owner
         backend.borrowed_at = now
         return backend
+
+    def _borrow(self, login: object, wanted: Settings, started: float, timeout: float) -> Backend:
+        closing: list[Backend] = []
+        backend = None
+        with self._lock:
+            self._check_open_locked()
+            if self._dropped:
+                closing = self._decide_locked()
+            if not self._waiters:
+                backend = self._pick_locked(login, wanted, time.monotonic(), closing, may_open=timeout > 0)
+        if closing:
+            self._close_all(closing)
+        return backend or self._wait(login, wanted, started, started + timeout)
+
+    def _is_fit(self, backend: Backend) -> bool:
+        """The look before the first byte."""
+        idle_for = abs(time.time() - backend.idle_since)
+        return idle_for < FRESH or not backend.idle_since or self._opener.is_alive(backend, idle_for)
 
     def borrow_that(self, login: object, serial: int, owner: Callable[[], Any] | None = None) -> Backend | None:
         """The backend with that serial number if it is idle, else None."""
@@ -208,7 +216,7 @@ class Pool:
                 return None
             self._idle.remove(backend)
             self.counters.borrows += 1
-        if not self._opener.is_alive(backend, abs(time.time() - backend.idle_since)):
+        if not self._is_fit(backend):
             self.discard(backend)
             return None
         backend.owner = owner
@@ -389,7 +397,7 @@ class Pool:
                     self._all.discard(gift)
                     closing.append(gift)
                 else:
-                    gift.idle_since = time.time()
+                    gift.idle_since = gift.idle_since or time.time()
                     self._idle.append(gift)
             closing += self._decide_locked()
         self._close_all(closing)
@@ -410,26 +418,26 @@ class Pool:
 
     def give_back(self, backend: Backend) -> None:
         """Take back a backend that is clean: to whoever waits for one, else idle."""
-        if self._lock._is_owned():  # type: ignore[attr-defined]  # is_inside(), in the way of each statement
+        lock = self._lock
+        if lock._is_owned():  # type: ignore[attr-defined]  # is_inside(), in the way of each statement
             self._leave(backend)
             return
-        closing: Iterable[Backend] = ()
         backend.owner = None
         backend.pinned = False
-        now = backend.idle_since = time.time()
-        with self._lock:
+        backend.idle_since = time.time()
+        with lock:
             idle = self._idle
             if self._closed or self._is_over_limit:
                 self._all.discard(backend)
                 self._is_over_limit = len(self._all) > self.limit
-                closing = (backend, *self._decide_locked())
+                closing = [backend, *self._decide_locked()]
             else:
                 idle.append(backend)
-                is_surplus = len(idle) > self._max_idle and now - idle[0].idle_since >= SURPLUS_IDLE_SECONDS
-                if self._waiters or self._dropped or is_surplus:
-                    closing = self._decide_locked()
-        if closing:
-            self._close_all(closing)
+                is_surplus = len(idle) > self._max_idle and self._is_surplus(idle[0])
+                if not (self._waiters or self._dropped or is_surplus):
+                    return
+                closing = self._decide_locked()
+        self._close_all(closing)
 
     def discard(self, backend: Backend) -> None:
         """Take back a backend that must not be lent again, and close it."""
@@ -483,10 +491,14 @@ class Pool:
             self._serve_locked(now, closing)
             if not self._dropped:  # a finaliser may have run just now
                 break
-        while len(self._idle) > self._max_idle and time.time() - self._idle[0].idle_since >= SURPLUS_IDLE_SECONDS:
+        while len(self._idle) > self._max_idle and self._is_surplus(self._idle[0]):
             closing.append(self._idle.pop(0))
             self._all.discard(closing[-1])
         return closing
+
+    @staticmethod
+    def _is_surplus(backend: Backend) -> bool:
+        return time.time() - backend.idle_since >= SURPLUS_IDLE_SECONDS
 
     def _serve_locked(self, now: float, closing: list[Backend]) -> None:
         for waiter in tuple(self._waiters):

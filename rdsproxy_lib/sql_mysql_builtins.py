@@ -299,8 +299,10 @@ CHANGED_TOGETHER = {
 
 STAYING_SETTINGS = names(
     """
-    identity insert_id last_insert_id rand_seed1 rand_seed2 resultset_metadata server_id timestamp
+    identity insert_id last_insert_id max_relay_log_size rand_seed1 rand_seed2 resultset_metadata server_id
+    sql_slave_skip_counter timestamp
     """
 )
 STAYING_PREFIXES = ("dbug", "debug", "gtid_", "optimizer_trace", "profiling", "pseudo_", "session_track_")
-"""Variables of a session that mean something only on the backend where they were set, or change what we hear of it."""
+"""Variables of a session that mean something only on the backend where they were set, change what we hear of it, or
+set something of the server (those of MariaDB's replication)."""

@@ -74,6 +74,9 @@ INTERRUPTED_SECONDS = 5.0
 _CLOSED = pq.PGconn.connect_start(b"host=/nonexistent")
 """What a closed connection answers with: a libpq connection that never was one."""
 _CLOSED.finish()
+_NO_PLANS = PrepareManager()
+"""What a session has of statements that the driver prepared until its first exchange: they belong to the backend."""
+_NEW_CURSOR = BaseCursor.__init__.__code__
 
 
 class Connection(psycopg.Connection[Row]):
@@ -109,6 +112,7 @@ class Connection(psycopg.Connection[Row]):
         lock = Lock(weak)
         self._rdsproxy = make_client(weak, lock)
         super().__init__(_CLOSED)
+        self._prepared = _NO_PLANS
         self.lock = lock
         self._autocommit = bool(session.get("autocommit", False))
         if session.get("row_factory"):
@@ -138,7 +142,8 @@ class Connection(psycopg.Connection[Row]):
         who = names.get("self")
         backend = client.backend
         if backend is None:
-            if code in SPECIAL_WHEN_PARKED or self._closed or client.session.hold is not _PARKED or self._pipeline:
+            is_special = code is not EXECUTE_GEN and code in SPECIAL_WHEN_PARKED
+            if is_special or self._closed or client.session.hold is not _PARKED or self._pipeline:
                 done, result = self._rdsproxy_without_backend(gen, code, who, names)
                 if done:
                     return result
@@ -156,7 +161,11 @@ class Connection(psycopg.Connection[Row]):
                 statement = statement_of(self, who, names)
         is_plain = statement is not None and statement.is_plain
         if backend is None:
-            backend = client.need(statement, names.get("params", UNKNOWN))
+            if is_plain and not client.is_thorough:
+                backend = client.borrow(statement)
+                backend.statements += 1
+            else:
+                backend = client.need(statement, names.get("params", UNKNOWN))
             if self._closed:  # by another thread, while this one waited
                 raise client.illegal(Hold.CLOSED)
             if backend.knobs is not self._rdsproxy_knobs:
@@ -167,6 +176,7 @@ class Connection(psycopg.Connection[Row]):
             client.need(statement, names.get("params", UNKNOWN))
         self.lock.user = backend.user = HERE.thread
         pgconn = backend.pgconn
+        self._prepared = backend.raw._prepared
         if not is_plain and statement is not None and statement.changes_plans:
             # Plans made by others, or under other settings, are not this session's: none is used or made from here on.
             backend.raw._prepared.prepare_threshold = backend.knobs = None
@@ -283,9 +293,11 @@ class Connection(psycopg.Connection[Row]):
         """For the driver, the libpq connection in use, or the ghost; for anybody else, a guard in front of it."""
         if (live := self._rdsproxy_live) is not None:
             return live
-        asker = sys._getframe(1).f_globals.get("__name__", "")
+        frame, client = sys._getframe(1), self._rdsproxy
+        if frame.f_code is _NEW_CURSOR and client.backend is None and client.session.hold is _PARKED:  # as most find it
+            return client.login.ghost or _CLOSED
+        asker = frame.f_globals.get("__name__", "")
         if asker == "psycopg" or asker.startswith(DRIVER_MODULES):
-            client = self._rdsproxy
             if client.backend is None and client.session.hold is _PARKED:
                 return client.login.ghost or _CLOSED
             return self._rdsproxy_pgconn()
@@ -552,15 +564,6 @@ class Connection(psycopg.Connection[Row]):
                 return backend.pgconn
             with self.lock.mutex:  # another thread is about to begin or to end: once more after it
                 pass
-
-    @property
-    def _prepared(self) -> PrepareManager:
-        backend = self._rdsproxy.backend
-        return backend.raw._prepared if backend is not None else PrepareManager()
-
-    @_prepared.setter
-    def _prepared(self, value: PrepareManager) -> None:
-        pass  # belongs to the backend
 
     @property
     def prepare_threshold(self) -> int | None:

@@ -19,16 +19,34 @@ class Stream(Result):
 
     def _read_rowdata_packet_unbuffered(self) -> Any:
         connection = self.connection
-        if not self.unbuffered_active:
+        if connection is None or not self.unbuffered_active:
             return None
-        if not self._rdsproxy_is_current(connection):
-            hold = connection._rdsproxy.session.hold
-            if hold > _BORROWED:
-                raise connection._rdsproxy.illegal(hold)
-            raise err.OperationalError(CR.CR_SERVER_LOST, "the rest of the rows went with their database connection")
-        if connection._rdsproxy_is_exchanging and connection._rdsproxy_lock.user is HERE.thread:
+        if self._rdsproxy_is_ours(connection):
             return super()._read_rowdata_packet_unbuffered()
-        return connection._rdsproxy_read(super()._read_rowdata_packet_unbuffered)
+        with connection._rdsproxy_lock:
+            client = connection._rdsproxy
+            if not self.unbuffered_active:  # another thread has read the last row
+                return None
+            if self._rdsproxy_is_current(connection):
+                return connection._rdsproxy_converse(client.backend, super()._read_rowdata_packet_unbuffered)
+            if (hold := client.session.hold) > _BORROWED:
+                raise client.illegal(hold)
+            raise err.OperationalError(CR.CR_SERVER_LOST, "the rest of the rows went with their database connection")
+
+    def _finish_unbuffered_query(self) -> None:
+        connection = self.connection
+        if connection is None or not self.unbuffered_active or not self._rdsproxy_is_current(connection):
+            return
+        if self._rdsproxy_is_ours(connection):
+            super()._finish_unbuffered_query()
+        elif not connection._rdsproxy.pool.is_inside():  # where a finaliser leaves it to the next statement
+            with connection._rdsproxy_lock:
+                if self.unbuffered_active and self._rdsproxy_is_current(connection):
+                    connection._rdsproxy_converse(connection._rdsproxy.backend, super()._finish_unbuffered_query)
+
+    def _rdsproxy_is_ours(self, connection: Any) -> bool:
+        """Whether this thread is in an exchange of the connection, and so has its lock."""
+        return connection._rdsproxy_is_exchanging and connection._rdsproxy_lock.user is HERE.thread
 
     def _rdsproxy_is_current(self, connection: Any) -> bool:
         """Whether what is left of it can still be read, and has not gone with the backend it came from."""
@@ -37,12 +55,3 @@ class Stream(Result):
         self.unbuffered_active = False
         self.connection = None
         return False
-
-    def _finish_unbuffered_query(self) -> None:
-        connection = self.connection
-        if not self.unbuffered_active or not self._rdsproxy_is_current(connection):
-            return
-        if connection._rdsproxy_is_exchanging and connection._rdsproxy_lock.user is HERE.thread:
-            super()._finish_unbuffered_query()
-        elif not connection._rdsproxy.pool.is_inside():  # where a finaliser leaves it to the next statement
-            connection._rdsproxy_read(super()._finish_unbuffered_query)

@@ -91,6 +91,16 @@ def _are_older_warnings(action: Action | None, private: Facts, shared: Facts) ->
     return same and "MariaDB" in private.get("server", "") and shared.get("result", "").endswith(", ())")
 
 
+_TIME = re.compile(r"datetime\.datetime\(.*?tzinfo=(?:[\w.]+|[\w.]+\(key='[^']*'\))\)")
+
+
+def _is_loaded_in_the_zone_of_its_statement(action: Action | None, private: Facts, shared: Facts) -> bool:
+    if action is None or action.verb != "nextset":
+        return False
+    mine, theirs = ({**facts, "result": _TIME.sub("TIME", facts.get("result", ""))} for facts in (private, shared))
+    return mine == theirs
+
+
 DECLARED = (
     Declared(
         "pg_backend_pid(), CONNECTION_ID() and the like",
@@ -112,6 +122,12 @@ DECLARED = (
         "a private connection keeps the meaning it had when it was prepared; here it may be prepared anew with the"
         " setting of now: programs give such values as parameters",
         "Statements",
+    ),
+    Declared(
+        "a further result is loaded with the TimeZone in force when its statement ended, not when nextset() is called",
+        "the database connection is somebody else's by then",
+        "Settings",
+        _is_loaded_in_the_zone_of_its_statement,
     ),
     Declared(
         "psycopg fails with 26000 after it has run the same text with DISCARD ALL or DEALLOCATE ALL twice",

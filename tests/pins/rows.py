@@ -313,7 +313,6 @@ SETTINGS = (
         "SETTING UNRESETTABLE",
         "SET standard_conforming_strings = off",
         "SELECT set_config('standard_conforming_strings', 'off', false)",
-        unseen="what functions were compiled to under it is in no view",
     ),
     *pins("SETTING UNRESETTABLE", "RESET standard_conforming_strings", unseen=NOTHING_HAPPENS),
     *pins(

@@ -74,6 +74,7 @@ def test_a_backend_that_dies_as_autocommit_is_switched(proxy, kill, ids, monkeyp
     """Nothing of the user's was sent yet when the session's own preparations meet the death: another one is taken."""
     first, second = proxy.connect(autocommit=False), proxy.connect(autocommit=True)
     ask(second, "select 1")
+    monkeypatch.setattr("rdsproxy_lib.pool.FRESH", 0.0)
     engine = type(proxy.engine)
     alive = engine.is_alive
     killed: list[int] = []
@@ -100,6 +101,7 @@ def test_a_backend_that_dies_as_the_insert_id_is_carried_along(proxy, kill, ids,
     first, second = proxy.connect(autocommit=True), proxy.connect(autocommit=True)
     ask(first, "select last_insert_id()")
     ask(second, "insert into numbered values ()")
+    monkeypatch.setattr("rdsproxy_lib.pool.FRESH", 0.0)
     engine = type(proxy.engine)
     alive = engine.is_alive
     killed: list[int] = []

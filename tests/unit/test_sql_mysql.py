@@ -377,6 +377,8 @@ ROWS: list[tuple[str, str, str]] = [
     ("SET server_id = 5, debug_sync = 'x'", "SET", "SETTING SET server_id, SETTING SET debug_sync"),
     ("SET session_track_gtids = OFF", "SET", "SETTING SET session_track_gtids"),
     ("SET resultset_metadata = NONE", "SET", "SETTING SET resultset_metadata"),
+    ("SET sql_slave_skip_counter = 1", "SET", "SETTING SET sql_slave_skip_counter"),
+    ("SET GLOBAL sql_slave_skip_counter = 1", "SET", FREE),
     ("SET optimizer_trace = 'enabled=on'", "SET", "SETTING SET optimizer_trace"),
     (
         "SET profiling_history_size = 5",
