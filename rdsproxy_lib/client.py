@@ -147,10 +147,10 @@ class Client(Pinning):
         try:
             backend = None
             if statement is not None:
-                if statement.reads_sequence and self.moved_on:
-                    backend = pool.borrow_that(self.login, self.moved_on, self.owner)
-                elif statement.reads_diagnostics:
+                if statement.reads_diagnostics:  # first: that of a sequence is refused where it is elsewhere
                     backend = self._borrow_for_diagnostics()
+                elif statement.reads_sequence and self.moved_on:
+                    backend = pool.borrow_that(self.login, self.moved_on, self.owner)
             if backend is None:
                 backend = pool.borrow(self.login, self._timeout, self.owner, self.wanted)
             if backend.label is not self.wanted:

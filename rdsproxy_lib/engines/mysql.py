@@ -542,7 +542,8 @@ class MySQLEngine:
             else:
                 says_the_same = known.value == 0 and backend.sequences_of is None
                 backend.sequences_of = client.owner if says_the_same else MIXED
-        if statement.reads_sequence and known.is_doubtful and not self._ask_insert_id(backend):
+        is_doubtful = statement.reads_sequence and known.is_doubtful
+        if is_doubtful and (statement.reads_diagnostics or not self._ask_insert_id(backend)):
             raise self._insert_id_is_lost()
         if statement.moves_sequence:
             known.value = None

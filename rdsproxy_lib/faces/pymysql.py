@@ -192,9 +192,10 @@ class Connection(Exchange):
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """SET NAMES. Asks nobody where this is in force already, and no transaction is open."""
         encoding = charset_by_name(charset).encoding
-        client = self._rdsproxy
-        is_known = (charset, collation) == (self.charset, self.collation) and self._rdsproxy_is_parked()
-        if not is_known or not client.wanted.values.keys().isdisjoint(CHARACTER_SETS):
+        client: Any = self._rdsproxy
+        begins_so = (charset, collation) == (client.login.prototype.charset, client.login.prototype.collation)
+        is_known = begins_so and not client.engine.begins_its_own_way(client.login)
+        if not (is_known and self._rdsproxy_is_parked() and client.wanted.values.keys().isdisjoint(CHARACTER_SETS)):
             collated = f" COLLATE {collation}" if collation else ""
             self.query(f"SET NAMES {charset}{collated}")
         self.charset, self.encoding, self.collation = charset, encoding, collation

@@ -119,9 +119,11 @@ class Aftermath(Wire):
         if statement.ends_transaction and self._rdsproxy_count_warnings():
             self._rdsproxy_warnings = None
             self._rdsproxy_has_warned = True
-        if statement.ends_transaction or (backend.lingers and is_definition(statement)):
+        if statement.ends_transaction or self.server_status & AUTOCOMMIT:  # switching it on commits
             backend.lingers = False
-        elif statement.lingers and not self.server_status & (IN_TRANSACTION | AUTOCOMMIT):
+        elif backend.lingers:
+            backend.lingers = not is_definition(statement)
+        elif statement.lingers and not self.server_status & IN_TRANSACTION:
             backend.lingers = True
         if statement.causes and not statement.settings:  # a routine, found to leave nothing but settings
             self._rdsproxy_doubt_mode(self._rdsproxy.touched or ())

@@ -70,7 +70,7 @@ def _is_lost(action: Action | None, private: Facts, shared: Facts) -> bool:
     return action is not None and action.asks and "DiagnosticsLost" in shared.get("error", "")
 
 
-_HAS_NO_TABLE = re.compile(r"(?is)\s*(?:select|set|do)\b(?!.*\bfrom\b)").match
+_HAS_NO_TABLE = re.compile(r"(?is)\W*(?:select|set|do)\b(?!.*\bfrom\b)").match
 
 
 def _is_the_drivers_mistake(action: Action | None, private: Facts, shared: Facts) -> bool:
@@ -84,11 +84,19 @@ def _is_a_name_not_decoded(action: Action | None, private: Facts, shared: Facts)
     return told[0].startswith("builtins.UnicodeDecodeError") and "the name of a column" in told[1]
 
 
+_COUNTS = re.compile(r"\d+, \d+\)(?=,\), 1, None, 0\)\]$)")
+"""@@warning_count and @@error_count at the end of the one row."""
+
+
 def _are_older_warnings(action: Action | None, private: Facts, shared: Facts) -> bool:
-    if action is None or action.verb != "warned" or not _HAS_NO_TABLE(action.arguments[0]):
+    if action is None or "MariaDB" not in private.get("server", "") or not _HAS_NO_TABLE(str(action.arguments[:1])):
         return False
-    same = {**private, "result": ""} == {**shared, "result": ""}
-    return same and "MariaDB" in private.get("server", "") and shared.get("result", "").endswith(", ())")
+    if {**private, "result": ""} != {**shared, "result": ""}:
+        return False
+    told, ours = private.get("result", ""), shared.get("result", "")
+    if action.verb == "warned":
+        return ours.endswith(", ())")
+    return action.asks and _COUNTS.sub("0, 0)", told) == ours
 
 
 _TIME = re.compile(r"datetime\.datetime\(.*?tzinfo=(?:[\w.]+|[\w.]+\(key='[^']*'\))\)")
@@ -136,7 +144,7 @@ DECLARED = (
         _is_the_drivers_mistake,
     ),
     Declared(
-        "SHOW WARNINGS after a statement that uses no table shows those of the statement before",
+        "SHOW WARNINGS after a statement that uses no table shows those of the statement before, and @@warning_count",
         "MariaDB keeps the list, which may be another session's here: it is empty",
         "MySQL and MariaDB",
         _are_older_warnings,

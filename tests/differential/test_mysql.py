@@ -49,22 +49,11 @@ def test_most_statements_of_those_moved(mysql_bench: MySQLBench, report: Callabl
     mysql_bench.tally.check_moved()
 
 
-KNOWN = {
-    ("mariadb-10.11", "pins"): "ROW_COUNT() and the number of warnings in a session that was pinned just before",
-    ("mysql-9.7", "statements"): "after a SAVEPOINT without autocommit, autocommit(True) leaves the backend held",
-}
-"""Differences that are open. Programs are random: with some seeds none meets them."""
-
-
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("theme", THEMES)
-def test_generated_programs(
-    mysql_bench: MySQLBench, theme: str, report: Callable[[str], None], request: pytest.FixtureRequest
-) -> None:
+def test_generated_programs(mysql_bench: MySQLBench, theme: str, report: Callable[[str], None]) -> None:
     """Programs made by chance come out as on private connections, and their sessions move."""
     ingredients, examples = THEMES[theme]
-    if known := KNOWN.get((mysql_bench.title, theme)):
-        request.applymarker(pytest.mark.xfail(reason=known, strict=False))
     with tallied(mysql_bench) as tally:
         strategy: Any = generated.programs(ingredients, mysql_generated.LOGINS)
         generated.check_programs(mysql_bench, strategy, examples)

@@ -294,6 +294,21 @@ def test_set_charset_is_deprecated(same):
     assert [category for category, _ in said] == [DeprecationWarning]
 
 
+def test_set_character_set_after_a_text_has_set_another(same, rows):
+    """The driver does not see SET NAMES in texts: what it takes for known is not in force."""
+
+    def story(conn):
+        found = []
+        for _ in range(2):
+            conn.set_character_set("utf8mb4", "utf8mb4_german2_ci")
+            found.append(rows(conn, "select @@collation_connection"))
+            rows(conn, "set names utf8mb4")
+            found.append(rows(conn, "select @@collation_connection"))
+        return found
+
+    same(story, autocommit=True)
+
+
 def test_set_character_set_to_the_same_does_not_pin(shared, rows):
     """set_character_set() of what the session has already sends nothing and pins nothing."""
     conn = shared()

@@ -337,6 +337,28 @@ def test_get_diagnostics(connect, rows):
     assert rows(conn, "select @n") == ((2,),)
 
 
+def test_the_id_and_the_number_of_errors_at_once(shared, rows):
+    """What is asked for LAST_INSERT_ID() before a backend is given back has changed what it tells of errors."""
+    conn = shared(autocommit=True)
+    for _ in range(3):
+        for text in (
+            "handler feature_none close",
+            "execute feature_none",
+        ):  # which may have inserted
+            with contextlib.suppress(pymysql.err.MySQLError):
+                rows(conn, text)
+        assert ask(conn, "select @@identity, @@error_count") in (LOST, ((0, 1),))
+
+
+def test_the_number_of_warnings_of_an_earlier_statement(shared, rows, root):
+    """MariaDB keeps it over statements that use no table; here it may be another session's, so it is 0."""
+    conn = shared(autocommit=True)
+    with contextlib.suppress(pymysql.err.MySQLError):
+        rows(conn, "select * from feature_none")
+    rows(conn, "do 0")
+    assert ask(conn, "select @@error_count") in (LOST, ((0,),))
+
+
 def test_questions_in_many_threads(shared, numbered):
     """Eight threads that insert and ask at the same time are never told another's id."""
     failures = []

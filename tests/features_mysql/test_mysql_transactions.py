@@ -551,6 +551,19 @@ def test_savepoints(connect, rows, names, rival):
     assert names() == ["a", "c"]
 
 
+def test_a_savepoint_ends_where_autocommit_is_switched_on(shared, rows):
+    """Switching it on commits: the backend is given back, and nothing of the savepoint is left."""
+    conn = shared(autocommit=False)
+    for switch in (lambda: conn.autocommit(True), lambda: rows(conn, "set autocommit = 1")):
+        rows(conn, "savepoint s1")
+        assert conn.rdsproxy.backend is not None
+        switch()
+        assert conn.rdsproxy.backend is None
+        with pytest.raises(pymysql.err.OperationalError, match="SAVEPOINT s1 does not exist"):
+            rows(conn, "rollback to savepoint s1")
+        conn.autocommit(False)
+
+
 def test_savepoint_before_any_table_access(connect, rows, names, rival):
     """SAVEPOINT as the first statement under autocommit=0 can be rolled back to (no status bit tells: bug 107875)."""
     conn = connect()
