@@ -212,6 +212,10 @@ class Client(Pinning):
         self.session.add_pin(Pin(Reason.SETTING, "what was set", "", time.monotonic()))
         self.session.step(Event.FAULT_IDLE)
 
+    def forget_last(self) -> None:
+        """A statement of the driver was not sent, as nothing needed it: no backend has this session's last one."""
+        self._last_serial = -1
+
     def _borrow_for_diagnostics(self) -> Any:
         """A backend that can answer a question about this session's last statement for certain.
 

@@ -140,6 +140,7 @@ class Connection(Exchange):
     def _rdsproxy_forget_last(self) -> None:
         """What the driver and the server forget with a statement that was not needed."""
         self._rdsproxy_next = ""
+        self._rdsproxy.forget_last()
         result = self._result
         if result is not None and (result.unbuffered_active or result.has_next):
             return  # it is still to be read
@@ -186,6 +187,7 @@ class Connection(Exchange):
             schema = client.wanted.values.get("schema", login.given["schema"])
             if text_of(schema) == (db.encode() if isinstance(db, str) else db):
                 self._result = None
+                client.forget_last()
                 return
         self._rdsproxy_run(USE, Driver.select_db, db)
 
@@ -195,7 +197,9 @@ class Connection(Exchange):
         client: Any = self._rdsproxy
         begins_so = (charset, collation) == (client.login.prototype.charset, client.login.prototype.collation)
         is_known = begins_so and not client.engine.begins_its_own_way(client.login)
-        if not (is_known and self._rdsproxy_is_parked() and client.wanted.values.keys().isdisjoint(CHARACTER_SETS)):
+        if is_known and self._rdsproxy_is_parked() and client.wanted.values.keys().isdisjoint(CHARACTER_SETS):
+            client.forget_last()
+        else:
             collated = f" COLLATE {collation}" if collation else ""
             self.query(f"SET NAMES {charset}{collated}")
         self.charset, self.encoding, self.collation = charset, encoding, collation

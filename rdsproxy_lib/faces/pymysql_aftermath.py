@@ -380,7 +380,6 @@ class Aftermath(Wire):
                 if self._rdsproxy_warnings is None and (is_kept or self._rdsproxy_count_warnings()):
                     backend.used_by = None  # ROW_COUNT() has changed
                     self._rdsproxy_ask()
-                self._rdsproxy_has_warned = False
             if client.insert_id is not None:
                 self._rdsproxy_engine.keep_insert_id(client, backend)
         except err.MySQLError:

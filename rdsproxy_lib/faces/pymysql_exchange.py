@@ -101,9 +101,10 @@ class Exchange(Aftermath):
                     backend.used_by = None  # the list of the session before is still there
             elif is_plain and self._rfile is not None and not client.is_thorough and not client.lingers:
                 backend.statements += 1  # all that need() has to do
+                backend.used_by = client.owner
             else:
                 if statement.reads_diagnostics:
-                    if backend.used_by is not client.owner and self._rfile is None:
+                    if backend.used_by is not client.owner:
                         if is_show_warnings(statement) and self._rdsproxy_warnings is not None:
                             return self._rdsproxy_show_warnings()
                         self._rdsproxy_check_unasked(statement)
@@ -111,6 +112,7 @@ class Exchange(Aftermath):
                     if not self._rdsproxy_has_warned:
                         self._rdsproxy_forget_warnings(statement, backend)
                 backend = self._rdsproxy_need(statement)
+                backend.used_by = client.owner
             is_simple = is_plain and not (statement.commits or statement.ends_transaction)
             if not is_simple:  # ALTER TABLE … RENAME holds without a cause
                 self._rdsproxy_hold_by_name(statement, text, dialect, backend)
@@ -176,6 +178,7 @@ class Exchange(Aftermath):
             if self._result is not None:
                 self._rdsproxy_finish_last(self._result)
             backend = self._rdsproxy_need(statement)
+            backend.used_by = client.owner
             self._rdsproxy_statement = statement
             if statement is not HARMLESS and (
                 not statement.ends_transaction or client.login.dialect.server != "mariadb"

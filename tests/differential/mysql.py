@@ -30,7 +30,7 @@ _OF_TRANSACTION = 1 | 8192
 _BEGINS_ON_MARIADB = re.compile("savepoint").search
 _BEGINS_ON_MYSQL = re.compile("savepoint|from|call").search
 """After which a session may hold a backend, though the status word shows no transaction."""
-_ASK_NOBODY = ("fetch", "nextset", "end_stream", "mogrify", "insert_id", "autocommit")
+_ASK_NOBODY = ("fetch", "nextset", "end_stream", "mogrify", "insert_id", "autocommit", "set_character_set")
 _PROBE = 'it\'s \\ \0 "é"'
 
 _FOR_ALL = (
@@ -187,6 +187,7 @@ class MySQLPlayer:
             try:
                 cursor.execute(text, params)
             except err.MySQLError as failed:
+                self._may_have_begun = True
                 return told(failed), self.connection.show_warnings()
             return everything(cursor), self.connection.show_warnings()
 

@@ -337,6 +337,16 @@ def test_get_diagnostics(connect, rows):
     assert rows(conn, "select @n") == ((2,),)
 
 
+@pytest.mark.parametrize("act", ["commit", "rollback", "autocommit", "select_db", "set_character_set"])
+def test_row_count_after_silent_calls(shared, rows, act):
+    """A call that had nothing to send has ended what ROW_COUNT() told of the statement before."""
+    conn = shared(autocommit=True)
+    arguments = {"autocommit": (False,), "select_db": ("test_features",), "set_character_set": ("utf8mb4",)}
+    rows(conn, "insert into feature_items values (1, 'a'), (2, 'b')")
+    getattr(conn, act)(*arguments.get(act, ()))
+    assert ask(conn, "select row_count()") in (LOST, ((0,),))
+
+
 def test_the_id_and_the_number_of_errors_at_once(shared, rows):
     """What is asked for LAST_INSERT_ID() before a backend is given back has changed what it tells of errors."""
     conn = shared(autocommit=True)
