@@ -174,12 +174,14 @@ class Pool:
         now = started = time.monotonic()
         backend: Backend | None = None
         with lock:
-            idle = self._idle
-            if idle and not (self._waiters or self._dropped or self._closed):
-                last = idle[-1]
-                if last.label is wanted and last.login is login and now < last.expires_at:  # as most find it
-                    self.counters.borrows += 1
-                    backend = idle.pop()
+            if not (self._waiters or self._dropped or self._closed):
+                idle = self._idle
+                for each in reversed(idle):
+                    if each.label is wanted and each.login is login and now < each.expires_at:  # as most find it
+                        idle.remove(each)
+                        self.counters.borrows += 1
+                        backend = each
+                        break
         while backend is None or not self._is_fit(backend):
             if backend is not None:
                 self.discard(backend)
