@@ -68,11 +68,14 @@ def free_port() -> int:
     """A port nobody listens on, outside the range the kernel gives to outgoing connections.
 
     Inside that range a client that connects to a stopped server may be given the server's own port, and then
-    either talks to itself or keeps the server from coming back.
+    either talks to itself or keeps the server from coming back. Each worker of pytest has ports of its own, lest it
+    takes the one of another's server that is stopped.
     """
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = random.randrange(10_000, max(lowest, 20_000))
+        port = random.randrange(10_000 + worker, max(lowest, 20_000), workers)
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, port))

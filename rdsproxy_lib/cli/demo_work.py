@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -58,7 +57,10 @@ class Work:
         self.total = sessions * transactions
         self._connect = connect
         self._ledger = f"insert into ledger values (%s, %s) returning {connection_id}"
-        self._wanted, self._threads, self._transactions = sessions, threads, transactions
+        self._threads, self._transactions = threads, transactions
+        self._numbers: SimpleQueue[int] = SimpleQueue()
+        for number in range(sessions):
+            self._numbers.put(number)
         self._line: SimpleQueue[Session] = SimpleQueue()
         self._stopped = threading.Event()
 
@@ -70,34 +72,51 @@ class Work:
     def run(self, tick: Callable[[], None]) -> None:
         """Open the connections, do the work, and call `tick` ten times a second. The connections stay open."""
         started = time.monotonic()
-        with ThreadPoolExecutor(self._threads) as threads:
-            try:
-                for task, times in ((self._open, self._wanted), (self._drain, self._threads)):
-                    running = [threads.submit(task, number) for number in range(times)]
-                    while wait(running, timeout=TICK_SECONDS).not_done:
-                        tick()
-            except BaseException:
-                self._stopped.set()
-                threads.shutdown(wait=False, cancel_futures=True)
-                raise
+        for task in (self._open, self._drain):
+            self._all_together(task, tick)
         self.seconds = time.monotonic() - started
         tick()
+
+    def _all_together(self, task: Callable[[], None], tick: Callable[[], None]) -> None:
+        """Run it in all threads, to the end; to the end of what is under way where this is interrupted."""
+        # Threads, no executor: an interrupt amid `concurrent.futures.wait` can leave the lock of a future taken.
+        crew = [threading.Thread(target=task, name=f"rdsproxy-demo-{number}") for number in range(self._threads)]
+        try:
+            for each in crew:
+                each.start()
+            for each in crew:
+                each.join(TICK_SECONDS)
+                while each.is_alive():
+                    tick()
+                    each.join(TICK_SECONDS)
+        except BaseException:
+            self._stopped.set()
+            raise
+        finally:
+            for each in crew:
+                if each.ident is not None:
+                    each.join()
 
     def close(self) -> None:
         """Close the connections."""
         for session in self.sessions:
             session.connection.close()
 
-    def _open(self, number: int) -> None:
-        try:
-            session = Session(number, self._connect())
-        except Exception as error:
-            self.errors.append(error)
-        else:
-            self.sessions.append(session)
-            self._line.put(session)
+    def _open(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                number = self._numbers.get_nowait()
+            except Empty:
+                return
+            try:
+                session = Session(number, self._connect())
+            except Exception as error:
+                self.errors.append(error)
+            else:
+                self.sessions.append(session)
+                self._line.put(session)
 
-    def _drain(self, _number: int) -> None:
+    def _drain(self) -> None:
         while not self._stopped.is_set():
             try:
                 session = self._line.get_nowait()

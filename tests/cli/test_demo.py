@@ -28,6 +28,16 @@ COMMAND = [sys.executable, "-W", "error", "-m", "rdsproxy_lib", "demo"]
 PID_FILES = {"postgresql": "data/postmaster.pid", "mysql": "server.pid"}
 
 
+@pytest.fixture(autouse=True)
+def _temporary_files(monkeypatch):
+    """A place of the test's own for them: with a short name, since sockets lie there, and open to other users' servers."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as place:
+        Path(place).chmod(0o755)
+        monkeypatch.setenv("TMPDIR", place)
+        monkeypatch.setattr(tempfile, "tempdir", place)
+        yield
+
+
 def environment(tmp_path):
     """An empty home, and a place for temporary files that can be looked into afterwards."""
     return {**os.environ, "HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}

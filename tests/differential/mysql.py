@@ -30,7 +30,9 @@ _OF_TRANSACTION = 1 | 8192
 _BEGINS_ON_MARIADB = re.compile("savepoint").search
 _BEGINS_ON_MYSQL = re.compile("savepoint|from|call").search
 """After which a session may hold a backend, though the status word shows no transaction."""
-_ASK_NOBODY = ("fetch", "nextset", "end_stream", "mogrify", "insert_id", "autocommit", "set_character_set")
+_UNHEARD = (
+    "fetch", "nextset", "start_stream", "end_stream", "mogrify", "insert_id", "autocommit", "set_character_set"
+)  # fmt: skip
 _PROBE = 'it\'s \\ \0 "é"'
 
 _FOR_ALL = (
@@ -108,7 +110,7 @@ class MySQLPlayer:
             facts["error"] = told(error)
             self._may_have_begun = self._has_failed = True
         else:
-            self._has_failed &= action.verb in _ASK_NOBODY
+            self._has_failed &= action.verb in _UNHEARD
             self._may_have_begun &= not is_end
         self._tell_state(facts)
         return facts
