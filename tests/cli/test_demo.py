@@ -30,7 +30,7 @@ PID_FILES = {"postgresql": "data/postmaster.pid", "mysql": "server.pid"}
 
 @pytest.fixture(autouse=True)
 def _temporary_files(monkeypatch):
-    """A place of the test's own for them: with a short name, since sockets lie there, and open to other users' servers."""
+    """A place of the test's own for them: with a short name, since sockets lie there, and open to the server's user."""
     with tempfile.TemporaryDirectory(prefix="demo-") as place:
         Path(place).chmod(0o755)
         monkeypatch.setenv("TMPDIR", place)
