@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.differential.generated import SEED
 from tests.differential.mysql import MySQLBench
 from tests.differential.postgresql import PostgresBench
-
-if TYPE_CHECKING:
-    from _pytest.terminal import TerminalReporter
-
-TALLIES: list[str] = []
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +28,7 @@ def mysql_bench(mysql_server: Any) -> Iterator[MySQLBench]:
     bench.close()
 
 
-@pytest.fixture(scope="session")
-def report() -> Any:
-    """Takes a line for the end of the test run."""
-    return TALLIES.append
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> Iterator[None]:
-    """Say which programs were run, and the seed that makes the generated ones again."""
-    yield
-    for line in TALLIES:
-        terminalreporter.write_line(f"differential: {line}")
-    if TALLIES:
-        terminalreporter.write_line(f"differential: generated with DIFFERENTIAL_SEED={SEED}")
+@pytest.fixture
+def report(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Takes a line for the end of the test run, where it stands with the seed that makes generated programs again."""
+    return lambda line: record_property("seed", f"differential: {line}; DIFFERENTIAL_SEED={SEED}")

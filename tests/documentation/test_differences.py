@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,6 +16,9 @@ import pytest
 from psycopg import sql
 
 import rdsproxy_lib
+from tests.differential.runner import DECLARED
+
+ROOT = Path(__file__).resolve().parents[2]
 
 _numbers = itertools.count(1)
 
@@ -53,6 +58,12 @@ def role(server: Any) -> Iterator[str]:
         admin.execute(f"grant {name} to app")
         yield name
         admin.execute(f"drop role if exists {name}")
+
+
+def test_what_the_differential_runner_lets_pass_is_told():
+    """Each difference that it knows of stands under a heading of docs/differences.md."""
+    headings = re.findall(r"^## (.*)$", (ROOT / "docs/differences.md").read_text(), re.MULTILINE)
+    assert {each.where for each in DECLARED} <= set(headings)
 
 
 # Opening and closing ----------------------------------------------------------------------------------------------
