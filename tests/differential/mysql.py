@@ -142,10 +142,8 @@ class MySQLPlayer:
         return bool(self._status() & IN_TRANSACTION) or may_be_open or self._has_more()
 
     def _has_more(self) -> bool:
-        if self._streaming is not None and self._streaming._result is not None:
-            return bool(self._streaming._result.unbuffered_active)
-        cursor = self._cursor
-        return cursor is not None and cursor._result is not None and bool(cursor._result.has_next)
+        stream, cursor = (each and each._result for each in (self._streaming, self._cursor))
+        return bool((stream and stream.unbuffered_active) or (cursor and cursor.has_next))
 
     def look(self, names: Sequence[str]) -> Facts:
         conn = self.connection
