@@ -162,7 +162,8 @@ class Client(Pinning):
         self.backend = backend
         self.backend_id = backend.identity
         self._last_serial = backend.serial
-        backend.used_by = self.owner
+        if backend.used_by is not self.owner:
+            backend.used_by = None  # until a statement of this session is sent
         return backend
 
     def _relabel(self, backend: Any) -> Any:
@@ -271,10 +272,14 @@ class Client(Pinning):
         else:
             self._give_back(backend)
 
-    def _may_part(self, tx: Tx) -> bool:
-        """Whether nothing keeps the session's backend, once what it has set is learnt. A useless one is closed here."""
+    def is_used(self) -> None:
+        """For `idle_client_timeout`: an exchange is over just now."""
         if self.idle_timeout:
             self._last_used = time.monotonic()
+
+    def _may_part(self, tx: Tx) -> bool:
+        """Whether nothing keeps the session's backend, once what it has set is learnt. A useless one is closed here."""
+        self.is_used()
         if self.doubts is not None and tx is not _NO_TX:
             self.doubts -= FREED_AT_ONCE  # inside a transaction nothing is sure to last
         if self.session.hold is not _BORROWED and (tx is not _NO_TX or not self._has_no_pin_left()):
@@ -476,6 +481,7 @@ class Client(Pinning):
         is_own = statement is not None and bool(statement.settings) and statement.reads_only and not tx_open
         are_lost = bool(self.touched) and not is_own and not self.engine.undoes_settings
         self.backend = self.touched = self.doubts = None
+        self.lingers = False
         if are_lost and session.hold is _BORROWED:
             if kind is not errors.OutcomeUnknown:
                 kind = errors.SessionLost

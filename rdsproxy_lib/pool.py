@@ -173,6 +173,7 @@ class Pool:
             raise self._opener.error(errors.BorrowTimeout, "a finaliser that runs amid a pool operation cannot borrow")
         now = started = time.monotonic()
         backend: Backend | None = None
+        each: Backend | None
         with lock:
             if not (self._waiters or self._dropped or self._closed):
                 idle = self._idle
@@ -182,6 +183,7 @@ class Pool:
                         self.counters.borrows += 1
                         backend = each
                         break
+                each = None  # who waits keeps no other's backend alive
         while backend is None or not self._is_fit(backend):
             if backend is not None:
                 self.discard(backend)

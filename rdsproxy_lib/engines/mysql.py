@@ -559,6 +559,7 @@ class MySQLEngine:
             self.forget_warnings(backend)
 
     def _carry(self, client: Any, known: InsertId, backend: MySQLBackend) -> None:
+        backend.used_by = None
         self._run(backend.raw, f"DO LAST_INSERT_ID({known.value or 0})")
         backend.sequences_of = client.owner
         client.moved_on = backend.serial
@@ -576,6 +577,7 @@ class MySQLEngine:
 
     def forget_warnings(self, backend: MySQLBackend) -> None:
         """Empty the list of warnings, which outlives a transaction."""
+        backend.used_by = None
         self._run(backend.raw, "SELECT 1 FROM (SELECT 1) AS nothing")
 
     def begins_its_own_way(self, login: MySQLLogin) -> bool:
@@ -607,7 +609,8 @@ class MySQLEngine:
 
     def routine_bodies(self, backend: MySQLBackend, names: Collection[Routine]) -> list[RoutineBody] | None:
         wire, tracked = backend.raw, backend.tracked
-        if self.tx(backend) is _UNKNOWN or not {wire.charset}.issuperset(tracked.charsets.values()):
+        tx = self.tx(backend)
+        if tx is _UNKNOWN or not {wire.charset}.issuperset(tracked.charsets.values()):
             return None
         database = tracked.schema
         # Without a database an unqualified call fails by itself: psm_bodies makes it unreadable, so that it pins.
@@ -617,6 +620,8 @@ class MySQLEngine:
             pairs = ", ".join(f"({wire.escape(name.schema or database)}, {wire.escape(name.name)})" for name in asked)
             backend.used_by = None  # what ROW_COUNT() says has changed
             rows = self._run(wire, f"{PSM_ROUTINES.format(pairs=pairs)} {ALL_ROWS}")
+            if tx is _NO_TX and wire.server_status & IN_TRANSACTION:  # without autocommit the question began one
+                self.rollback(backend)
         return psm_bodies(rows, names, database)
 
     def max_connections(self, backend: MySQLBackend) -> int:

@@ -252,6 +252,7 @@ class Connection(psycopg.Connection[Row]):
         """The end of `lock`: an exchange, or a stream, is over."""
         client = self._rdsproxy
         if self._pipeline is not None:
+            client.is_used()
             return
         if (cursor := self._rdsproxy_cursor) is not None:
             # A cursor that is kept must not show another session's status.
@@ -285,7 +286,9 @@ class Connection(psycopg.Connection[Row]):
             backend.needs_reset = backend.needs_reset or bool(backend.raw._prepared._to_flush)
         if self._closed:
             client.close()
-        elif not self._rdsproxy_streams:
+        elif self._rdsproxy_streams:
+            client.is_used()
+        else:
             client.settle(TX[status])
 
     @property

@@ -316,7 +316,7 @@ class Aftermath(Wire):
             self._rdsproxy_part(backend)
             client.close()
         elif backend.is_streaming:
-            return
+            client.is_used()
         elif (
             status & _TRANSACTIONS != AUTOCOMMIT or backend.lingers or client.lingers or tracked.characteristics
         ) and self._rdsproxy_is_held(status, backend):

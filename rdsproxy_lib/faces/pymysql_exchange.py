@@ -97,11 +97,8 @@ class Exchange(Aftermath):
                 backend = self._rdsproxy_borrow(statement)
                 if statement.reads_diagnostics and self._rdsproxy_warnings is None:
                     self._rdsproxy_forget_warnings(statement, backend)
-                elif statement is NO_WARNINGS:
-                    backend.used_by = None  # the list of the session before is still there
             elif is_plain and self._rfile is not None and not client.is_thorough and not client.lingers:
                 backend.statements += 1  # all that need() has to do
-                backend.used_by = client.owner
             else:
                 if statement.reads_diagnostics:
                     if backend.used_by is not client.owner:
@@ -112,7 +109,6 @@ class Exchange(Aftermath):
                     if not self._rdsproxy_has_warned:
                         self._rdsproxy_forget_warnings(statement, backend)
                 backend = self._rdsproxy_need(statement)
-                backend.used_by = client.owner
             is_simple = is_plain and not (statement.commits or statement.ends_transaction)
             if not is_simple:  # ALTER TABLE … RENAME holds without a cause
                 self._rdsproxy_hold_by_name(statement, text, dialect, backend)
@@ -121,6 +117,8 @@ class Exchange(Aftermath):
                 self._rdsproxy_warnings = None
             self._rdsproxy_statement = statement
             was_open = self.server_status & IN_TRANSACTION or backend.lingers
+            # Behind NO_WARNINGS the list of the session before is still there.
+            backend.used_by = None if statement is NO_WARNINGS else client.owner
             try:
                 self._rdsproxy_is_exchanging = True
                 _send(self, _COM_QUERY, sql)
@@ -133,6 +131,7 @@ class Exchange(Aftermath):
                     raise
                 # What was to be undone went with the backend: the ROLLBACK gets its answer from another one.
                 backend = self._rdsproxy_borrow(statement)
+                backend.used_by = client.owner
                 _send(self, _COM_QUERY, sql)
                 affected = self._affected_rows = self._read_query_result(unbuffered)
             finally:
@@ -273,7 +272,6 @@ class Exchange(Aftermath):
         if self._rfile is None:  # commands of ours ran on it; or an interrupt fell amid giving it back
             self._rdsproxy_attach(backend)
         self._current_timeout = UNSET
-        backend.used_by = client.owner
         return backend
 
     def _rdsproxy_hold(self) -> Any:
@@ -298,6 +296,8 @@ class Exchange(Aftermath):
                     backend = client.need(statement)
                 if self._rdsproxy_next:
                     self._rdsproxy_engine.begin_with(backend, self._rdsproxy_next)
+                if statement is None:  # of pin(): the next one may ask for warnings, and is told none of another's
+                    self._rdsproxy_engine.forget_warnings(backend)
                 break
             except err.MySQLError as error:
                 if isinstance(error, errors.Error) or client.backend is None:

@@ -422,7 +422,7 @@ class MySQLBench(Bench):
             connection_borrow_timeout=5,
         )
         session = proxy.connect(**login)
-        with session, session.cursor() as cursor:  # where autocommit is off, looking them up begins a transaction
+        with session, session.cursor() as cursor:  # questions about them change ROW_COUNT()
             for place in (*(f"{DATABASE}_{at}" for at in SESSIONS), DATABASE):
                 cursor.execute(f"use {place}")
                 cursor.execute(f"call {DATABASE}.results()")

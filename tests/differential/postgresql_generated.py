@@ -146,7 +146,7 @@ _question = _each(
 _write = _each(
     run("insert into items_{s} values (1, 'one of {s}')"),
     run("select * from items_{s} order by id"),
-    run("update items_{s} set word = word || '!' returning *"),
+    run("with changed as (update items_{s} set word = word || '!' returning *) select * from changed order by id"),
     run("insert into later_{s} values (1), (1)"),  # which COMMIT refuses
     act("many", "insert into items_{s} values (%s, %s)", ((5, "five"), (6, "six"))),
     run("insert into items_{s} select 2, set_config('app.actor', 'row of {s}', false)", touches="app.actor"),

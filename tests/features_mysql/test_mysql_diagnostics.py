@@ -9,6 +9,7 @@ import pymysql
 import pytest
 from pymysql.cursors import SSCursor
 
+import rdsproxy_lib
 from rdsproxy_lib import errors
 from tests.features_mysql.conftest import Sessions
 
@@ -345,6 +346,98 @@ def test_row_count_after_silent_calls(shared, rows, act):
     rows(conn, "insert into feature_items values (1, 'a'), (2, 'b')")
     getattr(conn, act)(*arguments.get(act, ()))
     assert ask(conn, "select row_count()") in (LOST, ((0,),))
+
+
+SECRET = "select 'a secret' + 0 from feature_items"
+
+
+def others_secret(conn, rows):
+    """Warnings and a count on the backend that another session is going to have."""
+    rows(conn, "insert ignore into feature_items values (1, 'a'), (2, 'b'), (3, 'c')")
+    rows(conn, SECRET)
+
+
+@pytest.mark.parametrize("question", [*QUESTIONS.values(), "show warnings", "show errors"])
+def test_a_session_pinned_by_hand_is_told_nothing_of_others(features, rows, clean, question):
+    """pin() takes a backend on which no statement of this session ran yet."""
+    with rdsproxy_lib.Proxy(features.url(), max_connections=1) as proxy:
+        other, conn = proxy.connect(autocommit=True), proxy.connect(autocommit=True)
+        with contextlib.suppress(pymysql.err.MySQLError):
+            others_secret(other, rows)
+            rows(other, "select * from feature_none")
+        with conn.rdsproxy.pin("to ask"):
+            try:
+                answer = rows(conn, question)
+            except errors.DiagnosticsLost:
+                answer = LOST
+        assert answer in (LOST, (), ((0,),), ((-1,),)), answer
+        other.close()
+        conn.close()
+
+
+def test_a_refused_statement_was_not_the_last(features, rows, clean):
+    """What was never sent does not make a backend the one that this session's last statement ran on."""
+    with rdsproxy_lib.Proxy(features.url(), max_connections=1, pin_policy={"TEMP_TABLE": "error"}) as proxy:
+        other, conn = proxy.connect(autocommit=True), proxy.connect(autocommit=True)
+        rows(conn, "insert into feature_items values (9, 'mine')")
+        others_secret(other, rows)
+        with pytest.raises(errors.PinRefused):
+            rows(conn, "create temporary table feature_refused (a int)")
+        assert ask(conn, "select row_count()") == LOST
+        assert ask(conn, "select @@warning_count") == LOST
+        other.close()
+        conn.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "autocommit", "texts"),
+    [
+        ({}, False, ("update feature_items set id = feature_same(id + 10)",)),
+        ({"keep_diagnostics": True}, True, ("update feature_items set id = feature_same(id + 10)",)),
+        (
+            {"max_connections": 1},
+            False,
+            ("set transaction isolation level serializable", "update feature_items set id = feature_same(id + 10)"),
+        ),
+    ],
+)
+def test_a_count_after_questions_of_ours(features, root, rows, clean, options, autocommit, texts):
+    """A routine is looked up, and settings are made again, before the statement: it is the last one all the same."""
+    root("drop function if exists feature_same")
+    root("create function feature_same(a int) returns int deterministic return a")
+    with rdsproxy_lib.Proxy(features.url(), **options) as proxy:
+        conn = proxy.connect(autocommit=autocommit)
+        rows(conn, "insert into feature_items values (1, 'a'), (2, 'b'), (3, 'c')")
+        conn.commit()
+        for text in texts:
+            rows(conn, text)
+        assert rows(conn, "select row_count()") == ((3,),)
+        conn.rollback()
+        conn.close()
+
+
+def test_found_rows_of_a_lost_statement_hold_nothing(features, rows, kill, eventually, running):
+    """A backend that was to be kept for one question and died is not replaced by another that is kept."""
+    with rdsproxy_lib.Proxy(features.url(), max_connections=1) as proxy:
+        conn, other = proxy.connect(autocommit=True), proxy.connect(autocommit=True)
+        failures = []
+
+        def work():
+            try:
+                rows(conn, "select sql_calc_found_rows sleep(20)")
+            except pymysql.err.MySQLError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        kill(running("sql_calc_found_rows sleep(20)"))
+        thread.join()
+        assert failures
+        assert rows(conn, "select 1") == ((1,),)
+        assert conn.rdsproxy.backend is None
+        assert rows(other, "select 2") == ((2,),)
+        conn.close()
+        other.close()
 
 
 def test_the_id_and_the_number_of_errors_at_once(shared, rows):

@@ -242,6 +242,21 @@ def test_require_tls_refuses_a_unix_socket(server, database):
         proxy.connect()
 
 
+def test_a_pipeline_that_is_used_is_not_idle(url):
+    """idle_client_timeout counts from the last statement, also where a pipeline keeps the backend."""
+    with rdsproxy_lib.Proxy(url, max_connections=1, idle_client_timeout=1.0) as proxy:
+        conn, other = proxy.connect(autocommit=True), proxy.connect(autocommit=True)
+        with conn.pipeline():
+            conn.execute("select 0")
+            waiting = Call(lambda: other.execute("select 'served'").fetchone())
+            for number in range(5):
+                time.sleep(0.4)
+                assert conn.execute("select %s::int", [number]).fetchone() == (number,)
+        assert waiting.result() == ("served",)
+        conn.close()
+        other.close()
+
+
 def test_an_idle_client_that_holds_a_backend_is_closed_for_a_waiter(url):
     """idle_client_timeout ends a forgotten transaction when somebody needs its backend."""
     with rdsproxy_lib.Proxy(url, max_connections=1, idle_client_timeout=0.2, connection_borrow_timeout=10) as proxy:

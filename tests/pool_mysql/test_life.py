@@ -9,6 +9,7 @@ from typing import Any
 
 import pymysql
 import pytest
+from pymysql.cursors import SSCursor
 
 import rdsproxy_lib
 from rdsproxy_lib import TLS, BorrowTimeout, ConfigurationError, PinRefused, Proxy, ProxyClosed, TlsRequired, registry
@@ -210,6 +211,21 @@ def test_an_idle_client_that_holds_a_backend_is_closed_for_a_waiter(make_proxy, 
             use()
         assert caught.value.args[0] == 4031
     assert ids() == []
+
+
+def test_a_stream_that_is_read_is_not_idle(make_proxy):
+    """idle_client_timeout counts from the last row that was taken."""
+    proxy = make_proxy(max_connections=1, idle_client_timeout=1.0)
+    conn, other = proxy.connect(autocommit=True), proxy.connect(autocommit=True)
+    with conn.cursor(SSCursor) as cursor:
+        cursor.execute("select 1 union all select 2 union all select 3 union all select 4 union all select 5")
+        waiting = Call(ask, other, "select 'served'")
+        taken = [(cursor.fetchone(), time.sleep(0.4)) for _ in range(5)]
+        assert [row for row, _ in taken] == [(1,), (2,), (3,), (4,), (5,)]
+        assert cursor.fetchone() is None
+    assert waiting.result() == ("served",)
+    conn.close()
+    other.close()
 
 
 def test_an_idle_client_is_closed_at_its_next_use(make_proxy):
