@@ -272,17 +272,23 @@ class MySQLEngine:
         """Run a text of ours or of the options, to the end of its last result; the rows of the first."""
         wire._current_timeout = UNSET  # a face may have had the socket
         is_several = ";" in text  # or so it looks, which does no harm
-        if is_several:
-            wire._execute_command(COM_SET_OPTION, MULTI_STATEMENTS[True])
-            wire._read_packet()
-        wire._execute_command(COMMAND.COM_QUERY, text)
-        wire._read_query_result()
-        rows = wire._result.rows
-        while wire._result.has_next:
+        try:
+            if is_several:
+                wire._execute_command(COM_SET_OPTION, MULTI_STATEMENTS[True])
+                wire._read_packet()
+            wire._execute_command(COMMAND.COM_QUERY, text)
             wire._read_query_result()
-        if is_several and not wire.client_flag & pymysql.constants.CLIENT.MULTI_STATEMENTS:
-            wire._execute_command(COM_SET_OPTION, MULTI_STATEMENTS[False])
-            wire._read_packet()
+            rows = wire._result.rows
+            while wire._result.has_next:
+                wire._read_query_result()
+            if is_several and not wire.client_flag & pymysql.constants.CLIENT.MULTI_STATEMENTS:
+                wire._execute_command(COM_SET_OPTION, MULTI_STATEMENTS[False])
+                wire._read_packet()
+        except err.MySQLError:
+            raise
+        except BaseException:  # an interrupt: the next question would get the rest of this answer
+            wire._force_close()
+            raise
         wire._rdsproxy_tracked.changes.clear()
         return rows
 
@@ -449,9 +455,6 @@ class MySQLEngine:
                 if name not in compared or name in refused:
                     names.remove(name)  # what was to be set is not there, or not the session's, or has no global value
                 compared.discard(name)
-            except BaseException:
-                wire._force_close()
-                raise
             else:
                 return learnt(answers(names, fields, row), before, login.given)
         return dict(before)

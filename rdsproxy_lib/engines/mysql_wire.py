@@ -134,6 +134,11 @@ class Wire(Connection):
         try:
             self._execute_command(COMMAND.COM_QUERY, text)
             self._read_query_result()
+        except err.MySQLError:
+            raise
+        except BaseException:  # an interrupt: the next question would get the rest of this answer
+            self._force_close()
+            raise
         finally:
             self._rdsproxy_own_decoders, self.use_unicode = kept
         (row,) = self._result.rows

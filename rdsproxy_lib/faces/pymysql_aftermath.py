@@ -291,8 +291,11 @@ class Aftermath(Wire):
             if self._rfile is not None:  # the session was ended, by idle_client_timeout or a fork
                 self._sock, self._rfile = NO_SOCKET, None
             return
-        if self._rfile is None:  # borrowed in vain: what it was for was refused
-            client.settle(_NO_TX)
+        if self._rfile is None:  # borrowed in vain: what it was for was refused, or interrupted
+            if backend.is_dead():
+                self._rdsproxy_drop()
+            else:
+                client.settle(_NO_TX)
             return
         wire = backend.raw
         status = wire.server_status = self.server_status
