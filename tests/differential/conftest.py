@@ -10,6 +10,10 @@ import pytest
 from tests.differential.generated import SEED
 from tests.differential.mysql import MySQLBench
 from tests.differential.postgresql import PostgresBench
+from tests.differential.runner import Bench
+
+ENOUGH = 200
+"""Statements that could have moved, for their share to mean something."""
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +22,7 @@ def bench(server: Any) -> Iterator[PostgresBench]:
     bench = PostgresBench(server)
     yield bench
     bench.close()
+    check_moved(bench)
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +31,13 @@ def mysql_bench(mysql_server: Any) -> Iterator[MySQLBench]:
     bench = MySQLBench(mysql_server)
     yield bench
     bench.close()
+    check_moved(bench)
+
+
+def check_moved(bench: Bench) -> None:
+    """Of several workers each has seen a part of the programs: it looks at the end at all of its own."""
+    if bench.tally.moved + bench.tally.stayed >= ENOUGH:
+        bench.tally.check_moved()
 
 
 @pytest.fixture
