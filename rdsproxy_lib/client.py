@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # Looked up in every exchange; an attribute of an Enum class costs as much as a lock.
 _NEED, _ENDED = Event.NEED, Event.ENDED
-_PARKED, _BORROWED, _SESSION_LOST = Hold.PARKED, Hold.BORROWED, Hold.SESSION_LOST
+_BORROWED, _SESSION_LOST = Hold.BORROWED, Hold.SESSION_LOST
 _NO_TX, _TX_UNKNOWN = Tx.NONE, Tx.UNKNOWN
 
 NEW_ONES_TRIED = 3
@@ -136,13 +136,10 @@ class Client(Pinning):
         session = self.session
         if self._epoch != self.pool.epoch:
             self.orphan()
-        if session.hold is _PARKED:
-            session.hold = _BORROWED  # as the step does
-        else:
-            try:
-                session.step(_NEED)
-            except IllegalMove as move:
-                raise self.illegal(move.hold) from None
+        try:
+            session.step(_NEED)
+        except IllegalMove as move:
+            raise self.illegal(move.hold) from None
         pool = self.pool
         try:
             backend = None
@@ -272,14 +269,14 @@ class Client(Pinning):
         else:
             self._give_back(backend)
 
-    def is_used(self) -> None:
+    def note_use(self) -> None:
         """For `idle_client_timeout`: an exchange is over just now."""
         if self.idle_timeout:
             self._last_used = time.monotonic()
 
     def _may_part(self, tx: Tx) -> bool:
         """Whether nothing keeps the session's backend, once what it has set is learnt. A useless one is closed here."""
-        self.is_used()
+        self.note_use()
         if self.doubts is not None and tx is not _NO_TX:
             self.doubts -= FREED_AT_ONCE  # inside a transaction nothing is sure to last
         if self.session.hold is not _BORROWED and (tx is not _NO_TX or not self._has_no_pin_left()):

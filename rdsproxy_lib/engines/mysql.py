@@ -272,7 +272,7 @@ class MySQLEngine:
         """Run a text of ours or of the options, to the end of its last result; the rows of the first."""
         wire._current_timeout = UNSET  # a face may have had the socket
         is_several = ";" in text  # or so it looks, which does no harm
-        try:
+        with wire._rdsproxy_whole():
             if is_several:
                 wire._execute_command(COM_SET_OPTION, MULTI_STATEMENTS[True])
                 wire._read_packet()
@@ -284,11 +284,6 @@ class MySQLEngine:
             if is_several and not wire.client_flag & pymysql.constants.CLIENT.MULTI_STATEMENTS:
                 wire._execute_command(COM_SET_OPTION, MULTI_STATEMENTS[False])
                 wire._read_packet()
-        except err.MySQLError:
-            raise
-        except BaseException:  # an interrupt: the next question would get the rest of this answer
-            wire._force_close()
-            raise
         wire._rdsproxy_tracked.changes.clear()
         return rows
 
@@ -383,13 +378,11 @@ class MySQLEngine:
         wire._current_timeout = UNSET
         at_once = self._pipelines and len(commands) > 1
         try:
-            wire._rdsproxy_run_all(commands, at_once=at_once)
+            with wire._rdsproxy_whole():
+                wire._rdsproxy_run_all(commands, at_once=at_once)
         except err.MySQLError as error:
             if at_once and isinstance(error.__context__, TimeoutError):
                 self._pipelines = False
-            raise
-        except BaseException:
-            wire._force_close()
             raise
         finally:
             backend.tracked.changes.clear()

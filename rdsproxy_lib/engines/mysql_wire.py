@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from pymysql.connections import MAX_PACKET_LEN, Connection, MySQLResult, err
@@ -127,18 +128,25 @@ class Wire(Connection):
         if first is not None:
             raise first
 
+    @contextmanager
+    def _rdsproxy_whole(self) -> Iterator[None]:
+        """Close the wire where an interrupt cuts a question of ours: the next one would get the rest of its answer."""
+        try:
+            yield
+        except err.MySQLError:
+            raise
+        except BaseException:
+            self._force_close()
+            raise
+
     def _rdsproxy_row_of(self, text: str) -> tuple[list[FieldDescriptorPacket], tuple[bytes | None, ...]]:
         """Columns and values of the one row that a question brings, as they came."""
         kept = self._rdsproxy_own_decoders, self.use_unicode
         self._rdsproxy_own_decoders, self.use_unicode = _NO_DECODERS, False
         try:
-            self._execute_command(COMMAND.COM_QUERY, text)
-            self._read_query_result()
-        except err.MySQLError:
-            raise
-        except BaseException:  # an interrupt: the next question would get the rest of this answer
-            self._force_close()
-            raise
+            with self._rdsproxy_whole():
+                self._execute_command(COMMAND.COM_QUERY, text)
+                self._read_query_result()
         finally:
             self._rdsproxy_own_decoders, self.use_unicode = kept
         (row,) = self._result.rows

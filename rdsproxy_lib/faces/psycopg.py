@@ -252,7 +252,7 @@ class Connection(psycopg.Connection[Row]):
         """The end of `lock`: an exchange, or a stream, is over."""
         client = self._rdsproxy
         if self._pipeline is not None:
-            client.is_used()
+            client.note_use()
             return
         if (cursor := self._rdsproxy_cursor) is not None:
             # A cursor that is kept must not show another session's status.
@@ -287,7 +287,7 @@ class Connection(psycopg.Connection[Row]):
         if self._closed:
             client.close()
         elif self._rdsproxy_streams:
-            client.is_used()
+            client.note_use()
         else:
             client.settle(TX[status])
 

@@ -319,7 +319,7 @@ class Aftermath(Wire):
             self._rdsproxy_part(backend)
             client.close()
         elif backend.is_streaming:
-            client.is_used()
+            client.note_use()
         elif (
             status & _TRANSACTIONS != AUTOCOMMIT or backend.lingers or client.lingers or tracked.characteristics
         ) and self._rdsproxy_is_held(status, backend):
