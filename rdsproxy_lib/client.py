@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # Looked up in every exchange; an attribute of an Enum class costs as much as a lock.
 _NEED, _ENDED = Event.NEED, Event.ENDED
-_BORROWED, _SESSION_LOST = Hold.BORROWED, Hold.SESSION_LOST
+_PARKED, _BORROWED, _SESSION_LOST = Hold.PARKED, Hold.BORROWED, Hold.SESSION_LOST
 _NO_TX, _TX_UNKNOWN = Tx.NONE, Tx.UNKNOWN
 
 NEW_ONES_TRIED = 3
@@ -136,10 +136,13 @@ class Client(Pinning):
         session = self.session
         if self._epoch != self.pool.epoch:
             self.orphan()
-        try:
-            session.step(_NEED)
-        except IllegalMove as move:
-            raise self.illegal(move.hold) from None
+        if session.hold is _PARKED:
+            session.hold = _BORROWED  # the step of nearly every statement, without a call
+        else:
+            try:
+                session.step(_NEED)
+            except IllegalMove as move:
+                raise self.illegal(move.hold) from None
         pool = self.pool
         try:
             backend = None
