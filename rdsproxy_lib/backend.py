@@ -61,8 +61,9 @@ class Backend:
         self.owner: Callable[[], Any] | None = None
         self.user: threading.Thread | None = None
         """The thread that ran the last exchange on it."""
+        # All by the wall clock, which goes on while the process is frozen; the monotonic one may not.
         self.borrowed_at = 0.0
-        self.idle_since = 0.0  # wall clock, which goes on while the process is frozen; the monotonic one may not
+        self.idle_since = 0.0
         self.expires_at = float("inf")
         self.pinned = False
         self.pinned_by = ""

@@ -264,7 +264,10 @@ class Client(Pinning):
         # for cancel() counts first and looks at `self.backend` second, so at least one sees the other.
         backend = self.backend
         self.backend = None
-        session.step(_ENDED)
+        if session.hold is _BORROWED:
+            session.hold = _PARKED  # as of nearly every statement, without a call
+        else:
+            session.step(_ENDED)
         if backend.cancelling or backend.cancelled or backend.needs_reset:
             self._clean(backend)
         elif self._audited is None:

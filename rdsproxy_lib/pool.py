@@ -171,40 +171,52 @@ class Pool:
         lock = self._lock
         if lock._is_owned():  # type: ignore[attr-defined]  # is_inside(), in the way of each statement
             raise self._opener.error(errors.BorrowTimeout, "a finaliser that runs amid a pool operation cannot borrow")
-        now = started = time.monotonic()
+        now = time.time()
         backend: Backend | None = None
-        each: Backend | None
         with lock:
-            if not (self._waiters or self._dropped or self._closed):
-                idle = self._idle
-                for each in reversed(idle):
-                    if each.label is wanted and each.login is login and now < each.expires_at:  # as most find it
-                        idle.remove(each)
-                        self.counters.borrows += 1
-                        backend = each
-                        break
-                each = None  # who waits keeps no other's backend alive
-        while backend is None or not self._is_fit(backend):
+            idle = self._idle
+            if idle and not (self._waiters or self._dropped or self._closed):
+                backend = idle[-1]
+                if backend.label is wanted and backend.login is login and now < backend.expires_at:  # as most find it
+                    idle.pop()
+                else:
+                    backend = self._find_locked(login, wanted, now)
+                if backend is not None:
+                    self.counters.borrows += 1
+        if backend is None or not (0.0 <= now - backend.idle_since < FRESH or self._is_fit(backend)):
             if backend is not None:
                 self.discard(backend)
-            backend = self._borrow(login, wanted, started, timeout)
-            now = time.monotonic()
+            backend = self._borrow(login, wanted, timeout)
+            now = time.time()
         backend.owner = owner
         backend.borrowed_at = now
         return backend
 
-    def _borrow(self, login: object, wanted: Settings, started: float, timeout: float) -> Backend:
-        closing: list[Backend] = []
-        backend = None
-        with self._lock:
-            self._check_open_locked()
-            if self._dropped:
-                closing = self._decide_locked()
-            if not self._waiters:
-                backend = self._pick_locked(login, wanted, time.monotonic(), closing, may_open=timeout > 0)
-        if closing:
-            self._close_all(closing)
-        return backend or self._wait(login, wanted, started, started + timeout)
+    def _borrow(self, login: object, wanted: Settings, timeout: float) -> Backend:
+        started = time.monotonic()
+        while True:
+            closing: list[Backend] = []
+            backend = None
+            with self._lock:
+                self._check_open_locked()
+                if self._dropped:
+                    closing = self._decide_locked()
+                if not self._waiters:
+                    backend = self._pick_locked(login, wanted, closing, may_open=timeout > 0)
+            if closing:
+                self._close_all(closing)
+            backend = backend or self._wait(login, wanted, started, started + timeout)
+            if self._is_fit(backend):
+                return backend
+            self.discard(backend)
+
+    def _find_locked(self, login: object, wanted: Settings, now: float) -> Backend | None:
+        """The idle backend used last, of those that have the wanted settings."""
+        for backend in reversed(self._idle):
+            if backend.label is wanted and backend.login is login and now < backend.expires_at:
+                self._idle.remove(backend)
+                return backend
+        return None
 
     def _is_fit(self, backend: Backend) -> bool:
         """The look before the first byte."""
@@ -224,17 +236,17 @@ class Pool:
             self.discard(backend)
             return None
         backend.owner = owner
-        backend.borrowed_at = time.monotonic()
+        backend.borrowed_at = time.time()
         return backend
 
     def _pick_locked(
-        self, login: object, wanted: Settings, now: float, closing: list[Backend], *, may_open: bool = True
+        self, login: object, wanted: Settings, closing: list[Backend], *, may_open: bool = True
     ) -> Backend | None:
         """The idle backend of this login that suits best, of equal ones that used last. Expired ones go to `closing`.
 
         The order is Vitess': the wanted settings, none, and others only where no new one may be opened.
         """
-        clean = other = None
+        now, clean, other = time.time(), None, None
         for backend in reversed(self._idle.copy()):
             if backend.login is login:
                 if now >= backend.expires_at:
@@ -250,7 +262,7 @@ class Pool:
         else:
             if clean is not None:
                 backend = clean
-            elif other is not None and not (may_open and self._has_room_locked() and self._may_dial_locked(now)):
+            elif other is not None and not (may_open and self._may_open_locked()):
                 backend = other
             else:
                 return None
@@ -331,7 +343,7 @@ class Pool:
                     )
                 elif not waiter.warned and now >= waiter.since + WARN_AFTER:
                     waiter.warned = True
-                    holders = f"{self._occupancy_locked()}; {self._holders_locked(now)}"
+                    holders = f"{self._occupancy_locked()}; {self._holders_locked()}"
         self._close_all(closing)
         if timeout is not None:
             raise timeout
@@ -354,7 +366,7 @@ class Pool:
                 wait = failed.refusal is Refusal.TRANSIENT or (failed.refusal is Refusal.FULL and len(self._all))
                 if wait:
                     if failed.refusal is Refusal.FULL:  # one with other settings will have to do
-                        waiter.gift = self._pick_locked(waiter.login, waiter.wanted, now, closing, may_open=False)
+                        waiter.gift = self._pick_locked(waiter.login, waiter.wanted, closing, may_open=False)
                     if waiter.gift is None:
                         self._waiters.appendleft(waiter)
                     if failed.refusal is Refusal.FULL and self._idle and waiter.gift is None:  # of another login
@@ -372,7 +384,7 @@ class Pool:
             if closing:
                 self._look_around(waiter)
             return None
-        backend.expires_at = time.monotonic() + self._lifetime * (1 - LIFETIME_JITTER * random.random())
+        backend.expires_at = time.time() + self._lifetime * (1 - LIFETIME_JITTER * random.random())
         with self._lock:
             self._serial += 1
             backend.serial = self._serial
@@ -506,7 +518,7 @@ class Pool:
 
     def _serve_locked(self, now: float, closing: list[Backend]) -> None:
         for waiter in tuple(self._waiters):
-            waiter.gift = self._pick_locked(waiter.login, waiter.wanted, now, closing)
+            waiter.gift = self._pick_locked(waiter.login, waiter.wanted, closing)
             if waiter.gift is None:
                 if now >= waiter.until:
                     continue  # it is about to give up
@@ -522,6 +534,9 @@ class Pool:
 
     def _may_dial_locked(self, now: float) -> bool:
         return len(self._dialers) < MAX_DIALS and now >= self._retry_at and not self._closed
+
+    def _may_open_locked(self) -> bool:
+        return self._has_room_locked() and self._may_dial_locked(time.monotonic())
 
     def _has_room_locked(self) -> bool:
         return len(self._all) + len(self._dialers) < self.limit
@@ -564,13 +579,14 @@ class Pool:
         error = self._opener.error(
             errors.BorrowTimeout,
             f"timed out waiting to acquire a database connection after {waited:.1f} s: {why}; "
-            f"{self._occupancy_locked()}; {self._holders_locked(time.monotonic())}. Nothing was sent to the database"
+            f"{self._occupancy_locked()}; {self._holders_locked()}. Nothing was sent to the database"
             + (f"; the last attempt to connect failed: {self._connect_error}" if self._connect_error else ""),
         )
         error.__cause__ = self._connect_error
         return error
 
-    def _holders_locked(self, now: float) -> str:
+    def _holders_locked(self) -> str:
+        now = time.time()
         held = sorted((b for b in self._all if b.owner is not None), key=lambda b: b.borrowed_at)[:5]
         return ("longest holders: " if held else "no holders") + ", ".join(
             f"thread {b.user.name if b.user else '?'} for {now - b.borrowed_at:.1f} s"

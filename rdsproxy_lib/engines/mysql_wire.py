@@ -25,6 +25,9 @@ KNOWN_COLUMNS = 500
 
 _OK, _LOCAL_FILE, _NULL, _END_OF_ROWS, _ERROR = 0x00, 0xFB, 0xFB, 0xFE, 0xFF
 _number = int.from_bytes
+_QUERY = bytes((COMMAND.COM_QUERY,))
+_SHORT_COUNT, _KEPT_HEAD = 250, 4096
+"""The most columns whose number takes one byte, and the longest head that is compared before it is taken apart."""
 _NO_DECODERS: dict[int, Any] = {-1: None}
 _LONGEST_END = MAX_PACKET_LEN
 """A row may begin with the byte of an end, but then it is at least so long."""
@@ -32,19 +35,41 @@ _NOT_THE_ROWS_FAULT = (Malformed, IndexError, KeyError, AttributeError, Assertio
 _PARSERS = ("pymysql.connections", "pymysql.protocol", "rdsproxy_lib.")
 
 
+class Head:
+    """What comes before the rows of a result: the descriptions of its columns, and what the driver makes of them."""
+
+    __slots__ = ("converters", "description", "fields", "key", "packets")
+
+    def __init__(self, key: tuple[bytes, str, bool], result: MySQLResult) -> None:
+        self.key = key
+        self.fields: list[Any] = result.fields
+        self.converters: list[Any] = result.converters
+        self.description: tuple[Any, ...] = result.description
+        self.packets: bytes | None = None
+        """As they came, once they came twice in succession: they are likely to come again."""
+
+    def came_again(self, payloads: list[bytes]) -> None:
+        if self.packets is None and len(payloads) <= _SHORT_COUNT and len(self.key[0]) <= _KEPT_HEAD:
+            payloads = [bytes((len(payloads),)), *payloads]
+            self.packets = b"".join(
+                len(payload).to_bytes(3, "little") + bytes((number & 0xFF,)) + payload
+                for number, payload in enumerate(payloads, 1)
+            )
+
+
 class Columns:
-    """The descriptions of results, by the bytes they came in. Only those of tables, which name no values."""
+    """The heads of results, by the bytes they came in. Only those of tables, which name no values."""
 
     __slots__ = ("known",)
 
     def __init__(self) -> None:
-        self.known: dict[Any, tuple[list[Any], list[Any], tuple[Any, ...]]] = {}
+        self.known: dict[Any, Head] = {}
 
-    def keep(self, key: Any, result: MySQLResult) -> None:
-        if all(field.org_name for field in result.fields):
+    def keep(self, head: Head) -> None:
+        if all(field.org_name for field in head.fields):
             if len(self.known) >= KNOWN_COLUMNS:
                 self.known.clear()
-            self.known[key] = result.fields, result.converters, result.description
+            self.known[head.key] = head
 
 
 class Wire(Connection):
@@ -65,8 +90,8 @@ class Wire(Connection):
     _rdsproxy_columns: Columns
     _rdsproxy_is_in_step = False
     """Whether what was just raised came from a converter of values, with all of the answer read nevertheless."""
-    _rdsproxy_last_columns: Any = None
-    """Those of the last result, of a table or not."""
+    _rdsproxy_last_head: Head | None = None
+    """That of the last result, of a table or not."""
     _rdsproxy_warning_count = 0
     """Of the last answer that was no result."""
     _rdsproxy_own_decoders: dict[int, Any] | None = None
@@ -188,6 +213,35 @@ class Wire(Connection):
             self._rdsproxy_raise(data)
         return data
 
+    def _rdsproxy_takes(self, head: Head) -> bool:
+        """Whether an answer begins with the very packets of the one before. They are read then."""
+        packets, (_, encoding, use_unicode) = head.packets, head.key
+        if packets is None or self._next_seq_id != 1 or self._rdsproxy_own_decoders is not None:
+            return False
+        if self.encoding != encoding or self.use_unicode != use_unicode:
+            return False
+        if self._current_timeout != self._read_timeout:
+            self._sock.settimeout(self._read_timeout)
+            self._current_timeout = self._read_timeout
+        try:
+            if not self._rfile.peek().startswith(packets):
+                return False
+        except OSError as error:
+            self._rdsproxy_lose(f" ({error})")
+        self._rfile.read(len(packets))
+        self._next_seq_id = (len(head.fields) + 2) & 0xFF
+        return True
+
+    def _rdsproxy_send(self, text: bytes | bytearray) -> None:
+        """Send a statement, as the driver does; where nothing is left to be read of the answer to the last one."""
+        self._result = None
+        size = len(text) + 1
+        if size >= MAX_PACKET_LEN or self._sock is None:
+            Connection._execute_command(self, COMMAND.COM_QUERY, text)
+            return
+        self._write_bytes(size.to_bytes(4, "little") + _QUERY + text)
+        self._next_seq_id = 1
+
     def _rdsproxy_raise(self, data: bytes) -> NoReturn:
         """Raise the server's error, marked as its answer: nothing more of it is to come."""
         if self._result is not None:
@@ -238,6 +292,12 @@ class Result(MySQLResult):
     def read(self) -> None:
         wire = self.connection
         try:
+            head = wire._rdsproxy_last_head
+            if head is not None and wire._rdsproxy_takes(head):
+                self.field_count = len(head.fields)
+                self._rdsproxy_begin(head)
+                self._rdsproxy_read_rows(wire)
+                return
             data = wire._rdsproxy_payload()
             first = data[0]
             if first == _OK:
@@ -323,11 +383,13 @@ class Result(MySQLResult):
         key = (b"".join(payloads), wire.encoding, wire.use_unicode)
         decoders = wire._rdsproxy_own_decoders
         if decoders is None:
-            if (last := wire._rdsproxy_last_columns) is not None and last[0] == key:
-                _, self.fields, self.converters, self.description = last
-                return
-            if (known := wire._rdsproxy_columns.known.get(key)) is not None:
-                self.fields, self.converters, self.description = known
+            head = wire._rdsproxy_last_head
+            if head is not None and head.key == key:
+                head.came_again(payloads)
+            else:
+                head = wire._rdsproxy_last_head = wire._rdsproxy_columns.known.get(key)
+            if head is not None:
+                self._rdsproxy_begin(head)
                 return
         self.connection = _Descriptions(wire, decoders or wire._rdsproxy_decoders, iter(payloads))
         try:
@@ -337,8 +399,11 @@ class Result(MySQLResult):
         finally:
             self.connection = wire
         if decoders is None:
-            wire._rdsproxy_last_columns = (key, self.fields, self.converters, self.description)
-            wire._rdsproxy_columns.keep(key, self)
+            wire._rdsproxy_last_head = head = Head(key, self)
+            wire._rdsproxy_columns.keep(head)
+
+    def _rdsproxy_begin(self, head: Head) -> None:
+        self.fields, self.converters, self.description = head.fields, head.converters, head.description
 
     def _rdsproxy_read_rows(self, wire: Wire) -> None:
         """All rows, up to and with the end. Raises Malformed, and what a converter raises."""

@@ -32,6 +32,7 @@ from ..sql_postgresql import READING_SETTINGS
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
 from .postgresql_audit import left_over, stock_of
+from .postgresql_plans import Plans
 from .postgresql_settings import (
     REVIEWED,
     ROLES,
@@ -181,7 +182,7 @@ class PostgresLogin(Login):
 class PostgresBackend(Backend):
     """A slot with its libpq connection at hand."""
 
-    __slots__ = ("knobs", "look", "pgconn", "piped", "streamed")
+    __slots__ = ("knobs", "look", "pgconn", "piped", "plans", "streamed")
 
     login: PostgresLogin
     raw: psycopg.Connection[Any]
@@ -191,7 +192,7 @@ class PostgresBackend(Backend):
         raw._pool = None  # the mark of a pooled connection: psycopg does not warn when it ends with the program
         self.pgconn = raw.pgconn
         self.identity = self.pgconn.backend_pid
-        self.knobs: tuple[int | None, int] | None = DEFAULT_KNOBS  # what its statement cache is set to; None: unused
+        self.forget_plans()
         self.piped = False  # it was in pipeline mode since it was last looked at
         self.streamed = False  # libpq was told to hand out single rows since the last plain exchange
         self.look = select.poll()
@@ -204,6 +205,12 @@ class PostgresBackend(Backend):
 
     def is_dead(self) -> bool:
         return bool(self.pgconn.status == _BAD)
+
+    def forget_plans(self) -> None:
+        """The server has no statement any more that the driver prepared."""
+        self.plans = self.raw._prepared = Plans()
+        self.knobs: tuple[int | None, int] | None = DEFAULT_KNOBS
+        """What `plans` is set to; None: to nothing, so that none is used."""
 
 
 def _owner_of(find_backend: ref[PostgresBackend]) -> Any:
@@ -389,8 +396,7 @@ class PostgresEngine:
         self._command(backend, b"DISCARD ALL")
         # What DISCARD ALL leaves: the seed, which a routine may have set.
         self._command(backend, f"SET seed = {random.uniform(-1, 1)!r}".encode())
-        backend.raw._prepared = PrepareManager()
-        backend.knobs = DEFAULT_KNOBS
+        backend.forget_plans()
         backend.sequences_of = None
         backend.label = CLEAN
         while backend.pgconn.notifies():  # those of a channel that nobody listens to any more
@@ -449,12 +455,11 @@ class PostgresEngine:
 
         In a transaction of its own kind: under the session's, it might wait for a safe snapshot.
         """
-        prepared = backend.raw._prepared
+        prepared = backend.plans
         if end := end_of_plans(changed, has_prepared=bool(prepared._names)):
             text += end
             if "DEALLOCATE" in end:
-                backend.raw._prepared = PrepareManager()
-                backend.knobs = None
+                backend.forget_plans()
         try:
             return self._answer(backend, f"BEGIN ISOLATION LEVEL READ COMMITTED; {text}; COMMIT".encode("ascii"))
         except psycopg.Error:

@@ -176,10 +176,10 @@ class Connection(psycopg.Connection[Row]):
             client.need(statement, names.get("params", UNKNOWN))
         self.lock.user = backend.user = HERE.thread
         pgconn = backend.pgconn
-        self._prepared = backend.raw._prepared
+        self._prepared = backend.plans
         if not is_plain and statement is not None and statement.changes_plans:
             # Plans made by others, or under other settings, are not this session's: none is used or made from here on.
-            backend.raw._prepared.prepare_threshold = backend.knobs = None
+            backend.plans.prepare_threshold = backend.knobs = None
         if is_cursor:
             who._pgconn = pgconn
             if (last := self._rdsproxy_cursor) is not None and last is not who:  # of the same pipeline
@@ -202,7 +202,7 @@ class Connection(psycopg.Connection[Row]):
                     self._rdsproxy_learn(client)
                 if Reason.PREPARED_STATEMENT in statement.frees and _forgets_plans(statement):
                     # The driver does not look at what others, or statements it had prepared itself, deallocate.
-                    backend.raw._prepared = PrepareManager()
+                    backend.forget_plans()
                     self._rdsproxy_tune(backend)
         except e._WaitTimeout:
             raise
@@ -229,6 +229,12 @@ class Connection(psycopg.Connection[Row]):
             if not is_cursor and isinstance(who, BaseTransaction):
                 # Its exit looks here first, and must come to us even if the backend died meanwhile.
                 who.pgconn = client.login.ghost
+
+    def _start_query(self) -> Any:
+        """Before each statement: the driver's own BEGIN, where it is due."""
+        if self._autocommit or ((live := self._rdsproxy_live) is not None and live.transaction_status != IDLE):
+            return ()
+        return super()._start_query()
 
     def _rdsproxy_lock_is_taken(self) -> None:
         """Wait for the lock, unless that could be for ever.
@@ -283,7 +289,7 @@ class Connection(psycopg.Connection[Row]):
         if backend.piped:
             backend.piped = False
             # In a pipeline the driver notes that its statements have to be deallocated, and leaves it for later.
-            backend.needs_reset = backend.needs_reset or bool(backend.raw._prepared._to_flush)
+            backend.needs_reset = backend.needs_reset or bool(backend.plans._to_flush)
         if self._closed:
             client.close()
         elif self._rdsproxy_streams:
@@ -398,7 +404,7 @@ class Connection(psycopg.Connection[Row]):
 
     def _rdsproxy_tune(self, backend: Any) -> None:
         """Give a backend's statement cache the session's two settings."""
-        prepared = backend.raw._prepared
+        prepared = backend.plans
         prepared.prepare_threshold, prepared.prepared_max = backend.knobs = self._rdsproxy_knobs
 
     def _rdsproxy_interrupted(self, gen: Any, pgconn: Any) -> None:
@@ -434,7 +440,7 @@ class Connection(psycopg.Connection[Row]):
             return False
         raw = backend.raw
         query = names["self"]._convert_query(names["query"], names["params"])
-        name = raw._prepared._names.pop(PrepareManager.key(query), None)
+        name = backend.plans._names.pop(PrepareManager.key(query), None)
         if name is None:
             return False
         if raw.pgconn.transaction_status != IDLE:

@@ -72,6 +72,8 @@ class Connection(Exchange):
         if client is None or name.startswith(("__", "_rdsproxy")):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         login: Any = client.login
+        if name == "server_thread_id" and client.backend_id is not None:
+            return (client.backend_id,)
         if name == "server_status":
             status: int = self._rdsproxy_ghost().server_status
             if self.autocommit_mode is not None:

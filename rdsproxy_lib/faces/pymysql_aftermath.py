@@ -9,9 +9,8 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
-from pymysql.connections import Connection as Driver
 from pymysql.connections import err
-from pymysql.constants import COMMAND, ER
+from pymysql.constants import ER
 
 from ..client import Client
 from ..engines.mysql import UNSET
@@ -38,9 +37,6 @@ from .mysql_statements import (
 _PARKED, _BORROWED = Hold.PARKED, Hold.BORROWED
 _NO_TX, _OPEN = Tx.NONE, Tx.OPEN
 _TRANSACTIONS = IN_TRANSACTION | AUTOCOMMIT
-
-_COM_QUERY = COMMAND.COM_QUERY
-_send = Driver._execute_command
 
 
 class _NoSocket:
@@ -249,7 +245,7 @@ class Aftermath(Wire):
         """An error has no status word, so ask for it; with a question that leaves the diagnostics as they are."""
         self._rdsproxy_has_warned = True
         self._result = None
-        _send(self, _COM_QUERY, b"SHOW WARNINGS")
+        self._rdsproxy_send(b"SHOW WARNINGS")
         result = Result(self)
         result.read()
         self._rdsproxy_warnings = result

@@ -9,9 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from pymysql.connections import Connection as Driver
 from pymysql.connections import MySQLResult, err
-from pymysql.constants import COMMAND
 
 from .. import errors
 from ..backend import HERE
@@ -36,9 +34,6 @@ from .pymysql_stream import Stream
 
 _PARKED, _BORROWED, _TX_LOST, _SESSION_LOST = Hold.PARKED, Hold.BORROWED, Hold.TX_LOST, Hold.SESSION_LOST
 _NO_TX, _OPEN = Tx.NONE, Tx.OPEN
-
-_COM_QUERY = COMMAND.COM_QUERY
-_send = Driver._execute_command
 
 
 class OwnedLock(Lock):
@@ -121,7 +116,7 @@ class Exchange(Aftermath):
             backend.used_by = None if statement is NO_WARNINGS else client.owner
             try:
                 self._rdsproxy_is_exchanging = True
-                _send(self, _COM_QUERY, sql)
+                self._rdsproxy_send(sql)
                 affected = self._affected_rows = self._read_query_result(unbuffered)
                 if not is_plain and statement.settings:
                     self._rdsproxy_learn(statement)
@@ -132,7 +127,7 @@ class Exchange(Aftermath):
                 # What was to be undone went with the backend: the ROLLBACK gets its answer from another one.
                 backend = self._rdsproxy_borrow(statement)
                 backend.used_by = client.owner
-                _send(self, _COM_QUERY, sql)
+                self._rdsproxy_send(sql)
                 affected = self._affected_rows = self._read_query_result(unbuffered)
             finally:
                 self._rdsproxy_is_exchanging = False
@@ -318,7 +313,6 @@ class Exchange(Aftermath):
         wire = backend.raw
         self._sock = wire._sock
         self._current_timeout = wire._current_timeout
-        self.server_thread_id = wire.server_thread_id
         self._rdsproxy_tracked = backend.tracked
         self._rfile = wire._rfile
 

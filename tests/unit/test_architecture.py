@@ -47,6 +47,7 @@ FLOORS: dict[str, int] = {
     "engines/mysql_errors": 40, "engines/mysql_parameters": 40, "engines/mysql": 42, "engines/mysql_settings": 40,
     "engines/mysql_audit": 41,
     "engines/postgresql": 42, "engines/postgresql_settings": 40, "engines/postgresql_audit": 41,
+    "engines/postgresql_plans": 40,
     "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/info": 41, "faces/exchange": 41,
     "faces/psycopg": 43, "faces/mysql_statements": 41, "faces/mysql_held": 43, "faces/pymysql_stream": 43,
     "faces/pymysql_aftermath": 44, "faces/pymysql_exchange": 45, "faces/pymysql": 46,
@@ -291,7 +292,9 @@ def test_generators_that_take_the_wire_are_functions_of_python(name):
 
 PRIVATE_NAMES = {
     psycopg.Connection: {"wait", "_check_connection_ok", "_should_cancel", "_try_cancel", "cancel_safe", "_cancel_gen"},
-    _connection_base.BaseConnection: {"_notice_handler", "_notify_handler", "_check_tpc", "_get_tx_start_command"},
+    _connection_base.BaseConnection: {
+        "_notice_handler", "_notify_handler", "_check_tpc", "_get_tx_start_command", "_start_query",
+    },
     transaction.BaseTransaction: {"_pop_savepoint", "_push_savepoint", "Status", "savepoint_name"},
     _preparing.PrepareManager: {"get", "maybe_add_to_cache", "validate", "clear", "maintain_gen"},
     psycopg.errors: {"_WaitTimeout", "TransactionResolutionUnknown", "ObjectNotInPrerequisiteState"},
@@ -316,7 +319,7 @@ def test_private_names_we_rely_on_exist(owner, names):
 def test_slots_and_attributes_we_rely_on_exist():
     """Cursors keep their pgconn in a slot, transactions and caches their state under these names."""
     assert "_pgconn" in _cursor_base.BaseCursor.__slots__
-    assert {"prepare_threshold", "prepared_max"} <= set(dir(_preparing.PrepareManager()))
+    assert {"prepare_threshold", "prepared_max", "_names", "_to_flush"} <= set(dir(_preparing.PrepareManager()))
     conn = psycopg.Connection(face._CLOSED)
     try:
         assert {

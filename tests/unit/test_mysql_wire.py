@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from typing import Any
 
 import pymysql
@@ -499,6 +500,11 @@ def answer_of(kind: type[Any], read: Callable[[Any], list[Any]], stream: bytes, 
             return type(error), error.args
 
 
+def again(read: Callable[[Any], list[Any]], times: int) -> Callable[[Any], list[Any]]:
+    """Read so many answers: a head that came twice is taken for known."""
+    return lambda connection: [read(connection) for _ in range(times)]
+
+
 def test_results_are_the_drivers():
     """Random results read by the driver, without DEPRECATE_EOF, and by us, with it, are equal in every respect."""
     seed = random.SystemRandom().randrange(10**9)
@@ -515,8 +521,9 @@ def test_results_are_the_drivers():
             new.append(ok(affected=number, insert_id=number * 1000, warnings=1))
             old.append(ok(affected=number, insert_id=number * 1000, warnings=1))
         arguments = {"charset": "utf8mb4", "use_unicode": dice.random() < 0.8}
-        ours = answer_of(Wire, read, packed(new), **arguments)
-        theirs = answer_of(Driver, read, packed(old), **arguments)
+        times = dice.choice((1, 3))
+        ours = answer_of(Wire, again(read, times), packed(new) * times, **arguments)
+        theirs = answer_of(Driver, again(read, times), packed(old) * times, **arguments)
         assert repr(ours) == repr(theirs), f"{number}: {new}"
 
 
@@ -538,6 +545,57 @@ def test_the_same_columns_again():
                 connection.query("SELECT")
                 assert connection._result.rows in ((row,), (tuple(str(value).encode() for value in row),))
                 assert [field.name for field in connection._result.fields] == ["b" if b"\1b\1b" in columns[0] else "a"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 249, 250, 251, 252, 255, 256, 600])
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_a_head_that_comes_again_and_again(count, size):
+    """However many columns, and however long: with other answers between, and with another encoding behind them."""
+    columns = [column(b"c" * size, FIELD_TYPE.VAR_STRING) for _ in range(count)]
+    answer, values = packed(rows(columns, [[b"\xc3\xa9"] * count])), ("é",) * count
+    stream = answer * 3 + packed([ok(affected=3)]) + answer * 2 + packed([failure()]) + answer * 4
+    with fed(Wire, stream, charset="utf8mb4") as connection:
+        for _ in range(3):
+            assert buffered(connection)[0][2] == (values,)
+        assert connection.query("UPDATE") == 3
+        for _ in range(2):
+            assert buffered(connection)[0][2] == (values,)
+        with pytest.raises(pymysql.err.ProgrammingError):
+            connection.query("SELECT bad")
+        connection.encoding = "latin-1"
+        assert buffered(connection)[0][2] == (("Ã©",) * count,)
+        connection.encoding = "utf8"
+        assert streamed(connection)[0][1] == (values,)
+        connection.use_unicode = False
+        assert buffered(connection)[0][2] == ((b"\xc3\xa9",) * count,)
+        connection.use_unicode = True
+        connection._rdsproxy_own_decoders = {FIELD_TYPE.VAR_STRING: len}
+        assert buffered(connection)[0][2] == ((1,) * count,)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reader"),
+    [*product(("table", "no rows", "error after rows"), ("buffered", "streamed")), ("two results", "buffered")],
+)
+def test_an_answer_that_came_before_and_ends_anywhere(answer, reader):
+    """A head that is known does not hide that the rest is missing, or that something else came."""
+    known, other = packed(ANSWERS[answer]), packed(rows([column(b"other", FIELD_TYPE.LONG)], [[b"5"]]))
+    for rest in (*(known[:end] for end in range(len(known))), other):
+        with fed(Wire, known * 2 + rest) as connection:
+            for _ in range(2):
+                with suppress(pymysql.err.OperationalError):  # of the error after rows
+                    READERS[reader](connection)
+            error: BaseException | None = None
+            try:
+                read = READERS[reader](connection)
+            except BaseException as raised:
+                error = raised
+            ended(connection, error, rest)
+            if rest is other:
+                assert error is None
+                assert read[0][0][0][0] == "other"
+            else:
+                assert error is not None
 
 
 # -- converters of the application
