@@ -25,7 +25,7 @@ test: lint servers
 
 # Everything of `make test`, the tests marked `long`, and many more hypothesis examples.
 test-long: lint servers
-	$(RUN) pytest --hypothesis-profile=long --durations=30 -o faulthandler_timeout=3600
+	$(RUN) pytest $(PARALLEL) --hypothesis-profile=long --durations=30 -o faulthandler_timeout=3600
 
 bench: $(VENV)/.installed servers
 	$(RUN) tests.bench
