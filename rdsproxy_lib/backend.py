@@ -36,6 +36,7 @@ class Backend:
         "cancel_lock",
         "cancelled",
         "cancelling",
+        "endpoint",
         "expires_at",
         "identity",
         "idle_since",
@@ -83,6 +84,8 @@ class Backend:
         self.cancelled = False
         self.identity = 0
         """The server's process id."""
+        self.endpoint: Any = None
+        """Which of several hosts it is on."""
         self.statements = 0
 
     @property

@@ -31,6 +31,12 @@ _NO_TX, _TX_UNKNOWN = Tx.NONE, Tx.UNKNOWN
 NEW_ONES_TRIED = 3
 """How many new backends may die while they are given a session's settings, before its statement fails."""
 
+REPEATS = 3
+"""How often a statement is sent again, at most: one may be the very cause that its backend died."""
+
+REFUSED_WHOLE = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
+"""Verbs of statements that a server which takes no writes refuses before any of it happens."""
+
 CANCEL_SECONDS = 5.0
 """How long a backend waits for a cancel request under way before it is closed instead of lent again."""
 
@@ -455,6 +461,8 @@ class Client(Pinning):
         if backend is None:
             return None
         if error is not None and not backend.is_dead() and not self.engine.is_fatal(error):
+            if self.engine.says_read_only(error):
+                self._home.is_demoted(backend)  # if so, this backend is closed when it is given back
             self._forget_failed_pins(error, statement)
             if statement is not None and statement.reads_sequence:
                 return self.engine.judged_sequence_error(self, error)
@@ -496,7 +504,33 @@ class Client(Pinning):
         else:
             session.step(Event.FAULT_OPEN if tx_open and not is_over else Event.FAULT_IDLE)
         self.pool.discard(backend)
+        self._home.lose(backend)
         return None if kind is None else self.engine.error(kind, text)
+
+    def may_repeat(self, error: BaseException, statement: Statement | None, *, is_dead: bool) -> bool:
+        """A statement raised that began with no transaction open: whether it is sent again, on another backend.
+
+        So it is where there are several hosts: with one that only reads, if its backend died and nothing was delivered;
+        and with one that a host refused as it is not the writer any more, if it says so when it is asked. The backend
+        is gone then.
+        """
+        backend = self.backend
+        if backend is None or statement is None or not isinstance(error, Exception) or len(statement.parts) != 1:
+            return False
+        if self.session.hold is not _BORROWED or statement.causes or statement.settings or self.lingers:
+            return False
+        if is_dead:
+            can_repeat = statement.reads_only and backend.endpoint is not None
+        else:
+            is_refusal = self.engine.says_read_only(error) and statement.parts[0].verb in REFUSED_WHOLE
+            can_repeat = is_refusal and self._home.is_demoted(backend)
+        if not can_repeat:
+            return False
+        self.backend = self.touched = self.doubts = None
+        self.session.step(Event.FAULT_IDLE)
+        self.pool.discard(backend)
+        self._home.lose(backend)
+        return True
 
     def rolled_back(self) -> None:
         """A lost transaction was acknowledged: the session goes on."""

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote
 
 from .errors import ConfigurationError
 from .sql import Reason
+from .topology import Endpoint
 
 ENGINES = ("postgresql", "mysql")
 SCHEMES = {
@@ -24,6 +25,7 @@ SCHEMES = {
     "mysql": "mysql",
     "mysql+pymysql": "mysql",
 }
+DEFAULT_PORTS = {"postgresql": "5432", "mysql": "3306"}
 TLS_MODES = ("disabled", "preferred", "required", "verify-ca", "verify-identity")
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 PINNING_FILTERS = ("EXCLUDE_VARIABLE_SETS",)
@@ -165,9 +167,9 @@ class Options:
 
     def _refuse_what_is_not_there_yet(self) -> None:
         if self.monitor is True:
-            raise ConfigurationError("monitor=True needs several hosts, which this version does not serve yet")
+            raise ConfigurationError("monitor=True is not there yet: a host is asked when a connection to it fails")
         if self.read_write_splitting:
-            raise ConfigurationError("read_write_splitting needs several hosts, which this version does not serve yet")
+            raise ConfigurationError("read_write_splitting is not there yet")
 
 
 OPTION_NAMES = frozenset(option.name for option in dataclasses.fields(Options))
@@ -262,12 +264,49 @@ class Target:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise _wrong("engine", "'postgresql' or 'mysql'", self.engine)
-        if len(self.hosts) > 1 or any("," in host for host in self.hosts):
-            raise ConfigurationError(
-                "several hosts (a comma stands in the host) are not served by this version yet; give one endpoint"
-            )
+        if any("," in host for host in self.hosts):
+            raise ConfigurationError("a comma stands in the name of a host; it separates several hosts")
+        if len(self.hosts) > 1:
+            self._align_ports()
         for port in self.ports:
             check_port(port)
+
+    def _align_ports(self) -> None:
+        if any(host.startswith("/") for host in self.hosts):
+            raise ConfigurationError("a unix socket cannot be one of several hosts")
+        ports = self.ports if len(self.ports) > 1 else self.ports * len(self.hosts) or ("",) * len(self.hosts)
+        if len(ports) != len(self.hosts):
+            raise ConfigurationError(f"{len(self.hosts)} hosts need as many ports, or one for all, not {len(ports)}")
+        object.__setattr__(self, "ports", tuple(port or DEFAULT_PORTS[self.engine] for port in ports))
+        if len(set(zip(self.hosts, self.ports, strict=True))) < len(self.hosts):
+            raise ConfigurationError("a host is given twice")
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Each of several hosts with its port; empty where there are not several."""
+        if len(self.hosts) < 2:
+            return ()
+        return tuple(Endpoint(host, int(port)) for host, port in zip(self.hosts, self.ports, strict=True))
+
+
+def split_hosts(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Hosts and ports of ``db1:5432,db2``; a port that is not given is empty."""
+    pairs = [_split_port(item) for item in text.split(",")]
+    return tuple(unquote(host) for host, _ in pairs), tuple(port for _, port in pairs)
+
+
+def hosts_and_ports(host: str, port: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """From keywords: one host, or several with commas, each with its port behind it, in `port`, or all with `port`."""
+    ports = tuple(port.split(",")) if port else ()
+    if "," not in host or host.startswith("/"):
+        return (host,), ports
+    hosts, own = split_hosts(host)
+    if not any(own):
+        return hosts, ports
+    if len(ports) > 1:
+        raise ConfigurationError("give the ports of several hosts either behind them or in port=, not both")
+    common = ports[0] if ports else ""
+    return hosts, tuple(each or common for each in own)
 
 
 def parse_url(url: str) -> tuple[Target, dict[str, Any]]:
@@ -283,11 +322,9 @@ def parse_url(url: str) -> tuple[Target, dict[str, Any]]:
     authority, _, path = rest.partition("/")
     userinfo, at, hostlist = authority.rpartition("@")
     user, colon, password = userinfo.partition(":") if at else ("", "", "")
-    hosts, ports = [], []
-    for item in hostlist.split(",") if hostlist else []:
-        host, port = _split_port(item)
-        hosts.append(unquote(host))
-        ports.append(port)
+    hosts, ports = map(list, split_hosts(hostlist)) if hostlist else ([], [])
+    if len(hosts) > 1 and not all(hosts):
+        raise ConfigurationError("one of the hosts in the URL has no name")
     driver: dict[str, str] = {}
     options: dict[str, Any] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
@@ -302,13 +339,12 @@ def parse_url(url: str) -> tuple[Target, dict[str, Any]]:
         else:
             driver[key] = value
     if "host" in driver and not any(hosts):
-        hosts = [driver.pop("host")]
-        ports = [driver.pop("port", "")]
+        hosts, ports = map(list, hosts_and_ports(driver.pop("host"), driver.pop("port", "")))
     return (
         Target(
             engine=SCHEMES[scheme],
-            hosts=tuple(host for host in hosts if host),
-            ports=tuple(port for port in ports if port),
+            hosts=tuple(filter(None, hosts)),
+            ports=tuple(ports) if len(hosts) > 1 else tuple(filter(None, ports)),
             user=unquote(user) or driver.pop("user", None),
             dbname=unquote(path) or driver.pop("dbname", None),
             password=unquote(password) if colon else driver.pop("password", None),

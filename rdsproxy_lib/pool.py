@@ -440,10 +440,10 @@ class Pool:
             return
         backend.owner = None
         backend.pinned = False
-        backend.idle_since = time.time()
+        backend.idle_since = now = time.time()
         with lock:
             idle = self._idle
-            if self._closed or self._is_over_limit:
+            if self._closed or self._is_over_limit or now >= backend.expires_at:
                 self._all.discard(backend)
                 self._is_over_limit = len(self._all) > self.limit
                 closing = [backend, *self._decide_locked()]
@@ -576,8 +576,9 @@ class Pool:
     def _timeout_locked(self, since: float, why: str) -> Exception:
         self.counters.borrow_timeouts += 1
         waited = time.monotonic() - since
+        has_no_writer = isinstance(self._connect_error, errors.NoWriterAvailable)
         error = self._opener.error(
-            errors.BorrowTimeout,
+            errors.NoWriterAvailable if has_no_writer else errors.BorrowTimeout,
             f"timed out waiting to acquire a database connection after {waited:.1f} s: {why}; "
             f"{self._occupancy_locked()}; {self._holders_locked()}. Nothing was sent to the database"
             + (f"; the last attempt to connect failed: {self._connect_error}" if self._connect_error else ""),
@@ -602,6 +603,17 @@ class Pool:
             self._set_limit(limit)
             self._is_over_limit = len(self._all) > limit
             closing = self._decide_locked()
+        self._close_all(closing)
+
+    def retire(self) -> None:
+        """Lend none of the present backends again: idle ones are closed now, the others as they come back."""
+        with self._lock:
+            for backend in self._all:
+                backend.expires_at = 0.0
+            closing, self._idle = self._idle, []
+            for backend in closing:
+                self._all.discard(backend)
+            closing += self._decide_locked()
         self._close_all(closing)
 
     def lent(self) -> list[Backend]:

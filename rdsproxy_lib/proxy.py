@@ -14,13 +14,16 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import config, errors
+from .backend import Opener
 from .client import Client
+from .cluster import Cluster, WriterOpener
 from .config import TLS, Options, Target
 from .events import Events
 from .pool import Pool
 from .routines import Catalogue
 from .session import Tx
 from .stats import PinnedSession, Stats
+from .topology import Endpoint, Observation, Role
 
 if TYPE_CHECKING:
     from .engines.base import Engine, Login
@@ -39,7 +42,7 @@ class TargetHealth:
     state: str
     """REGISTERED (not tried yet), AVAILABLE or UNAVAILABLE."""
     reason: str | None
-    """Why it is unavailable: CONNECTION_FAILED with the driver's message."""
+    """Why it is unavailable: CONNECTION_FAILED with the driver's message, or INVALID_REPLICATION_STATE."""
 
 
 class Proxy:
@@ -74,8 +77,13 @@ class Proxy:
         self._credentials = credentials
         config.check_engine(self.options, target.engine)
         self.engine = _engine(target, self.options, credentials, tls)
+        self.cluster: Cluster | None = None
+        opener: Opener = self.engine
+        if target.endpoints:
+            self.cluster = Cluster(self.engine, target.endpoints, self._retire)
+            opener = WriterOpener(self.engine, self.cluster)
         self.pool = Pool(
-            self.engine,
+            opener,
             limit=self.options.max_connections,
             idle_percent=self.options.max_idle_connections_percent,
             pinned_percent=self.options.max_pinned_percent,
@@ -126,7 +134,10 @@ class Proxy:
         return connection
 
     def targets(self) -> tuple[TargetHealth, ...]:
-        """The database hosts of this proxy and how they are. No I/O: what the last connect told."""
+        """The database hosts of this proxy and how they are. No I/O: what was last heard of each."""
+        if self.cluster is not None:
+            view = self.cluster.view
+            return tuple(_health(endpoint, seen, view.writer) for endpoint, seen in view.members.items())
         error = self.pool.connect_error
         if error is not None:
             state, reason = "UNAVAILABLE", f"CONNECTION_FAILED: {error}"
@@ -195,6 +206,8 @@ class Proxy:
         Whoever waits for a connection, and every later statement that needs one, gets ProxyClosed.
         """
         self.pool.close()
+        if self.cluster is not None:
+            self.cluster.close()
 
     @property
     def is_closed(self) -> bool:
@@ -211,6 +224,8 @@ class Proxy:
     def __repr__(self) -> str:
         occupancy = self.pool.occupancy()
         host = ",".join(self.target.hosts) or "default"
+        if self.cluster is not None:
+            host = str(self.cluster.view.writer or "none")
         return (
             f"<Proxy {self.target.engine} writer={host} [{occupancy.borrowed} borrowed, {occupancy.idle} idle, "
             f"{occupancy.waiting} waiting, {occupancy.pinned} pinned]>"
@@ -278,6 +293,22 @@ class Proxy:
             self.pool.resize(min(self.options.max_connections, allowed))
         self._limit_known = True
 
+    # -- several hosts
+
+    def _retire(self) -> None:
+        self.pool.retire()
+
+    def lose(self, backend: Any) -> None:
+        """A database connection was lost in use: its host has to be heard before it counts as the writer again."""
+        if self.cluster is not None and backend.endpoint is not None:
+            self.cluster.lose(backend.endpoint, "a database connection was lost")
+
+    def is_demoted(self, backend: Any) -> bool:
+        """After an error that says "read-only", which may have other causes: whether the host is a reader now."""
+        if self.cluster is None or backend.endpoint is None:
+            return False
+        return self.cluster.hear(backend.login, backend.endpoint) is Role.READ_ONLY
+
     # -- the rest
 
     def say_hello(self) -> None:
@@ -305,6 +336,8 @@ class Proxy:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
+        if self.cluster is not None:
+            self.cluster.after_fork()
         for login in self._logins.values():
             login.check_lock = threading.Lock()
         for backend in self.pool.after_fork():
@@ -321,6 +354,17 @@ def _pinned_sessions(lent: Iterable[Any]) -> Iterator[PinnedSession]:
             yield PinnedSession(
                 pin.reason.name, pin.what, pin.statement, pin.call_site, now - pin.since, backend.identity
             )
+
+
+def _health(endpoint: Endpoint, seen: Observation | None, writer: Endpoint | None) -> TargetHealth:
+    if seen is None:
+        return TargetHealth(str(endpoint), Role.UNKNOWN.value, "REGISTERED", None)
+    if seen.role is Role.UNKNOWN:
+        return TargetHealth(str(endpoint), seen.role.value, "UNAVAILABLE", f"CONNECTION_FAILED: {seen.error}")
+    if seen.role is Role.READ_WRITE and endpoint != writer:
+        why = "INVALID_REPLICATION_STATE: it says that it is the writer, and is not taken for it"
+        return TargetHealth(str(endpoint), seen.role.value, "UNAVAILABLE", why)
+    return TargetHealth(str(endpoint), seen.role.value, "AVAILABLE", None)
 
 
 def face_of(engine: str) -> Any:
@@ -346,11 +390,12 @@ def _target(
     if url is None:
         if engine is None:
             raise errors.ConfigurationError("give a URL, or engine= with host=, user=, dbname=")
+        hosts, ports = config.hosts_and_ports(host or "", str(port or ""))
         return (
             Target(
                 engine,
-                hosts=(host,) if host else (),
-                ports=(str(port),) if port else (),
+                hosts=hosts if host else (),
+                ports=ports,
                 user=user,
                 dbname=dbname,
                 password=password,
@@ -362,11 +407,14 @@ def _target(
     target, options = config.parse_url(url)
     if engine is not None and engine != target.engine:
         raise errors.ConfigurationError(f"engine={engine!r} contradicts the URL's {target.engine}")
+    hosts, ports = target.hosts, (str(port),) if port else target.ports
+    if host:
+        hosts, ports = config.hosts_and_ports(host, ",".join(ports))
     return (
         replace(
             target,
-            hosts=(host,) if host else target.hosts,
-            ports=(str(port),) if port else target.ports,
+            hosts=hosts,
+            ports=ports,
             user=user if user is not None else target.user,
             dbname=dbname if dbname is not None else target.dbname,
             password=password if password is not None else target.password,

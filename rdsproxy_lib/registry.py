@@ -77,11 +77,13 @@ def connect_parameters(
         if proxy is None or proxy.is_closed:
             options = {**_defaults, **config.options_from_environment(os.environ), **asked}
             driver = dict(options.pop("driver_options", {}))
+            ports = where.pop("port", None) if "," in str(where.get("host")) else None
             # As the driver gets them, so that it refuses a wrong one in its own words.
             driver.update((name, where[name]) for name in where.keys() - {"host", "password"})
             proxy = _proxies[key] = Proxy(
                 engine=engine,
                 host=where.get("host"),
+                port=ports,
                 user=user,
                 password=where.get("password"),
                 credentials=credentials,
@@ -109,9 +111,11 @@ def _check_agreement(proxy: Proxy, asked: Mapping[str, Any]) -> None:
 
 def _parameters(target: Target) -> dict[str, Any]:
     parameters: dict[str, Any] = dict(target.driver)
-    if target.hosts:
+    if target.endpoints:
+        parameters["host"] = ",".join(map(str, target.endpoints))
+    elif target.hosts:
         parameters["host"] = target.hosts[0]
-    if target.ports:
+    if target.ports and not target.endpoints:
         parameters["port"] = target.ports[0]
     if target.engine == "mysql":  # whose driver wants numbers where a URL has texts
         from .engines.mysql_parameters import from_text

@@ -397,7 +397,7 @@ class MySQLServer:
             atexit.register(self.close)
         try:
             if not self.data_dir.exists():
-                shutil.copytree(template, self.data_dir)
+                shutil.copytree(template, self.data_dir, ignore=shutil.ignore_patterns("auto.cnf"))  # who it is
                 _give_to_server(self.data_dir, *self.data_dir.rglob("*"))
             if self.tls and not self.ca_file.exists():
                 self._write_certificates()

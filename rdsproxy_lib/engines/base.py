@@ -12,6 +12,7 @@ from ..routines import RoutineBody
 from ..session import Tx
 from ..settings import Settings
 from ..sql import Cause, Dialect, Reason, Routine, Statement
+from ..topology import Endpoint, Role
 
 
 class Login:
@@ -96,6 +97,15 @@ class Engine(Opener, Protocol):
     def login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> Login:
         """The pool's key for these connect arguments. Raises what the driver raises for arguments it does not know."""
 
+    def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any:
+        """As `open`, on one of several hosts."""
+
+    def role_of(self, backend: Any) -> tuple[Role, int]:
+        """Whether the host of a backend takes writes, and its epoch (see topology). One round trip."""
+
+    def ask(self, login: Any, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
+        """The same of any host, on a connection that is closed again. Raises OpenFailed."""
+
     def check(self, login: Any) -> None:
         """Raise the driver's own error for option values it would refuse before looking for the server. No I/O."""
 
@@ -165,6 +175,9 @@ class Engine(Opener, Protocol):
 
     def is_fatal(self, error: BaseException) -> bool:
         """Whether the server ended the connection with this error."""
+
+    def says_read_only(self, error: BaseException) -> bool:
+        """Whether a server may have refused a statement because it takes no writes; there are other causes."""
 
     def never_ran(self, error: BaseException) -> bool:
         """Whether the error proves that the server ran nothing of the statement."""

@@ -15,16 +15,17 @@ from pymysql.connections import err
 from pymysql.constants import COMMAND, ER
 
 from .. import credentials, errors
-from ..backend import MIXED, Backend, OpenFailed
+from ..backend import MIXED, Backend, OpenFailed, Refusal
 from ..config import TLS, Options, Target
 from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
 from ..session import Tx
 from ..settings import Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement
+from ..topology import Endpoint, Role
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
 from .mysql_audit import left_over, stock_of
-from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, code_of, refusal_of, twin_of
+from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, READ_ONLY_MODE, code_of, refusal_of, twin_of
 from .mysql_insert_id import InsertedIds, InsertId
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
 from .mysql_settings import (
@@ -159,7 +160,10 @@ class MySQLEngine:
         login.prototype = Driver(defer_connect=True, **arguments)
 
     def open(self, login: MySQLLogin, timeout: float) -> MySQLBackend:
-        wire = self._connect(login, timeout)
+        return self.open_at(login, timeout, None)
+
+    def open_at(self, login: MySQLLogin, timeout: float, endpoint: Endpoint | None) -> MySQLBackend:
+        wire = self._connect(login, timeout, endpoint)
         try:
             backend = MySQLBackend(login, wire)
             if self._options.require_tls and not self.is_encrypted(backend):
@@ -180,8 +184,28 @@ class MySQLEngine:
             raise
         return backend
 
-    def _connect(self, login: MySQLLogin, timeout: float) -> Wire:
+    def role_of(self, backend: MySQLBackend) -> tuple[Role, int]:
+        backend.used_by = None
+        return self._role_on(backend.raw)
+
+    def ask(self, login: MySQLLogin, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
+        wire = self._connect(login, timeout, endpoint)
+        try:
+            return self._role_on(wire)
+        except err.Error as error:
+            raise OpenFailed(error, Refusal.TRANSIENT) from None
+        finally:
+            wire._force_close()
+
+    def _role_on(self, wire: Wire) -> tuple[Role, int]:
+        (answers,) = self._run(wire, "SELECT @@global.read_only, @@global.innodb_read_only")
+        takes_writes = all(str(answer).upper() in ("0", "OFF") for answer in answers)
+        return (Role.READ_WRITE if takes_writes else Role.READ_ONLY), 0
+
+    def _connect(self, login: MySQLLogin, timeout: float, endpoint: Endpoint | None) -> Wire:
         parameters = dict(login.parameters)
+        if endpoint is not None:
+            parameters["host"], parameters["port"] = endpoint.host, endpoint.port
         for name in ("init_command", "sql_mode"):  # _set_up does that, then and after each reset
             parameters.pop(name, None)
         parameters["connect_timeout"] = min(timeout, parameters.get("connect_timeout") or timeout)
@@ -628,6 +652,9 @@ class MySQLEngine:
 
     def is_fatal(self, error: BaseException) -> bool:
         return False  # the question after an error tells
+
+    def says_read_only(self, error: BaseException) -> bool:
+        return code_of(error) in (ER.OPTION_PREVENTS_STATEMENT, READ_ONLY_MODE)
 
     def never_ran(self, error: BaseException) -> bool:
         """False: no error of MySQL tells whether a function in the statement had run already."""

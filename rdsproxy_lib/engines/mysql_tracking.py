@@ -19,6 +19,8 @@ _VARIABLE, _SCHEMA, _STATE, _GTIDS, _CHARACTERISTICS, _TRANSACTION = range(6)
 _SPOKEN = ("character_set_client", "character_set_results")
 _NOISE = b"\x0cstatement_id"
 """MySQL reports this variable with every statement, since all are asked for."""
+_NOBODYS = frozenset({"last_gtid", "statement_id"})
+"""Variables that no statement sets. MariaDB reports the first with every write to its binary log."""
 
 
 class Malformed(ValueError):
@@ -78,6 +80,8 @@ class Tracked:
             raw_name, at = read_string(data, at)
             raw_value, at = read_string(data, at)
             name, value = raw_name.decode("utf-8", "replace"), raw_value.decode("utf-8", "replace")
+            if name in _NOBODYS:
+                continue
             if name == "sql_mode":
                 self.dialect = Dialect.mysql(value, self.server)
             elif name in _SPOKEN:

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import select
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -29,9 +30,11 @@ from ..session import Tx
 from ..settings import CLEAN, Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
 from ..sql_postgresql import READING_SETTINGS
+from ..topology import Endpoint, Role
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
 from .postgresql_audit import left_over, stock_of
+from .postgresql_ping import refusal_at
 from .postgresql_plans import Plans
 from .postgresql_settings import (
     REVIEWED,
@@ -53,6 +56,18 @@ SESSION_KEYWORDS = frozenset({"autocommit", "prepare_threshold", "context", "row
 
 ASK_AFTER_IDLE = 30.0
 """Seconds after which an idle backend answers a question before it is lent: a silent peer shows no readable socket."""
+SHORTEST_PING, PING_SECONDS = 0.5, 5.0
+"""How long a server may take at least, and at most, to say whether it takes logins, after one failed."""
+CUT_SHORT = (
+    "server closed the connection unexpectedly",
+    "SSL connection has been closed unexpectedly",
+    "SSL SYSCALL error",
+    "could not receive data from server",
+    "could not send",
+)
+"""What libpq says where the connection broke before the server had answered a login."""
+CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS = "57P03", "53300"
+"""SQLSTATEs: the first while a server starts, shuts down or recovers."""
 COMMAND_SECONDS = 5.0
 """How long a command of our own (ROLLBACK, reset, probe) may take before the backend is closed instead."""
 
@@ -101,6 +116,12 @@ CROSS JOIN LATERAL (SELECT pg_catalog.concat(p.proargdefaults, {body}) AS tree) 
 WHERE p.proname OPERATOR(pg_catalog.=) ANY (ARRAY[{names}]::pg_catalog.name[]) LIMIT {limit}
 """
 _SAVEPOINT = b"rdsproxy_lib_routines"
+ROLE = b"""SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE
+pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END"""
+"""The timeline a writer writes on, as eight hexadecimal digits; NULL of a standby. Any user may ask.
+
+pg_control_checkpoint() tells the new one only after the first checkpoint behind a promotion.
+"""
 
 DEFAULT_KNOBS: tuple[int | None, int] = (PrepareManager.prepare_threshold, PrepareManager.prepared_max)
 """The driver's prepare_threshold and prepared_max. Compared by identity."""
@@ -238,10 +259,12 @@ class PostgresEngine:
     def _base_parameters(target: Target, options: Options, tls: TLS | None) -> dict[str, Any]:
         ours = {name: value for name, value in options.driver_options.items() if name not in SESSION_KEYWORDS}
         base: dict[str, Any] = {**target.driver, **ours}
-        if target.hosts:
-            base["host"] = ",".join(target.hosts)
+        if target.hosts:  # the first of several stands for all: who opens a backend says which
+            base["host"] = target.hosts[0]
         if target.ports:
-            base["port"] = ",".join(target.ports)
+            base["port"] = target.ports[0]
+        if len(target.hosts) > 1 and "hostaddr" in base:
+            raise errors.ConfigurationError("hostaddr cannot be given with several hosts")
         for name, value in (("user", target.user), ("dbname", target.dbname), ("password", target.password)):
             if value is not None:
                 base[name] = value
@@ -286,7 +309,10 @@ class PostgresEngine:
             raise psycopg.OperationalError(f"connection is bad: {message}")
 
     def open(self, login: PostgresLogin, timeout: float) -> PostgresBackend:
-        backend = PostgresBackend(login, self._connect(login, timeout))
+        return self.open_at(login, timeout, None)
+
+    def open_at(self, login: PostgresLogin, timeout: float, endpoint: Endpoint | None) -> PostgresBackend:
+        backend = PostgresBackend(login, self._connect(login, timeout, endpoint))
         try:
             if self._options.require_tls and not backend.pgconn.ssl_in_use:
                 raise TlsRequired("require_tls is set and this connection is not encrypted (unix sockets never are)")
@@ -303,42 +329,55 @@ class PostgresEngine:
             raise
         return backend
 
-    def _connect(self, login: Login, timeout: float) -> psycopg.Connection[Any]:
+    def role_of(self, backend: PostgresBackend) -> tuple[Role, int]:
+        (answer,) = self._answer(backend, ROLE)
+        return (Role.READ_WRITE, int(answer, 16)) if answer else (Role.READ_ONLY, 0)
+
+    def ask(self, login: PostgresLogin, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
+        backend = PostgresBackend(login, self._connect(login, timeout, endpoint))
+        try:
+            return self.role_of(backend)
+        except psycopg.Error as error:
+            raise OpenFailed(error, Refusal.TRANSIENT) from None
+        finally:
+            self.close(backend)
+
+    def _connect(self, login: Login, timeout: float, endpoint: Endpoint | None) -> psycopg.Connection[Any]:
         """Log in; once more where the server answers but refuses, since it may just have come up."""
         parameters = dict(login.parameters)
+        if endpoint is not None:
+            parameters["host"], parameters["port"] = endpoint.host, endpoint.port
         # libpq's least is 2 s
         parameters["connect_timeout"] = max(2, min(ceil(timeout), timeout_from_conninfo(parameters)))
         if (found := user_and_password(self._credentials, login, self.error)) is not None:
             parameters["user"], parameters["password"] = found
         first: psycopg.Error | None = None
+        deadline = time.monotonic() + timeout
         while True:
             try:
                 # Looked up now, so that tracing which replaces it sees our connects.
                 return psycopg.connect(autocommit=True, **parameters)
             except psycopg.Error as error:
-                refusal = self._refusal(error, parameters)
+                refusal = self._refusal(error, deadline - time.monotonic())
                 if refusal is not Refusal.PERMANENT or first is not None:
                     raise OpenFailed(error, refusal) from None
                 first = error
 
     @staticmethod
-    def _refusal(error: psycopg.Error, parameters: Mapping[str, Any]) -> Refusal:
-        """What a failed login means.
-
-        libpq gives no SQLSTATE for it. PQping does judge by code: it answers REJECT for 57P03 (starting up, shutting
-        down, recovering) and OK for every other answer of a server, without credentials. Only "too many
-        connections" (53300) has to be told from the rest by its text, which is English on RDS.
-        """
-        if isinstance(error, psycopg.errors.ConnectionTimeout):
+    def _refusal(error: psycopg.Error, remaining: float) -> Refusal:
+        """What a failed login means. libpq gives no SQLSTATE for it, but the server gives one to whoever comes."""
+        pgconn = error.pgconn
+        if isinstance(error, psycopg.errors.ConnectionTimeout) or pgconn is None:
             return Refusal.TRANSIENT
-        where = {name: parameters.get(name) for name in ("host", "hostaddr", "port", "connect_timeout")}
-        answer = pq.PGconn.ping(make_conninfo("", **where).encode())
-        if answer in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE):
+        host = pgconn.hostaddr.decode() or pgconn.host.decode()
+        state = refusal_at(host, int(pgconn.port), max(SHORTEST_PING, min(remaining, PING_SECONDS)))
+        if state is None or state == CANNOT_CONNECT_NOW or any(sign in str(error) for sign in CUT_SHORT):
             return Refusal.TRANSIENT
+        # Once it knows who comes, the server keeps slots for others, and limits those of a role and a database: of
+        # these refusals there is but the text, which is English on RDS.
         text = str(error)
-        if "too many clients" in text or "too many connections" in text or "slots are reserved" in text:
-            return Refusal.FULL
-        return Refusal.PERMANENT
+        is_full = "too many clients" in text or "too many connections" in text or "slots are reserved" in text
+        return Refusal.FULL if is_full or state == TOO_MANY_CONNECTIONS else Refusal.PERMANENT
 
     def _run_init_query(self, backend: PostgresBackend) -> None:
         if self._options.init_query:
@@ -608,6 +647,9 @@ class PostgresEngine:
     def is_fatal(self, error: BaseException) -> bool:
         """Whether the server has ended the connection with this error, though its farewell may still be unread."""
         return isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized in ("FATAL", "PANIC")
+
+    def says_read_only(self, error: BaseException) -> bool:
+        return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
 
     def never_ran(self, error: BaseException) -> bool:
         """True where the server refused a statement while reading it, before any of it ran.

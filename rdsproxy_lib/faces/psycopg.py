@@ -30,7 +30,7 @@ from psycopg.transaction import BaseTransaction
 from psycopg.waiting import wait
 
 from ..backend import HERE
-from ..client import Client
+from ..client import REPEATS, Client
 from ..engines.postgresql import DEFAULT_KNOBS, TX
 from ..engines.postgresql_settings import UNKNOWN
 from ..session import Hold
@@ -99,6 +99,8 @@ class Connection(psycopg.Connection[Row]):
     _rdsproxy_was_open = False
     """Whether a transaction was open when the present pipeline began."""
     _rdsproxy_streams = 0
+    _rdsproxy_repeats = 0
+    """How often the present statement was sent again."""
     _rdsproxy_reached: str | None = None
     """What reached below the driver while an exchange was under way: it pins when that ends."""
     _rdsproxy_error_message = ""
@@ -214,6 +216,13 @@ class Connection(psycopg.Connection[Row]):
                 return self.wait(
                     who._execute_gen(names["query"], names["params"], prepare=False, binary=names["binary"])
                 )
+            if is_first and self._rdsproxy_may_repeat(error, statement, backend):
+                self._rdsproxy_repeats += 1
+                try:
+                    query, params = names["query"], names["params"]
+                    return self.wait(who._execute_gen(query, params, prepare=names["prepare"], binary=names["binary"]))
+                finally:
+                    self._rdsproxy_repeats -= 1
             if self._rdsproxy_failed(error, was_open, code, who, names, statement):
                 # What was to be undone went with the backend. The text of a ROLLBACK gets its answer from another one.
                 return None if code is ROLLBACK_GEN else self.wait(who._execute_gen(names["query"]))
@@ -449,6 +458,13 @@ class Connection(psycopg.Connection[Row]):
         return True
 
     # -- after a fault
+
+    def _rdsproxy_may_repeat(self, error: BaseException, statement: Statement | None, backend: Any) -> bool:
+        """Whether a statement that began with no transaction open is sent again. Its backend is gone then."""
+        if self._rdsproxy_repeats >= REPEATS or self._pipeline is not None or self._closed:
+            return False
+        client = self._rdsproxy
+        return client.may_repeat(error, statement, is_dead=backend.is_dead() or client.engine.is_fatal(error))
 
     def _rdsproxy_failed(
         self,

@@ -235,6 +235,18 @@ class Aftermath(Wire):
         if instead is not None and isinstance(error, err.MySQLError) and not self._rdsproxy_is_rolled_back():
             raise instead from error
 
+    def _rdsproxy_may_repeat(self, error: BaseException, statement: Statement) -> bool:
+        """Whether a statement that began with no transaction open is sent again. Its backend is gone then."""
+        client, backend, is_dead = self._rdsproxy, self._rdsproxy.backend, self._sock is None
+        if not isinstance(error, err.MySQLError) or not (is_dead or is_answer(error)) or self._closed:
+            return False
+        if not client.may_repeat(error, statement, is_dead=is_dead):
+            return False
+        backend.raw._force_close()
+        self._rfile, self._sock, self._result = None, NO_SOCKET, None
+        self._rdsproxy_go_back()
+        return True
+
     def _rdsproxy_is_rolled_back(self) -> bool:
         """After a failure: whether it was a ROLLBACK that lost its backend, and with it all that it was to undo."""
         client, statement = self._rdsproxy, self._rdsproxy_statement

@@ -13,6 +13,7 @@ from pymysql.connections import MySQLResult, err
 
 from .. import errors
 from ..backend import HERE
+from ..client import REPEATS
 from ..engines.mysql import UNSET
 from ..engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION
 from ..session import Hold, Tx
@@ -114,23 +115,26 @@ class Exchange(Aftermath):
             was_open = self.server_status & IN_TRANSACTION or backend.lingers
             # Behind NO_WARNINGS the list of the session before is still there.
             backend.used_by = None if statement is NO_WARNINGS else client.owner
-            try:
-                self._rdsproxy_is_exchanging = True
-                self._rdsproxy_send(sql)
-                affected = self._affected_rows = self._read_query_result(unbuffered)
-                if not is_plain and statement.settings:
-                    self._rdsproxy_learn(statement)
-            except BaseException as error:
-                self._rdsproxy_failed(error, was_open)
-                if not isinstance(error, err.MySQLError) or not self._rdsproxy_is_rolled_back():
-                    raise
-                # What was to be undone went with the backend: the ROLLBACK gets its answer from another one.
+            repeats = 0
+            while True:
+                try:
+                    self._rdsproxy_is_exchanging = True
+                    self._rdsproxy_send(sql)
+                    affected = self._affected_rows = self._read_query_result(unbuffered)
+                    if not is_plain and statement.settings:
+                        self._rdsproxy_learn(statement)
+                    break
+                except BaseException as error:
+                    is_first = not (was_open or unbuffered) and repeats < REPEATS
+                    if not (is_first and self._rdsproxy_may_repeat(error, statement)):
+                        self._rdsproxy_failed(error, was_open)
+                        if not isinstance(error, err.MySQLError) or not self._rdsproxy_is_rolled_back() or repeats:
+                            raise  # else what was to be undone went with the backend, and another one answers
+                finally:
+                    self._rdsproxy_is_exchanging = False
+                repeats += 1
                 backend = self._rdsproxy_borrow(statement)
                 backend.used_by = client.owner
-                self._rdsproxy_send(sql)
-                affected = self._affected_rows = self._read_query_result(unbuffered)
-            finally:
-                self._rdsproxy_is_exchanging = False
             if not is_simple or backend.lingers or self._rdsproxy_holding is not None:
                 self._rdsproxy_note(statement, backend)
             return affected

@@ -103,7 +103,7 @@ def test_choices_keep_to_what_is_allowed(name, wrong):
 )
 def test_what_is_not_served_yet_says_so(options):
     """An option without effect would be a lie."""
-    with pytest.raises(ConfigurationError, match="not serve"):
+    with pytest.raises(ConfigurationError, match="not there yet"):
         build_options(options)
 
 
@@ -290,24 +290,58 @@ def test_ports_keep_to_their_range(port):
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "endpoints"),
     [
-        "postgresql://a,b/shop",
-        "postgresql://a:1,b:2/shop",
-        "postgresql:///shop?host=a,b",
-        "postgresql:///?host=a,b&port=1,2",
+        ("postgresql://a,b/shop", "a:5432 b:5432"),
+        ("mysql://a,b/shop", "a:3306 b:3306"),
+        ("postgresql://a:1,b:2/shop", "a:1 b:2"),
+        ("postgresql://u:p@a,b:2/shop", "a:5432 b:2"),
+        ("mysql://[::1]:5,a/", "[::1]:5 a:3306"),
+        ("postgresql:///shop?host=a,b", "a:5432 b:5432"),
+        ("postgresql:///?host=a,b&port=1,2", "a:1 b:2"),
+        ("postgresql:///?host=a,b&port=7", "a:7 b:7"),
+        ("postgresql://a:1/shop", ""),
     ],
 )
-def test_several_hosts_are_refused_for_now(url):
-    """They are not served yet, however they are written."""
-    with pytest.raises(ConfigurationError, match="several hosts"):
-        parse_url(url)
+def test_several_hosts(url, endpoints):
+    """However they are written, each has a port: its own, the one for all, or the engine's."""
+    target, _ = parse_url(url)
+    assert " ".join(map(str, target.endpoints)) == endpoints
 
 
-def test_several_hosts_in_keywords_are_refused_for_now():
-    """The same as in a URL."""
-    with pytest.raises(ConfigurationError, match="several hosts"):
-        Proxy(engine="postgresql", host="a,b")
+@pytest.mark.parametrize(
+    ("keywords", "endpoints"),
+    [
+        ({"host": "a,b"}, "a:5432 b:5432"),
+        ({"host": "a,b", "port": 7}, "a:7 b:7"),
+        ({"host": "a:1,b", "port": 7}, "a:1 b:7"),
+        ({"host": "a,b", "port": "1,2"}, "a:1 b:2"),
+        ({"host": "/tmp"}, ""),
+    ],
+)
+def test_several_hosts_in_keywords(keywords, endpoints):
+    """The same as in a URL, and ports as libpq has them."""
+    assert " ".join(map(str, Proxy(engine="postgresql", **keywords).target.endpoints)) == endpoints
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"url": "postgresql://a,/shop"}, "no name"),
+        ({"url": "postgresql://a,b:x/shop"}, "the port must be a number"),
+        ({"url": "postgresql://a:1,a:1/shop"}, "a host is given twice"),
+        ({"url": "mysql://a,a:3306/shop"}, "a host is given twice"),
+        ({"url": "postgresql://a%2Cb/shop"}, "a comma stands in the name of a host"),
+        ({"url": "postgresql://%2Ftmp,b/shop"}, "a unix socket cannot be one of several hosts"),
+        ({"url": "postgresql://a,b/shop?hostaddr=127.0.0.1"}, "hostaddr cannot be given with several hosts"),
+        ({"engine": "postgresql", "host": "a,b,c", "port": "1,2"}, "3 hosts need as many ports, or one for all, not 2"),
+        ({"engine": "postgresql", "host": "a:1,b", "port": "1,2"}, "not both"),
+    ],
+)
+def test_several_hosts_that_make_no_sense(keywords, message):
+    """The message says what is wrong."""
+    with pytest.raises(ConfigurationError, match=message):
+        Proxy(**keywords)
 
 
 def test_an_engine_that_is_none_is_refused():

@@ -290,6 +290,15 @@ def test_what_real_servers_send(source, statement, packet, numbers, changes, cha
     assert tracked.characteristics == characteristics
 
 
+def test_variables_that_nobody_sets_are_no_changes():
+    """MariaDB reports last_gtid with every write to its binary log, among others in one record."""
+    names = ((b"last_gtid", b"0-1-9"), (b"autocommit", b"OFF"), (b"statement_id", b"7"))
+    record = b"".join(bytes((len(part),)) + part for pair in names for part in pair)
+    tracked = Tracked(Dialect.MYSQL)
+    tracked.take_in(bytes((0, len(record))) + record)
+    assert tracked.changes == ["autocommit"]
+
+
 def test_messages_are_read():
     """The text that a server adds stands between the numbers and the trackers."""
     messages = {read_ok(packet)[4] for packet in PACKETS}

@@ -1,0 +1,227 @@
+"""The hosts of a proxy that has several: asks them who is the writer, and opens database connections there.
+
+Nothing runs while there is a writer. Where there is none, each host is asked by a thread of its own, every 100 ms for
+as long as somebody waits: one that does not answer keeps nobody from hearing another.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from . import errors
+from .backend import Opener, OpenFailed, Refusal
+from .topology import HOLD, Endpoint, Observation, Role, View, begun, settled, updated
+
+logger = logging.getLogger(__name__)
+
+ASK_SECONDS = 5.0
+"""How long a host may take to say who it is."""
+ASK_AGAIN = 0.1
+"""Seconds between two questions to the same host, while there is no writer."""
+
+
+class Driver(Opener, Protocol):
+    """What is needed of an engine, beside what the pool needs of it."""
+
+    def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any:
+        """As `open`, on this host."""
+
+    def role_of(self, backend: Any) -> tuple[Role, int]:
+        """Whether its host takes writes, and with which epoch. One round trip. Raises the driver's errors."""
+
+    def ask(self, login: Any, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
+        """The same on a connection of its own. Raises OpenFailed."""
+
+
+class Cluster:
+    """The present view of the hosts, and the search for a writer. Safe for use from many threads."""
+
+    def __init__(self, engine: Driver, endpoints: Sequence[Endpoint], retire: Callable[[], None]) -> None:
+        """`retire` is called when there is another writer than before, with no lock of this held."""
+        self._engine = engine
+        self._retire = retire
+        self._view = begun(endpoints)
+        self._is_closed = False
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[Any] = []
+        """The logins of those who wait for a writer."""
+        self._asked: set[Endpoint] = set()
+        """Hosts with a thread that asks them."""
+        self._refused: dict[tuple[Any, Endpoint], tuple[float, OpenFailed]] = {}
+        """Which host refused which login for good, and when."""
+
+    @property
+    def view(self) -> View:
+        return self._view
+
+    def report(self, seen: Observation) -> None:
+        """Take in what a host said, or that it did not."""
+        with self._changed:
+            before = self._view
+            self._take_locked(updated(before, seen, time.monotonic()))
+            is_old = self._view.generation != before.generation
+        if is_old:
+            self._retire()
+
+    def _take_locked(self, view: View) -> None:
+        if view.writer != self._view.writer:
+            logger.info("the writer is %s", view.writer or "not known")
+        self._view = view
+        self._changed.notify_all()
+
+    def lose(self, endpoint: Endpoint, error: str) -> None:
+        """A connection to this host failed: it has to be heard again before it counts as the writer."""
+        self.report(Observation(endpoint, time.monotonic(), error=error))
+
+    def hear(self, login: Any, endpoint: Endpoint, timeout: float = ASK_SECONDS) -> Role:
+        """Ask one host now."""
+        asked_at = time.monotonic()
+        try:
+            role, epoch = self._engine.ask(login, timeout, endpoint)
+        except OpenFailed as failed:
+            if failed.refusal is Refusal.PERMANENT:
+                with self._changed:
+                    self._refused[login, endpoint] = asked_at, failed
+            self.report(Observation(endpoint, asked_at, error=str(failed)))
+            return Role.UNKNOWN
+        self.report(Observation(endpoint, asked_at, role, epoch))
+        return role
+
+    def writer(self, login: Any, deadline: float) -> Endpoint:
+        """The writer; waits for one until `deadline` (monotonic seconds).
+
+        Raises OpenFailed: with NoWriterAvailable where none was found in time, and at once with the server's error
+        where every host was heard and one refuses this login for good.
+        """
+        if (writer := self._view.writer) is not None:
+            return writer
+        started = time.monotonic()
+        with self._changed:
+            self._waiting.append(login)
+            try:
+                while True:
+                    before, now = self._view, time.monotonic()
+                    view = settled(before, now)
+                    if view is not before:
+                        self._take_locked(view)
+                    if view.writer is not None:
+                        writer = view.writer
+                        break
+                    self._check_refused_locked(login, started)
+                    if self._is_closed:
+                        closed = self._engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
+                        raise OpenFailed(closed, Refusal.PERMANENT)
+                    if now >= deadline:
+                        raise OpenFailed(self._no_writer(now - started), Refusal.TRANSIENT)
+                    self._ask_all_locked()
+                    hold = view.candidate_since + HOLD if view.candidate is not None else deadline
+                    self._changed.wait(max(0.001, min(hold, deadline) - now))
+            finally:
+                self._waiting.remove(login)
+        if view.generation != before.generation:
+            self._retire()
+        return writer
+
+    def _check_refused_locked(self, login: Any, started: float) -> None:
+        """Raise what a host has against this login, where no other may still turn out to be the writer."""
+        members = self._view.members
+        if any(seen is None or seen.at < started or seen.role is Role.READ_WRITE for seen in members.values()):
+            return
+        for endpoint in members:
+            at, failed = self._refused.get((login, endpoint), (0.0, None))
+            if failed is not None and at >= started:
+                raise failed
+
+    def _no_writer(self, waited: float) -> Exception:
+        heard = "; ".join(
+            f"{endpoint}: {'not asked' if seen is None else seen.error or seen.role.value}"
+            for endpoint, seen in self._view.members.items()
+        )
+        return self._engine.error(
+            errors.NoWriterAvailable, f"no host was the writer for {waited:.1f} s ({heard}); nothing was sent"
+        )
+
+    def _ask_all_locked(self) -> None:
+        for endpoint in self._view.members.keys() - self._asked:
+            self._asked.add(endpoint)
+            threading.Thread(
+                target=self._ask_on, args=(endpoint,), name=f"rdsproxy-ask-{endpoint}", daemon=True
+            ).start()
+
+    def _ask_on(self, endpoint: Endpoint) -> None:
+        """Ask a host again and again, while there is no writer and somebody waits for one."""
+        turn = 0
+        while True:
+            began = time.monotonic()
+            with self._changed:
+                if self._view.writer is not None or not self._waiting:
+                    self._asked.discard(endpoint)
+                    return
+                login = self._waiting[turn % len(self._waiting)]
+            turn += 1
+            try:
+                self.hear(login, endpoint)
+            except Exception:
+                logger.exception("asking %s who it is failed", endpoint)
+            time.sleep(max(0.0, began + ASK_AGAIN - time.monotonic()))
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def after_fork(self) -> None:
+        """In a forked child: its threads and those who waited are the parent's."""
+        self._start_anew()
+
+
+class WriterOpener:
+    """Opens backends on the writer, for the pool."""
+
+    def __init__(self, engine: Driver, cluster: Cluster) -> None:
+        self._engine = engine
+        self._cluster = cluster
+        self.close = engine.close
+        self.abandon = engine.abandon
+        self.hang_up = engine.hang_up
+        self.is_alive = engine.is_alive
+        self.error = engine.error
+
+    def open(self, login: Any, timeout: float) -> Any:
+        """A backend on a host that said on this very connection that it is the writer. Raises OpenFailed."""
+        deadline = time.monotonic() + timeout
+        while True:
+            endpoint = self._cluster.writer(login, deadline)
+            generation = self._cluster.view.generation
+            asked_at = time.monotonic()
+            try:
+                backend = self._engine.open_at(login, max(0.001, deadline - asked_at), endpoint)
+            except OpenFailed as failed:
+                if failed.refusal is not Refusal.TRANSIENT:
+                    raise
+                self._cluster.lose(endpoint, str(failed))
+                if time.monotonic() >= deadline:
+                    raise
+                continue
+            try:
+                role, epoch = self._engine.role_of(backend)
+            except Exception as error:
+                self._engine.close(backend)
+                self._cluster.lose(endpoint, str(error))
+                continue
+            except BaseException:
+                self._engine.close(backend)
+                raise
+            self._cluster.report(Observation(endpoint, asked_at, role, epoch))
+            if role is Role.READ_WRITE and self._cluster.view.generation == generation:
+                backend.endpoint = endpoint
+                return backend
+            self._engine.close(backend)

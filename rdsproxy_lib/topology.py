@@ -1,0 +1,128 @@
+"""Which of several hosts is the writer: what each was heard to say of itself, and what follows from it. Pure.
+
+A host speaks for itself alone: no name, and no other host's view, makes it the writer. `updated` takes in what was
+heard. The rules, in this order:
+
+1. The writer stays the writer while it says so, whoever else does; unless another one has a higher epoch.
+2. One that is silent is no writer until it has said so again. One that says it is a reader is none at once, and all
+   database connections to it are of an older generation.
+3. Without a writer, the one host that claims to be it becomes the writer, once every other host was heard, or was
+   given `HOLD` seconds to contradict. Of several the one with the highest epoch counts; with the same epoch none does.
+4. Nobody becomes the writer with a lower epoch than a writer had before: it does not know what was written since.
+
+An epoch is PostgreSQL's timeline, which each promotion raises; MySQL has none, and says 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from types import MappingProxyType
+
+HOLD = 0.1
+"""Seconds for which a first claim waits for another one."""
+
+
+class Role(Enum):
+    """What a host says it is. The names are those of RDS' API_TargetHealth."""
+
+    READ_WRITE = "READ_WRITE"
+    READ_ONLY = "READ_ONLY"
+    UNKNOWN = "UNKNOWN"
+    """It was not heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a database host listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a host said of itself at some time; or that it did not answer."""
+
+    endpoint: Endpoint
+    at: float
+    """When it was asked, in monotonic seconds."""
+    role: Role = Role.UNKNOWN
+    epoch: int = 0
+    error: str = ""
+    """Why it was not heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is known of all hosts. Made by `begun` and `updated`."""
+
+    members: Mapping[Endpoint, Observation | None]
+    """The last that was heard of each; None for one that was not asked yet."""
+    since: float = -math.inf
+    """When the writer was lost: what was heard until then does not count in the search for the next."""
+    writer: Endpoint | None = None
+    last_writer: Endpoint | None = None
+    epoch: int = 0
+    """The highest that any writer had."""
+    generation: int = 0
+    """Goes up when another host is the writer, or the writer is none any more."""
+    candidate: Endpoint | None = None
+    """The one host that claims to be the writer, while there is none."""
+    candidate_since: float = 0.0
+
+
+def begun(endpoints: Iterable[Endpoint]) -> View:
+    """Nobody was heard yet."""
+    return View(MappingProxyType(dict.fromkeys(endpoints)))
+
+
+def updated(view: View, seen: Observation, now: float) -> View:
+    """The view with one observation more. One that is older than what is known of its host changes nothing."""
+    known = view.members.get(seen.endpoint)
+    if seen.endpoint not in view.members or (known is not None and known.at > seen.at):
+        return view
+    view = replace(view, members=MappingProxyType({**view.members, seen.endpoint: seen}))
+    if seen.endpoint == view.writer and seen.role is not Role.READ_WRITE:
+        is_demoted = seen.role is Role.READ_ONLY
+        view = replace(view, writer=None, since=seen.at, candidate=None, generation=view.generation + is_demoted)
+    elif seen.endpoint == view.writer:
+        return replace(view, epoch=max(view.epoch, seen.epoch))
+    elif view.writer is not None and seen.role is Role.READ_WRITE and seen.epoch > view.epoch:
+        return _taken_over(view, seen)
+    return settled(view, now)
+
+
+def settled(view: View, now: float) -> View:
+    """The view at some time: a claim that nobody contradicted for long enough counts."""
+    if view.writer is not None:
+        return view
+    heard = [each for each in view.members.values() if each is not None and each.at > view.since]
+    claims = [each for each in heard if each.role is Role.READ_WRITE and each.epoch >= view.epoch]
+    highest = max((claim.epoch for claim in claims), default=0)
+    claims = [claim for claim in claims if claim.epoch == highest]
+    if len(claims) != 1:
+        return replace(view, candidate=None) if view.candidate is not None else view
+    (claim,) = claims
+    if view.candidate != claim.endpoint:
+        view = replace(view, candidate=claim.endpoint, candidate_since=now)
+    if len(heard) == len(view.members) or now - view.candidate_since >= HOLD:
+        return _taken_over(view, claim)
+    return view
+
+
+def _taken_over(view: View, claim: Observation) -> View:
+    is_another = view.last_writer is not None and view.last_writer != claim.endpoint
+    return replace(
+        view,
+        writer=claim.endpoint,
+        last_writer=claim.endpoint,
+        epoch=max(view.epoch, claim.epoch),
+        generation=view.generation + is_another,
+        candidate=None,
+    )
