@@ -332,6 +332,8 @@ class Exchange(Aftermath):
         while self._result is not None and self._result.has_next:
             self._rdsproxy_converse(backend, super().next_result)
         self._result = None
+        if self._rdsproxy_tracked.changes:  # which are that statement's, and not the next one's
+            self._rdsproxy_see_changes(backend)
 
     def _rdsproxy_stream(self) -> MySQLResult:
         return Stream(self)

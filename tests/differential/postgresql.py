@@ -82,6 +82,10 @@ _CLEAN = "; ".join(
 # A player ----------------------------------------------------------------------------------------------------
 
 
+OF_A_PROCESS = "rehashing catalog cache"
+"""Begins what a server process tells of itself, depending on what it has done in its life."""
+
+
 class PostgresPlayer:
     """One session, by psycopg. Its public methods from `execute` on are the verbs of actions."""
 
@@ -101,7 +105,8 @@ class PostgresPlayer:
     def _noted(self, notice: psycopg.errors.Diagnostic) -> None:
         # At once: what it is made from does not outlive the call.
         what = (notice.severity_nonlocalized, notice.sqlstate, notice.message_primary, notice.message_detail)
-        self._notices.append(what)
+        if notice.severity_nonlocalized != "DEBUG" or not str(what[2]).startswith(OF_A_PROCESS):  # see DECLARED
+            self._notices.append(what)
 
     # For the runner
 

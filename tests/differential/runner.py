@@ -109,6 +109,11 @@ def _is_loaded_in_the_zone_of_its_statement(action: Action | None, private: Fact
     return mine == theirs
 
 
+def _is_not_loaded_in_this_style(action: Action | None, private: Facts, shared: Facts) -> bool:
+    told = private.get("error", ""), shared.get("error", "")
+    return action is not None and action.verb == "nextset" and any(" with DateStyle " in error for error in told)
+
+
 DECLARED = (
     Declared(
         "pg_backend_pid(), CONNECTION_ID() and the like",
@@ -138,6 +143,18 @@ DECLARED = (
         _is_loaded_in_the_zone_of_its_statement,
     ),
     Declared(
+        "a further result is loaded, or cannot be, with the DateStyle in force when its statement ended",
+        "psycopg refuses some of them when it comes to the result",
+        "Settings",
+        _is_not_loaded_in_this_style,
+        ends=True,
+    ),
+    Declared(
+        "debug messages in which a server process tells of its caches",
+        "they depend on what it has done in its life: players leave them out",
+        "Statements",
+    ),
+    Declared(
         "psycopg fails with 26000 after it has run the same text with DISCARD ALL or DEALLOCATE ALL twice",
         "it forgets what it has prepared only after the first; here it is made to forget each time",
         "Statements",
@@ -159,6 +176,11 @@ DECLARED = (
         "the type, length and collation of a user variable that is NULL",
         "the server keeps what the name had on this backend before, or what the connection had when it was first named;"
         " players and programs ask for values",
+        "MySQL and MariaDB",
+    ),
+    Declared(
+        "the collation of a text that is made of a number in a user variable, on MySQL",
+        "it is that of the connection when the variable was set, and here when it was set again: programs cast it",
         "MySQL and MariaDB",
     ),
     Declared(

@@ -305,6 +305,22 @@ def test_further_results_load_in_the_time_zone_of_their_statement(url, private):
         assert read(conn) == "2024-07-01 12:00:00+00:00"
 
 
+def test_further_results_load_in_the_style_of_their_statement(url, private):
+    """The same with DateStyle, of which the driver cannot read every one."""
+
+    def read(conn: Any) -> str:
+        conn.execute("set timezone to 'UTC'")
+        cursor = conn.execute("select 1; select timestamptz '2024-07-01 12:00+00'")
+        conn.execute("set datestyle to 'German'")
+        assert cursor.nextset()
+        return str(cursor.fetchone()[0])
+
+    with pytest.raises(NotImplementedError, match="DateStyle 'German"):
+        read(private)
+    with sessions(url, 1) as (conn,):
+        assert read(conn) == "2024-07-01 12:00:00+00:00"
+
+
 def test_text_composed_by_hand_is_in_the_encoding_of_the_login(url, private):
     """as_bytes() knows the session's own encoding only while a database connection is held; execute() always does."""
     word = sql.SQL("select {}").format("é")
@@ -439,6 +455,23 @@ def test_keep_diagnostics_answers_what_is_refused_without(mysql_url):
 
 
 # MySQL and MariaDB: what the library does not see, or does not tell -----------------------------------------------
+
+
+@pytest.mark.parametrize("mysql_server", ["mysql-9.7"], indirect=True)
+def test_a_number_in_a_user_variable_forgets_the_collation_it_was_set_under(mysql_url, mysql_private):
+    """MySQL keeps that of the connection, and gives it to a text that is made of the number."""
+    asked = "select collation(concat(@number))"
+
+    def story(conn: Any) -> None:
+        run(conn, "set @number = 1")
+        run(conn, "set collation_connection = 'latin1_general_cs'")
+
+    story(mysql_private)
+    assert value(mysql_private, asked) == "utf8mb4_0900_ai_ci"
+    with sessions(mysql_url, 2) as (conn, other):
+        story(conn)
+        run(other, "set @other = 'x'")
+        assert value(conn, asked) == "latin1_general_cs"
 
 
 @pytest.mark.parametrize("mysql_server", ["mariadb-10.11"], indirect=True)

@@ -141,6 +141,26 @@ def test_a_variable_set_in_a_stream(shared, rows):
     assert rows(conn, "select @z") == ((3,),)
 
 
+def test_what_is_heard_at_the_end_of_results_left_unread(shared, rows, routine, root):
+    """A procedure of another database: its end is read by the next statement, and is not that one's doing."""
+    shared.may_pin("UNKNOWN_ROUTINE")
+    routine("feature_results", "select 1; select 2")
+    (database,) = root("select database()")[0]
+    root("create database if not exists test_elsewhere")
+    root("create table if not exists test_elsewhere.items (a int)")
+    try:
+        conn = shared(autocommit=True)
+        rows(conn, "use test_elsewhere")
+        with conn.cursor() as cursor:
+            cursor.execute(f"call {database}.feature_results()")
+            cursor.connection.query("insert into items values (1)")
+        assert {reason.name for reason in conn.rdsproxy.pin_reasons} <= {"UNKNOWN_ROUTINE"}
+        assert rows(conn, "select * from items") == ((1,),)
+        conn.close()
+    finally:
+        root("drop database test_elsewhere")
+
+
 def test_a_temporary_table_that_was_renamed(shared, rows, root):
     """Dropping the table of the same name that it hid does not end the pin."""
     shared.may_pin("TEMP_TABLE")
