@@ -32,7 +32,7 @@ NEW_ONES_TRIED = 3
 """How many new backends may die while they are given a session's settings, before its statement fails."""
 
 REPEATS = 3
-"""How often a statement is sent again, at most: one may be the very cause that its backend died."""
+"""How often a statement is sent again, at most."""
 
 REFUSED_WHOLE = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 """Verbs of statements that a server which takes no writes refuses before any of it happens."""
@@ -462,7 +462,7 @@ class Client(Pinning):
             return None
         if error is not None and not backend.is_dead() and not self.engine.is_fatal(error):
             if self.engine.says_read_only(error):
-                self._home.is_demoted(backend)  # if so, this backend is closed when it is given back
+                self._home.is_demoted(backend)  # if so, none of its host is lent again
             self._forget_failed_pins(error, statement)
             if statement is not None and statement.reads_sequence:
                 return self.engine.judged_sequence_error(self, error)
@@ -507,29 +507,22 @@ class Client(Pinning):
         self._home.lose(backend)
         return None if kind is None else self.engine.error(kind, text)
 
-    def may_repeat(self, error: BaseException, statement: Statement | None, *, is_dead: bool) -> bool:
-        """A statement raised that began with no transaction open: whether it is sent again, on another backend.
+    def may_repeat(self, error: BaseException, statement: Statement | None) -> bool:
+        """A statement was refused that began with no transaction open: whether it is sent again, on another backend.
 
-        So it is where there are several hosts: with one that only reads, if its backend died and nothing was delivered;
-        and with one that a host refused as it is not the writer any more, if it says so when it is asked. The backend
-        is gone then.
+        So it is where its host takes no writes any more, and says so when it is asked. The backend is gone then. A
+        statement whose backend died is never sent again: what a view or an operator calls, its text does not show.
         """
         backend = self.backend
-        if backend is None or statement is None or not isinstance(error, Exception) or len(statement.parts) != 1:
+        if backend is None or statement is None or len(statement.parts) != 1 or not self.engine.says_read_only(error):
             return False
         if self.session.hold is not _BORROWED or statement.causes or statement.settings or self.lingers:
             return False
-        if is_dead:
-            can_repeat = statement.reads_only and backend.endpoint is not None
-        else:
-            is_refusal = self.engine.says_read_only(error) and statement.parts[0].verb in REFUSED_WHOLE
-            can_repeat = is_refusal and self._home.is_demoted(backend)
-        if not can_repeat:
+        if statement.parts[0].verb not in REFUSED_WHOLE or not self._home.is_demoted(backend):
             return False
         self.backend = self.touched = self.doubts = None
         self.session.step(Event.FAULT_IDLE)
         self.pool.discard(backend)
-        self._home.lose(backend)
         return True
 
     def rolled_back(self) -> None:

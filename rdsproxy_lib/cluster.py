@@ -22,6 +22,11 @@ ASK_SECONDS = 5.0
 """How long a host may take to say who it is."""
 ASK_AGAIN = 0.1
 """Seconds between two questions to the same host, while there is no writer."""
+REFUSED_SECONDS, OTHERS_SECONDS = 1.0, 0.5
+"""How long a host that refused a login for good is left alone with it, doubled each time; and how long the others have
+to answer before the refusal is passed on."""
+SEARCH_SECONDS = 1.0
+"""How long one search lasts: after it, who waits looks whether another one's connection has come free."""
 
 
 class Driver(Opener, Protocol):
@@ -56,6 +61,8 @@ class Cluster:
         """Hosts with a thread that asks them."""
         self._refused: dict[tuple[Any, Endpoint], tuple[float, OpenFailed]] = {}
         """Which host refused which login for good, and when."""
+        self._doubted: Endpoint | None = None
+        """The writer, where a connection to it died: it is asked before another one is opened there."""
 
     @property
     def view(self) -> View:
@@ -65,6 +72,8 @@ class Cluster:
         """Take in what a host said, or that it did not."""
         with self._changed:
             before = self._view
+            if self._doubted == seen.endpoint:
+                self._doubted = None
             self._take_locked(updated(before, seen, time.monotonic()))
             is_old = self._view.generation != before.generation
         if is_old:
@@ -76,9 +85,15 @@ class Cluster:
         self._view = view
         self._changed.notify_all()
 
-    def lose(self, endpoint: Endpoint, error: str) -> None:
-        """A connection to this host failed: it has to be heard again before it counts as the writer."""
+    def miss(self, endpoint: Endpoint, error: str) -> None:
+        """A host did not answer: it has to be heard again before it counts as the writer."""
         self.report(Observation(endpoint, time.monotonic(), error=error))
+
+    def doubt(self, endpoint: Endpoint) -> None:
+        """A connection to this host died, which may be its end, or that connection's alone."""
+        with self._changed:
+            if endpoint == self._view.writer:
+                self._doubted = endpoint
 
     def hear(self, login: Any, endpoint: Endpoint, timeout: float = ASK_SECONDS) -> Role:
         """Ask one host now."""
@@ -86,13 +101,21 @@ class Cluster:
         try:
             role, epoch = self._engine.ask(login, timeout, endpoint)
         except OpenFailed as failed:
-            if failed.refusal is Refusal.PERMANENT:
-                with self._changed:
-                    self._refused[login, endpoint] = asked_at, failed
+            if failed.refusal is not Refusal.TRANSIENT:  # it is there: what it was is what it is
+                self._take_refusal(login, endpoint, asked_at, failed)
+                return Role.UNKNOWN
             self.report(Observation(endpoint, asked_at, error=str(failed)))
             return Role.UNKNOWN
         self.report(Observation(endpoint, asked_at, role, epoch))
         return role
+
+    def _take_refusal(self, login: Any, endpoint: Endpoint, asked_at: float, failed: OpenFailed) -> None:
+        with self._changed:
+            if failed.refusal is Refusal.PERMANENT:
+                self._refused[login, endpoint] = asked_at, failed
+            if self._doubted == endpoint:
+                self._doubted = None
+            self._changed.notify_all()
 
     def writer(self, login: Any, deadline: float) -> Endpoint:
         """The writer; waits for one until `deadline` (monotonic seconds).
@@ -100,21 +123,22 @@ class Cluster:
         Raises OpenFailed: with NoWriterAvailable where none was found in time, and at once with the server's error
         where every host was heard and one refuses this login for good.
         """
-        if (writer := self._view.writer) is not None:
+        writer = self._view.writer
+        if writer is not None and writer != self._doubted:
             return writer
         started = time.monotonic()
         with self._changed:
-            self._waiting.append(login)
             try:
+                self._waiting.append(login)
                 while True:
                     before, now = self._view, time.monotonic()
                     view = settled(before, now)
                     if view is not before:
                         self._take_locked(view)
-                    if view.writer is not None:
+                    if view.writer is not None and view.writer != self._doubted:
                         writer = view.writer
                         break
-                    self._check_refused_locked(login, started)
+                    self._check_refused_locked(login, started, now)
                     if self._is_closed:
                         closed = self._engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
                         raise OpenFailed(closed, Refusal.PERMANENT)
@@ -122,22 +146,28 @@ class Cluster:
                         raise OpenFailed(self._no_writer(now - started), Refusal.TRANSIENT)
                     self._ask_all_locked()
                     hold = view.candidate_since + HOLD if view.candidate is not None else deadline
-                    self._changed.wait(max(0.001, min(hold, deadline) - now))
+                    self._changed.wait(max(0.001, min(hold, deadline, now + ASK_AGAIN) - now))
             finally:
                 self._waiting.remove(login)
         if view.generation != before.generation:
             self._retire()
         return writer
 
-    def _check_refused_locked(self, login: Any, started: float) -> None:
+    def _check_refused_locked(self, login: Any, started: float, now: float) -> None:
         """Raise what a host has against this login, where no other may still turn out to be the writer."""
         members = self._view.members
-        if any(seen is None or seen.at < started or seen.role is Role.READ_WRITE for seen in members.values()):
+        refused = {endpoint: self._refused.get((login, endpoint)) for endpoint in members}
+        found = next((each for each in refused.values() if each is not None), None)
+        if found is None or any(seen is not None and seen.role is Role.READ_WRITE for seen in members.values()):
             return
-        for endpoint in members:
-            at, failed = self._refused.get((login, endpoint), (0.0, None))
-            if failed is not None and at >= started:
-                raise failed
+        are_heard = all(
+            refused[endpoint] is not None or (seen is not None and seen.at >= started)
+            for endpoint, seen in members.items()
+        )
+        if are_heard or now - found[0] >= OTHERS_SECONDS:
+            for endpoint in members:
+                self._refused.pop((login, endpoint), None)  # who comes again is asked about again
+            raise found[1]
 
     def _no_writer(self, waited: float) -> Exception:
         heard = "; ".join(
@@ -156,20 +186,25 @@ class Cluster:
             ).start()
 
     def _ask_on(self, endpoint: Endpoint) -> None:
-        """Ask a host again and again, while there is no writer and somebody waits for one."""
-        turn = 0
+        """Ask a host again and again, while somebody waits for a writer. Not too often with a login that it refuses."""
+        turn, pause = 0, REFUSED_SECONDS
         while True:
             began = time.monotonic()
             with self._changed:
-                if self._view.writer is not None or not self._waiting:
+                is_over = self._view.writer is not None and self._doubted is None
+                if is_over or not self._waiting or self._is_closed:
                     self._asked.discard(endpoint)
                     return
                 login = self._waiting[turn % len(self._waiting)]
+                at, _ = self._refused.get((login, endpoint), (-pause, None))
             turn += 1
-            try:
-                self.hear(login, endpoint)
-            except Exception:
-                logger.exception("asking %s who it is failed", endpoint)
+            if began - at >= pause:
+                try:
+                    self.hear(login, endpoint)
+                except Exception:
+                    logger.exception("asking %s who it is failed", endpoint)
+                if self._refused.get((login, endpoint), (-1.0, None))[0] >= began:
+                    pause = min(pause * 2, 10.0) if at >= 0 else pause
             time.sleep(max(0.0, began + ASK_AGAIN - time.monotonic()))
 
     def close(self) -> None:
@@ -199,7 +234,7 @@ class WriterOpener:
         """A backend on a host that said on this very connection that it is the writer. Raises OpenFailed."""
         deadline = time.monotonic() + timeout
         while True:
-            endpoint = self._cluster.writer(login, deadline)
+            endpoint = self._cluster.writer(login, min(deadline, time.monotonic() + SEARCH_SECONDS))
             generation = self._cluster.view.generation
             asked_at = time.monotonic()
             try:
@@ -207,7 +242,7 @@ class WriterOpener:
             except OpenFailed as failed:
                 if failed.refusal is not Refusal.TRANSIENT:
                     raise
-                self._cluster.lose(endpoint, str(failed))
+                self._cluster.miss(endpoint, str(failed))
                 if time.monotonic() >= deadline:
                     raise
                 continue
@@ -215,7 +250,7 @@ class WriterOpener:
                 role, epoch = self._engine.role_of(backend)
             except Exception as error:
                 self._engine.close(backend)
-                self._cluster.lose(endpoint, str(error))
+                self._cluster.miss(endpoint, str(error))
                 continue
             except BaseException:
                 self._engine.close(backend)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -266,6 +268,8 @@ class Target:
             raise _wrong("engine", "'postgresql' or 'mysql'", self.engine)
         if any("," in host for host in self.hosts):
             raise ConfigurationError("a comma stands in the name of a host; it separates several hosts")
+        if not all(self.hosts):
+            raise ConfigurationError("one of the hosts has no name")
         if len(self.hosts) > 1:
             self._align_ports()
         for port in self.ports:
@@ -324,7 +328,7 @@ def parse_url(url: str) -> tuple[Target, dict[str, Any]]:
     user, colon, password = userinfo.partition(":") if at else ("", "", "")
     hosts, ports = map(list, split_hosts(hostlist)) if hostlist else ([], [])
     if len(hosts) > 1 and not all(hosts):
-        raise ConfigurationError("one of the hosts in the URL has no name")
+        raise ConfigurationError("one of the hosts has no name")
     driver: dict[str, str] = {}
     options: dict[str, Any] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
@@ -360,6 +364,8 @@ def _split_port(item: str) -> tuple[str, str]:
         if not bracket or (port and not port.startswith(":")):
             raise ConfigurationError("an IPv6 address in the URL must stand as [address] or [address]:port")
         return address, port[1:]
+    with suppress(ValueError):
+        return str(IPv6Address(item)), ""
     host, colon, port = item.rpartition(":")
     return (host, port) if colon else (item, "")
 

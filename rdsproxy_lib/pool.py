@@ -126,6 +126,8 @@ class Pool:
         self._pinned_percent = pinned_percent
         self._lifetime = lifetime
         self._serial = 0
+        self._retired = 0
+        """How often all backends were retired: one that was being opened meanwhile is as old."""
         self._closed = False
         self.epoch = 0
         """Goes up in a forked child: what was lent before is another process's."""
@@ -353,6 +355,7 @@ class Pool:
     def _dial(self, waiter: Waiter) -> Backend | None:
         """Open a connection for this waiter; None puts it back at the head of the queue."""
         remaining = waiter.until - time.monotonic()
+        retired = self._retired
         try:
             backend = self._opener.open(waiter.login, max(0.001, min(DIAL_SECONDS, remaining)))
         except OpenFailed as failed:
@@ -372,7 +375,7 @@ class Pool:
                     if failed.refusal is Refusal.FULL and self._idle and waiter.gift is None:  # of another login
                         closing.append(self._idle.pop(0))
                         self._all.discard(closing[-1])
-                    else:
+                    elif not isinstance(failed.error, errors.NoWriterAvailable):  # which took its time
                         self._retry_at = now + self._retry_delay
                         self._retry_delay = min(LAST_RETRY, self._retry_delay * 2)
                 else:
@@ -381,13 +384,15 @@ class Pool:
             if not wait:
                 raise failed.error from failed.error.__cause__
             logger.info("could not open a database connection, trying again: %s", type(failed.error).__name__)
-            if closing:
+            if closing or isinstance(failed.error, errors.NoWriterAvailable):
                 self._look_around(waiter)
             return None
         backend.expires_at = time.time() + self._lifetime * (1 - LIFETIME_JITTER * random.random())
         with self._lock:
             self._serial += 1
             backend.serial = self._serial
+            if self._retired != retired:
+                backend.expires_at = 0.0  # closed when it is given back
             self._all.add(backend)
             self._dialers.discard(waiter)
             waiter.may_dial = False
@@ -608,6 +613,7 @@ class Pool:
     def retire(self) -> None:
         """Lend none of the present backends again: idle ones are closed now, the others as they come back."""
         with self._lock:
+            self._retired += 1
             for backend in self._all:
                 backend.expires_at = 0.0
             closing, self._idle = self._idle, []

@@ -28,6 +28,8 @@ from .topology import Endpoint, Observation, Role
 if TYPE_CHECKING:
     from .engines.base import Engine, Login
 
+HEARD_JUST_NOW = 0.1
+"""Seconds for which what a host said is not asked for again."""
 FIRST_CHECK_SECONDS = 5.0
 """How long the first `connect()` of a login waits for the server to accept it."""
 
@@ -299,15 +301,21 @@ class Proxy:
         self.pool.retire()
 
     def lose(self, backend: Any) -> None:
-        """A database connection was lost in use: its host has to be heard before it counts as the writer again."""
-        if self.cluster is not None and backend.endpoint is not None:
-            self.cluster.lose(backend.endpoint, "a database connection was lost")
+        """A database connection was lost in use: its host is asked before another one is opened there."""
+        if self.cluster is not None and backend.endpoint is not None and not self.pool.is_inside():
+            self.cluster.doubt(backend.endpoint)
 
     def is_demoted(self, backend: Any) -> bool:
         """After an error that says "read-only", which may have other causes: whether the host is a reader now."""
         if self.cluster is None or backend.endpoint is None:
             return False
-        return self.cluster.hear(backend.login, backend.endpoint) is Role.READ_ONLY
+        seen = self.cluster.view.members[backend.endpoint]
+        if seen is not None and seen.role is Role.READ_WRITE and time.monotonic() - seen.at < HEARD_JUST_NOW:
+            return False
+        is_reader = self.cluster.hear(backend.login, backend.endpoint) is Role.READ_ONLY
+        if is_reader:
+            backend.expires_at = 0.0  # closed when it is given back, whoever is the writer by now
+        return is_reader
 
     # -- the rest
 

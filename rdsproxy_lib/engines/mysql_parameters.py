@@ -39,6 +39,8 @@ TLS_ARGUMENTS = {
 def base_parameters(given: Mapping[str, Any], target: Target, options: Options, tls: TLS | None) -> dict[str, Any]:
     """What all logins of a proxy have in common. Raises ConfigurationError for what contradicts itself."""
     base = dict(given)
+    if len(target.hosts) > 1 and base.get("unix_socket"):
+        raise errors.ConfigurationError("unix_socket cannot be given with several hosts")
     if target.hosts:
         is_socket = target.hosts[0].startswith("/")
         base["unix_socket" if is_socket else "host"] = target.hosts[0]

@@ -71,6 +71,8 @@ CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS = "57P03", "53300"
 COMMAND_SECONDS = 5.0
 """How long a command of our own (ROLLBACK, reset, probe) may take before the backend is closed instead."""
 
+WRITERS = ("any", "primary", "read-write")
+"""Values of target_session_attrs under which a writer can be connected to."""
 NOWHERE = "/nonexistent"
 """A directory without a server's socket."""
 
@@ -265,6 +267,11 @@ class PostgresEngine:
             base["port"] = target.ports[0]
         if len(target.hosts) > 1 and "hostaddr" in base:
             raise errors.ConfigurationError("hostaddr cannot be given with several hosts")
+        if len(target.hosts) > 1 and base.get("target_session_attrs", "any") not in WRITERS:
+            raise errors.ConfigurationError(
+                f"target_session_attrs={base['target_session_attrs']!r} contradicts several hosts: all work goes to the"
+                " writer"
+            )
         for name, value in (("user", target.user), ("dbname", target.dbname), ("password", target.password)):
             if value is not None:
                 base[name] = value
@@ -322,7 +329,8 @@ class PostgresEngine:
             self._take_stock(backend)
         except psycopg.Error as error:
             self.close(backend)
-            is_final = bool(error.sqlstate) or isinstance(error, TlsRequired)
+            # With a farewell the server goes, and another one may come.
+            is_final = (bool(error.sqlstate) and not self.is_fatal(error)) or isinstance(error, TlsRequired)
             raise OpenFailed(error, Refusal.PERMANENT if is_final else Refusal.TRANSIENT) from None
         except BaseException:
             self.close(backend)

@@ -216,7 +216,7 @@ class Connection(psycopg.Connection[Row]):
                 return self.wait(
                     who._execute_gen(names["query"], names["params"], prepare=False, binary=names["binary"])
                 )
-            if is_first and self._rdsproxy_may_repeat(error, statement, backend):
+            if is_first and self._rdsproxy_may_repeat(error, statement):
                 self._rdsproxy_repeats += 1
                 try:
                     query, params = names["query"], names["params"]
@@ -459,12 +459,11 @@ class Connection(psycopg.Connection[Row]):
 
     # -- after a fault
 
-    def _rdsproxy_may_repeat(self, error: BaseException, statement: Statement | None, backend: Any) -> bool:
+    def _rdsproxy_may_repeat(self, error: BaseException, statement: Statement | None) -> bool:
         """Whether a statement that began with no transaction open is sent again. Its backend is gone then."""
         if self._rdsproxy_repeats >= REPEATS or self._pipeline is not None or self._closed:
             return False
-        client = self._rdsproxy
-        return client.may_repeat(error, statement, is_dead=backend.is_dead() or client.engine.is_fatal(error))
+        return self._rdsproxy.may_repeat(error, statement)
 
     def _rdsproxy_failed(
         self,

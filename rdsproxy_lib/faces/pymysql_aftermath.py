@@ -237,10 +237,8 @@ class Aftermath(Wire):
 
     def _rdsproxy_may_repeat(self, error: BaseException, statement: Statement) -> bool:
         """Whether a statement that began with no transaction open is sent again. Its backend is gone then."""
-        client, backend, is_dead = self._rdsproxy, self._rdsproxy.backend, self._sock is None
-        if not isinstance(error, err.MySQLError) or not (is_dead or is_answer(error)) or self._closed:
-            return False
-        if not client.may_repeat(error, statement, is_dead=is_dead):
+        client, backend = self._rdsproxy, self._rdsproxy.backend
+        if not is_answer(error) or self._sock is None or self._closed or not client.may_repeat(error, statement):
             return False
         backend.raw._force_close()
         self._rfile, self._sock, self._result = None, NO_SOCKET, None

@@ -20,13 +20,6 @@ CLUSTERS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.server(name)) for name in CLUSTERS])
-def cluster(request):
-    """A writer and who replicates it, for this test alone."""
-    with CLUSTERS[request.param]() as cluster:
-        yield cluster
-
-
 def kill(old: Any, new: Any) -> None:
     """The writer dies, and another node is promoted."""
     old.kill()
@@ -49,16 +42,30 @@ def restart(old: Any, new: Any) -> None:
 
 
 def reset_storm(old: Any, new: Any) -> None:
-    """All connections are reset, again and again; a statement is sent again three times at most."""
+    """All connections are reset, again and again."""
     for _ in range(10):
         old.relay.reset_all()
         time.sleep(0.2)
 
 
+FAULTS = [
+    pytest.param(name, fault, marks=pytest.mark.server(name))
+    for name in CLUSTERS
+    for fault in (kill, switch_over, restart, reset_storm)
+    if name != "mysql-9.7" or fault in (kill, switch_over)  # it takes seven seconds to start
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", [kill, switch_over, restart, reset_storm])
-def test_what_clients_were_told_is_true(cluster, fault):
+@pytest.mark.parametrize(("name", "fault"), FAULTS)
+def test_what_clients_were_told_is_true(name, fault):
     """Eight threads read and write while the writer changes: nothing lost, doubled or wrongly reported; none hangs."""
+    with CLUSTERS[name]() as cluster:
+        go_through(cluster, fault)
+
+
+def go_through(cluster: Any, fault: Callable[[Any, Any], None]) -> None:
+    """The clients work, the fault happens, and they go on; then what they were told is compared with what there is."""
     old, new = cluster.nodes[:2]
     with rdsproxy_lib.Proxy(cluster.url(), max_connections=6, connection_borrow_timeout=30) as proxy:
         with proxy.connect(autocommit=True) as conn:
@@ -75,6 +82,9 @@ def test_what_clients_were_told_is_true(cluster, fault):
         writer = new if fault in (kill, switch_over) else old
         assert [target.host for target in proxy.targets() if target.role == "READ_WRITE"] == [writer.address]
     assert history.errors == []
+    assert history.cut < 60, "reads outside of transactions wait for the writer"
+    if cluster.kind == "mariadb-10.11" and fault is switch_over:
+        assert history.cut == 0, "nothing was cut"
     if cluster.kind == "mysql-9.7" and fault is kill:  # it replicates without waiting: its own loss is not ours
         history.acknowledged = [number for number in history.acknowledged if number in set(present)]
     history.check(present)

@@ -112,21 +112,77 @@ def test_who_waits_for_a_writer_is_told_that_the_proxy_was_closed(cluster):
     assert [type(error).__mro__[1] for error in errors] == [rdsproxy_lib.ProxyClosed]
 
 
-def test_a_read_that_was_cut_runs_again(cluster):
-    """Nothing of it was delivered, and it changes nothing. A write is OutcomeUnknown, also on several hosts."""
+def test_what_was_cut_is_not_sent_again(cluster):
+    """A write is OutcomeUnknown; a read has the driver's error, for a view may call what writes."""
     with rdsproxy_lib.Proxy(cluster.url()) as proxy, proxy.connect(autocommit=True) as conn:
-        conn.execute("create table if not exists cut (id int)")
-        for text in ("select count(pg_sleep(0.5)) from cut", "select pg_sleep(0.5)"):
+        conn.execute("create table cut (id int)")
+        conn.execute(
+            "create function count_up() returns int language sql as 'with slow as materialized (select pg_sleep(0.5)),"
+            " new as (insert into cut select 1 from slow returning id) select id from new'"
+        )
+        conn.execute("create view counted as select count_up() as id")
+        for text, kind in (
+            ("select id from counted", psycopg.OperationalError),
+            ("insert into cut select 2 from pg_sleep(0.5)", rdsproxy_lib.OutcomeUnknown),
+        ):
             cutter = threading.Timer(0.2, cluster.nodes[0].relay.reset_all)
             cutter.start()
-            assert len(conn.execute(text).fetchall()) == 1
+            with pytest.raises(kind):
+                conn.execute(text)
             cutter.join()
-        cutter = threading.Timer(0.2, cluster.nodes[0].relay.reset_all)
-        cutter.start()
-        with pytest.raises(rdsproxy_lib.OutcomeUnknown):
-            conn.execute("insert into cut select 1 from pg_sleep(0.5)")
-        cutter.join()
-        conn.execute("drop table cut")
+        time.sleep(0.7)
+        numbers = [number for (number,) in conn.execute("select id from cut")]
+        assert sorted(numbers) == [1, 2], "the server has done each once"
+        conn.execute("drop view counted; drop function count_up(); drop table cut")
+
+
+def test_one_connection_that_dies_unseats_nobody(cluster):
+    """Also where another host says that it is the writer: the present one is asked, and says so too."""
+    with rdsproxy_lib.Proxy(cluster.url()) as proxy, proxy.connect(autocommit=True) as conn:
+        conn.execute("select 1")
+        before = proxy.cluster.view
+        with pytest.raises(psycopg.OperationalError):
+            conn.execute("select pg_terminate_backend(pg_backend_pid())")
+        assert proxy.cluster.view.writer == before.writer
+        assert conn.execute("select 1").fetchone() == (1,)
+        assert proxy.cluster.view.generation == before.generation
+
+
+def test_a_wrong_password_is_not_tried_again_and_again(cluster):
+    """A host that says nothing keeps others from deciding at once: meanwhile the one that refuses is left alone."""
+    cluster.nodes[1].relay.blackhole()
+    url = cluster.url().replace(APP_PASSWORD, "wrong")
+    log = cluster.nodes[0].server.log
+    before = log.read_text().count("password authentication failed")
+    with (
+        rdsproxy_lib.Proxy(url) as proxy,
+        pytest.raises(psycopg.OperationalError, match="password authentication failed"),
+    ):
+        proxy.connect()
+    assert log.read_text().count("password authentication failed") - before <= 6
+
+
+def test_who_searches_takes_what_comes_free(cluster):
+    """A limit of the role is reached: a database connection that is given back goes to who waits, at once."""
+    with cluster.nodes[0].server.admin() as admin:
+        admin.execute(f"alter role {APP_USER} connection limit 2")
+        try:
+            with rdsproxy_lib.Proxy(cluster.url(), max_connections=5) as proxy:
+                first, second, third = (proxy.connect() for _ in range(3))
+                first.execute("select 1")
+                second.execute("select 1")
+                second.commit()
+                second.execute("select 1")
+                timer = threading.Timer(0.5, first.commit)
+                timer.start()
+                started = time.monotonic()
+                assert third.execute("select 1").fetchone() == (1,)
+                assert time.monotonic() - started < 3
+                timer.join()
+                for conn in (first, second, third):
+                    conn.close()
+        finally:
+            admin.execute(f"alter role {APP_USER} connection limit -1")
 
 
 def test_a_read_only_transaction_of_the_users_own(cluster):

@@ -762,6 +762,39 @@ def test_a_backend_past_its_lifetime_is_not_lent(make_pool, clock, fake_server):
     check_places(pool, fake_server, {fresh})
 
 
+def test_retired_backends_are_not_lent_again(make_pool, fake_server):
+    """Idle ones are closed at once, a lent one when it comes back; those opened afterwards are not concerned."""
+    pool = make_pool(3)
+    idle, lent = pool.borrow(A, 1), pool.borrow(A, 1)
+    pool.give_back(idle)
+    pool.retire()
+    assert fake_server.closed == [idle]
+    pool.give_back(lent)
+    assert fake_server.closed == [idle, lent]
+    fresh = pool.borrow(A, 1)
+    pool.give_back(fresh)
+    assert pool.borrow(A, 1) is fresh
+    check_places(pool, fake_server, {fresh})
+
+
+def test_a_backend_that_was_being_opened_is_retired_too(make_pool, fake_server, monkeypatch):
+    """It may be on the host from which all others were taken away meanwhile."""
+    pool = make_pool(2)
+    open_one = pool._opener.open
+
+    def open_late(login, timeout):
+        backend = open_one(login, timeout)
+        pool.retire()
+        return backend
+
+    monkeypatch.setattr(pool._opener, "open", open_late)
+    old = pool.borrow(A, 1)
+    monkeypatch.setattr(pool._opener, "open", open_one)
+    pool.give_back(old)
+    assert fake_server.closed == [old]
+    check_places(pool, fake_server, {pool.borrow(A, 1)})
+
+
 def test_lifetimes_differ_by_up_to_a_tenth(make_pool, clock):
     """Connections opened together do not end together."""
     pool = make_pool(50, lifetime=1000)

@@ -316,6 +316,7 @@ def test_several_hosts(url, endpoints):
         ({"host": "a,b", "port": 7}, "a:7 b:7"),
         ({"host": "a:1,b", "port": 7}, "a:1 b:7"),
         ({"host": "a,b", "port": "1,2"}, "a:1 b:2"),
+        ({"host": "::1,::2", "port": 7}, "[::1]:7 [::2]:7"),
         ({"host": "/tmp"}, ""),
     ],
 )
@@ -328,6 +329,9 @@ def test_several_hosts_in_keywords(keywords, endpoints):
     ("keywords", "message"),
     [
         ({"url": "postgresql://a,/shop"}, "no name"),
+        ({"engine": "postgresql", "host": "a,"}, "no name"),
+        ({"url": "mysql://a,b/shop?unix_socket=/tmp/s"}, "unix_socket cannot be given with several hosts"),
+        ({"url": "postgresql://a,b/shop?target_session_attrs=standby"}, "contradicts several hosts"),
         ({"url": "postgresql://a,b:x/shop"}, "the port must be a number"),
         ({"url": "postgresql://a:1,a:1/shop"}, "a host is given twice"),
         ({"url": "mysql://a,a:3306/shop"}, "a host is given twice"),
