@@ -7,9 +7,11 @@ as long as somebody waits: one that does not answer keeps nobody from hearing an
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from . import errors
@@ -121,7 +123,7 @@ class Cluster:
         """The writer; waits for one until `deadline` (monotonic seconds).
 
         Raises OpenFailed: with NoWriterAvailable where none was found in time, and at once with the server's error
-        where every host was heard and one refuses this login for good.
+        where a host refuses this login for good and none has taken it.
         """
         writer = self._view.writer
         if writer is not None and writer != self._doubted:
@@ -148,26 +150,26 @@ class Cluster:
                     hold = view.candidate_since + HOLD if view.candidate is not None else deadline
                     self._changed.wait(max(0.001, min(hold, deadline, now + ASK_AGAIN) - now))
             finally:
-                self._waiting.remove(login)
+                with suppress(ValueError):  # an interrupt fell before it was added
+                    self._waiting.remove(login)
         if view.generation != before.generation:
             self._retire()
         return writer
 
     def _check_refused_locked(self, login: Any, started: float, now: float) -> None:
-        """Raise what a host has against this login, where no other may still turn out to be the writer."""
+        """Raise what a host has against this login, where none has taken it, and no other is still to be heard."""
         members = self._view.members
-        refused = {endpoint: self._refused.get((login, endpoint)) for endpoint in members}
-        found = next((each for each in refused.values() if each is not None), None)
-        if found is None or any(seen is not None and seen.role is Role.READ_WRITE for seen in members.values()):
+        since = started - REFUSED_SECONDS  # for which it is not asked again
+        refused = {endpoint: self._refused.get((login, endpoint), (-math.inf, None)) for endpoint in members}
+        at, failed = max(refused.values(), key=lambda refusal: refusal[0])
+        heard = [seen for seen in members.values() if seen is not None and seen.at >= started]
+        if failed is None or at < since or any(seen.role is not Role.UNKNOWN for seen in heard):
             return
-        are_heard = all(
-            refused[endpoint] is not None or (seen is not None and seen.at >= started)
-            for endpoint, seen in members.items()
-        )
-        if are_heard or now - found[0] >= OTHERS_SECONDS:
+        answered = {seen.endpoint for seen in heard} | {each for each in members if refused[each][0] >= since}
+        if len(answered) == len(members) or now - at >= OTHERS_SECONDS:
             for endpoint in members:
                 self._refused.pop((login, endpoint), None)  # who comes again is asked about again
-            raise found[1]
+            raise failed
 
     def _no_writer(self, waited: float) -> Exception:
         heard = "; ".join(
@@ -180,10 +182,13 @@ class Cluster:
 
     def _ask_all_locked(self) -> None:
         for endpoint in self._view.members.keys() - self._asked:
-            self._asked.add(endpoint)
-            threading.Thread(
-                target=self._ask_on, args=(endpoint,), name=f"rdsproxy-ask-{endpoint}", daemon=True
-            ).start()
+            name = f"rdsproxy-ask-{endpoint}"
+            try:
+                threading.Thread(target=self._ask_on, args=(endpoint,), name=name, daemon=True).start()
+            except RuntimeError:  # no more threads just now: at the next turn
+                logger.warning("no thread could be started to ask %s who it is", endpoint)
+            else:
+                self._asked.add(endpoint)  # before its first look around, for which it waits for the lock
 
     def _ask_on(self, endpoint: Endpoint) -> None:
         """Ask a host again and again, while somebody waits for a writer. Not too often with a login that it refuses."""

@@ -110,6 +110,7 @@ def test_who_waits_for_a_writer_is_told_that_the_proxy_was_closed(cluster):
     thread.join(timeout=5)
     assert not thread.is_alive()
     assert [type(error).__mro__[1] for error in errors] == [rdsproxy_lib.ProxyClosed]
+    conn.close()
 
 
 def test_what_was_cut_is_not_sent_again(cluster):
@@ -160,6 +161,23 @@ def test_a_wrong_password_is_not_tried_again_and_again(cluster):
     ):
         proxy.connect()
     assert log.read_text().count("password authentication failed") - before <= 6
+
+
+def test_threads_that_cannot_be_started(cluster, monkeypatch):
+    """A host that could not be asked for want of a thread is asked at the next turn."""
+    real, failing = threading.Thread, ["a", "b", "c"]
+
+    class Scarce(real):  # type: ignore[misc, valid-type]
+        def start(self):
+            if failing and self.name.startswith("rdsproxy-ask"):
+                failing.pop()
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Scarce)
+    with rdsproxy_lib.Proxy(cluster.url()) as proxy, proxy.connect(autocommit=True) as conn:
+        assert conn.execute("select 1").fetchone() == (1,)
+    assert not failing
 
 
 def test_who_searches_takes_what_comes_free(cluster):
