@@ -31,23 +31,23 @@ SEARCH_SECONDS = 1.0
 """How long one search lasts: after it, who waits looks whether another one's connection has come free."""
 
 
-class Driver(Opener, Protocol):
-    """What is needed of an engine, beside what the pool needs of it."""
+class HostOpener(Opener, Protocol):
+    """What is needed of an engine where there are several hosts, beside what the pool needs of it."""
 
     def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any:
         """As `open`, on this host."""
 
     def role_of(self, backend: Any) -> tuple[Role, int]:
-        """Whether its host takes writes, and with which epoch. One round trip. Raises the driver's errors."""
+        """Whether its host takes writes, and its epoch (see topology). One round trip. Raises the driver's errors."""
 
     def ask(self, login: Any, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
-        """The same on a connection of its own. Raises OpenFailed."""
+        """The same of any host, on a connection that is closed again. Raises OpenFailed."""
 
 
 class Cluster:
     """The present view of the hosts, and the search for a writer. Safe for use from many threads."""
 
-    def __init__(self, engine: Driver, endpoints: Sequence[Endpoint], retire: Callable[[], None]) -> None:
+    def __init__(self, engine: HostOpener, endpoints: Sequence[Endpoint], retire: Callable[[], None]) -> None:
         """`retire` is called when there is another writer than before, with no lock of this held."""
         self._engine = engine
         self._retire = retire
@@ -226,7 +226,7 @@ class Cluster:
 class WriterOpener:
     """Opens backends on the writer, for the pool."""
 
-    def __init__(self, engine: Driver, cluster: Cluster) -> None:
+    def __init__(self, engine: HostOpener, cluster: Cluster) -> None:
         self._engine = engine
         self._cluster = cluster
         self.close = engine.close

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from .. import credentials, errors
-from ..backend import Backend, Opener, OpenFailed, Refusal
+from ..backend import Backend, OpenFailed, Refusal
+from ..cluster import HostOpener
 from ..routines import RoutineBody
 from ..session import Tx
 from ..settings import Settings
 from ..sql import Cause, Dialect, Reason, Routine, Statement
-from ..topology import Endpoint, Role
 
 
 class Login:
@@ -80,7 +80,7 @@ def _hashable(value: Any) -> Any:
     return value if isinstance(value, Hashable) else id(value)
 
 
-class Engine(Opener, Protocol):
+class Engine(HostOpener, Protocol):
     """Everything the library asks of a server and its driver.
 
     Methods that talk to the server raise the driver's errors. None is called with a lock of ours held.
@@ -96,15 +96,6 @@ class Engine(Opener, Protocol):
 
     def login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> Login:
         """The pool's key for these connect arguments. Raises what the driver raises for arguments it does not know."""
-
-    def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any:
-        """As `open`, on one of several hosts."""
-
-    def role_of(self, backend: Any) -> tuple[Role, int]:
-        """Whether the host of a backend takes writes, and its epoch (see topology). One round trip."""
-
-    def ask(self, login: Any, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
-        """The same of any host, on a connection that is closed again. Raises OpenFailed."""
 
     def check(self, login: Any) -> None:
         """Raise the driver's own error for option values it would refuse before looking for the server. No I/O."""

@@ -374,16 +374,17 @@ class PostgresEngine:
     @staticmethod
     def _refusal(error: psycopg.Error, remaining: float) -> Refusal:
         """What a failed login means. libpq gives no SQLSTATE for it, but the server gives one to whoever comes."""
-        pgconn = error.pgconn
+        pgconn, text = error.pgconn, str(error)
         if isinstance(error, psycopg.errors.ConnectionTimeout) or pgconn is None:
+            return Refusal.TRANSIENT
+        if any(sign in text for sign in CUT_SHORT):
             return Refusal.TRANSIENT
         host = pgconn.hostaddr.decode() or pgconn.host.decode()
         state = refusal_at(host, int(pgconn.port), max(SHORTEST_PING, min(remaining, PING_SECONDS)))
-        if state is None or state == CANNOT_CONNECT_NOW or any(sign in str(error) for sign in CUT_SHORT):
+        if state is None or state == CANNOT_CONNECT_NOW:
             return Refusal.TRANSIENT
         # Once it knows who comes, the server keeps slots for others, and limits those of a role and a database: of
         # these refusals there is but the text, which is English on RDS.
-        text = str(error)
         is_full = "too many clients" in text or "too many connections" in text or "slots are reserved" in text
         return Refusal.FULL if is_full or state == TOO_MANY_CONNECTIONS else Refusal.PERMANENT
 

@@ -63,11 +63,10 @@ class Node:
 
     def promote(self) -> None:
         """Apply what was received, and take writes."""
+        until(self._has_applied_all, "everything that was received is applied")
         if self.server.is_mariadb:
-            until(self._has_applied_all, "everything that was received is applied")
             self.ask("stop slave", "reset slave all", "set global read_only = 0")
         else:
-            until(self._has_applied_all, "everything that was received is applied")
             self.ask("stop replica", "reset replica all", "set global super_read_only = 0", "set global read_only = 0")
 
     def _has_applied_all(self) -> bool:

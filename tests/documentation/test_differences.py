@@ -290,35 +290,30 @@ def test_a_prepared_statement_reads_its_constants_anew_after_set(url, private):
         assert read(conn) == ["2024-02-03", "2024-03-02"]
 
 
+def further_result(conn: Any, setting: str) -> str:
+    """The second result of a text, come to after something else was set."""
+    conn.execute("set timezone to 'UTC'")
+    cursor = conn.execute("select 1; select timestamptz '2024-07-01 12:00+00'")
+    conn.execute(setting)
+    assert cursor.nextset()
+    return str(cursor.fetchone()[0])
+
+
 def test_further_results_load_in_the_time_zone_of_their_statement(url, private):
     """A private connection looks at the time zone when it comes to the result, and so may have another one by then."""
-
-    def read(conn: Any) -> str:
-        conn.execute("set timezone to 'UTC'")
-        cursor = conn.execute("select 1; select timestamptz '2024-07-01 12:00+00'")
-        conn.execute("set timezone to 'Asia/Tokyo'")
-        assert cursor.nextset()
-        return str(cursor.fetchone()[0])
-
-    assert read(private) == "2024-07-01 21:00:00+09:00"
+    setting = "set timezone to 'Asia/Tokyo'"
+    assert further_result(private, setting) == "2024-07-01 21:00:00+09:00"
     with sessions(url, 1) as (conn,):
-        assert read(conn) == "2024-07-01 12:00:00+00:00"
+        assert further_result(conn, setting) == "2024-07-01 12:00:00+00:00"
 
 
 def test_further_results_load_in_the_style_of_their_statement(url, private):
     """The same with DateStyle, of which the driver cannot read every one."""
-
-    def read(conn: Any) -> str:
-        conn.execute("set timezone to 'UTC'")
-        cursor = conn.execute("select 1; select timestamptz '2024-07-01 12:00+00'")
-        conn.execute("set datestyle to 'German'")
-        assert cursor.nextset()
-        return str(cursor.fetchone()[0])
-
+    setting = "set datestyle to 'German'"
     with pytest.raises(NotImplementedError, match="DateStyle 'German"):
-        read(private)
+        further_result(private, setting)
     with sessions(url, 1) as (conn,):
-        assert read(conn) == "2024-07-01 12:00:00+00:00"
+        assert further_result(conn, setting) == "2024-07-01 12:00:00+00:00"
 
 
 def test_text_composed_by_hand_is_in_the_encoding_of_the_login(url, private):

@@ -89,7 +89,7 @@ def test_a_unix_socket(tmp_path):
 
 
 def test_others_run_while_a_server_is_asked():
-    """A login fails, and then the server says nothing: the other threads of the program go on meanwhile."""
+    """A login is refused, and then the server says nothing: the other threads of the program go on meanwhile."""
     turns = []
     stop = threading.Event()
 
@@ -98,7 +98,7 @@ def test_others_run_while_a_server_is_asked():
             turns.append(time.monotonic())
 
     thread = threading.Thread(target=turn)
-    with peer(None, ...) as (host, port):
+    with peer(error(b"28P01"), ...) as (host, port):
         proxy = rdsproxy_lib.Proxy(f"postgresql://app:x@{host}:{port}/app?sslmode=disable")
         thread.start()
         with pytest.raises(OpenFailed) as caught:
