@@ -103,6 +103,8 @@ class Refusal(Enum):
     """The server has no connection left: wait for one of ours, if there is one."""
     PERMANENT = auto()
     """The server will not let this login in (password, database, TLS): fail now."""
+    GONE = auto()
+    """The one host of this pool does not answer, or is not what the pool is for: look for another one, at once."""
 
 
 class OpenFailed(Exception):

@@ -14,6 +14,7 @@ from . import errors
 from .backend import Backend
 from .events import StateLeaked
 from .pinning import Home, Pinning
+from .readers import Reading
 from .session import FREED_AT_ONCE, Event, Hold, IllegalMove, Pin, Tx
 from .settings import Immovable
 from .sql import Reason, Statement
@@ -62,10 +63,15 @@ class Client(Pinning):
         "is_thorough",
         "lingers",
         "moved_on",
+        "reading",
     )
 
-    def __init__(self, home: Home, login: Login, owner: Callable[[], Any], lock: Any) -> None:
+    def __init__(
+        self, home: Home, login: Login, owner: Callable[[], Any], lock: Any, reading: Reading | None = None
+    ) -> None:
         super().__init__(home, login, owner, lock)
+        self.reading = reading
+        """Where it reads, if not always from the writer."""
         options = home.options
         self.idle_timeout = options.idle_client_timeout
         self._last_used = time.monotonic() if self.idle_timeout else 0.0
@@ -81,7 +87,7 @@ class Client(Pinning):
         self._last_serial = 0
         self.lingers = False
         """The backend is kept for the next statement, which may ask about the last one."""
-        self.is_thorough = bool(self.idle_timeout or options.keep_diagnostics or options.audit)
+        self.is_thorough = bool(self.idle_timeout or options.keep_diagnostics or options.audit or reading)
         """Each statement takes the long way through `need`."""
         if options.keep_diagnostics:
             login.reads_sequences = True  # so that the first question finds its answer
@@ -120,6 +126,8 @@ class Client(Pinning):
             self.lingers = False
             return backend
         backend.statements += 1
+        if self.reading is not None:
+            self.reading.look_at(statement)
         if statement.reads_sequence or statement.moves_sequence:
             self.engine.mind_sequences(self, statement, backend)
         if statement.changes_plans:
@@ -135,7 +143,7 @@ class Client(Pinning):
 
     def haunt(self) -> None:
         """Make the login's ghost, where the first connect() could not: the server was away."""
-        self._home.haunt(self.login, self._home.options.connection_borrow_timeout or 5.0)
+        self._home.haunt(self.login, self._home.options.connection_borrow_timeout or 5.0, self.reading)
 
     def borrow(self, statement: Statement | None) -> Any:
         """A backend for a session that holds none: the first half of `need`, and all of it for a plain statement."""
@@ -156,9 +164,13 @@ class Client(Pinning):
                 if statement.reads_diagnostics:  # first: that of a sequence is refused where it is elsewhere
                     backend = self._borrow_for_diagnostics()
                 elif statement.reads_sequence and self.moved_on:
+                    self.pool = pool = self._home.pool
                     backend = pool.borrow_that(self.login, self.moved_on, self.owner)
             if backend is None:
-                backend = pool.borrow(self.login, self._timeout, self.owner, self.wanted)
+                if self.reading is None:
+                    backend = pool.borrow(self.login, self._timeout, self.owner, self.wanted)
+                else:
+                    backend = self._borrow_anew()
             if backend.label is not self.wanted:
                 backend = self._relabel(backend)
         except BaseException:
@@ -172,10 +184,18 @@ class Client(Pinning):
             backend.used_by = None  # until a statement of this session is sent
         return backend
 
+    def _borrow_anew(self) -> Any:
+        """A backend of the host where the next statement belongs."""
+        if self.reading is None:
+            return self.pool.borrow(self.login, self._timeout, self.owner, self.wanted)
+        self.pool, backend = self.reading.borrow(self.login, self._timeout, self.owner, self.wanted)
+        return backend
+
     def _relabel(self, backend: Any) -> Any:
         """Give a backend just borrowed the settings of this session; another one where it is dead or unfit."""
-        pool, deaths = self.pool, 0
+        deaths = 0
         while True:
+            pool = self.pool
             backend.owner = None  # what the server says to our orders is nobody's
             try:
                 is_fit = self.engine.apply(backend, self.wanted)
@@ -198,7 +218,7 @@ class Client(Pinning):
                 raise self._cannot_move(error)
             if error is not None and deaths == NEW_ONES_TRIED:
                 raise error
-            backend = pool.borrow(self.login, self._timeout, self.owner, self.wanted)
+            backend = self._borrow_anew()
             if backend.label is self.wanted:
                 return backend
 
@@ -228,15 +248,15 @@ class Client(Pinning):
 
         The one it ran on if nobody has used it since; a clean one where there was no statement yet.
         """
-        pool = self.pool
         if not self._last_serial:
-            backend = pool.borrow(self.login, self._timeout, self.owner)
+            backend = self._borrow_anew()
             try:
                 self.engine.reset(backend)
             except BaseException:
-                pool.discard(backend)
+                self.pool.discard(backend)
                 raise
             return backend
+        pool = self.pool
         last = pool.borrow_that(self.login, self._last_serial, self.owner)
         if last is not None:
             if last.used_by is self.owner:
@@ -295,7 +315,11 @@ class Client(Pinning):
             return False
         if tx is _NO_TX:
             self.doubts = None
-            return (self.touched is None or self._learn_or_stay()) and not self.lingers
+            if not ((self.touched is None or self._learn_or_stay()) and not self.lingers):
+                return False
+            if self.reading is not None and self.reading.is_writing:
+                self.reading.settle(self.backend)
+            return True
         if tx is _TX_UNKNOWN:
             # An exchange was left half-way, by an error of the driver or an interrupt: nothing may be concluded.
             backend, self.backend, self.touched = self.backend, None, None
@@ -505,6 +529,8 @@ class Client(Pinning):
             session.step(Event.FAULT_OPEN if tx_open and not is_over else Event.FAULT_IDLE)
         self.pool.discard(backend)
         self._home.lose(backend)
+        if self.reading is not None:
+            self.reading.lose(backend)
         return None if kind is None else self.engine.error(kind, text)
 
     def may_repeat(self, error: BaseException, statement: Statement | None) -> bool:
@@ -514,7 +540,11 @@ class Client(Pinning):
         statement whose backend died is never sent again: what a view or an operator calls, its text does not show.
         """
         backend = self.backend
-        if backend is None or statement is None or len(statement.parts) != 1 or not self.engine.says_read_only(error):
+        if backend is None or statement is None or len(statement.parts) != 1:
+            return False
+        if self.reading is not None and self.reading.has_failed_there(backend):
+            return self._read_elsewhere(self.reading, backend, error)
+        if not self.engine.says_read_only(error):
             return False
         if self.session.hold is not _BORROWED or statement.causes or statement.settings or self.lingers:
             return False
@@ -523,6 +553,20 @@ class Client(Pinning):
         self.backend = self.touched = self.doubts = None
         self.session.step(Event.FAULT_IDLE)
         self.pool.discard(backend)
+        return True
+
+    def _read_elsewhere(self, reading: Reading, backend: Any, error: BaseException) -> bool:
+        """A read failed that this library has sent to a reader: the writer's answer counts, and be it the same."""
+        if self.session.hold is not _BORROWED or not isinstance(error, Exception) or backend.cancelled:
+            return False
+        if self.engine.says_cancelled(error):
+            return False
+        self.backend = None
+        self.session.step(Event.FAULT_IDLE)
+        if backend.is_dead():
+            reading.lose(backend)
+        self.pool.discard(backend)
+        reading.is_forced = True
         return True
 
     def rolled_back(self) -> None:
@@ -583,7 +627,8 @@ class Client(Pinning):
         if self._home.pool.is_closed:
             raise self.engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
         self._home.say_hello()
-        return Client(self._home, self.login, self.owner, self._lock)
+        reading = None if self.reading is None else self.reading.successor()
+        return Client(self._home, self.login, self.owner, self._lock, reading)
 
     def orphan(self) -> None:
         """In a forked child: the session is the parent's, and nothing of it may be touched from here."""

@@ -58,7 +58,7 @@ class Cluster:
     def _start_anew(self) -> None:
         self._changed = threading.Condition()
         self._waiting: list[Any] = []
-        """The logins of those who wait for a writer."""
+        """The logins of those who wait for a writer, or a reader."""
         self._asked: set[Endpoint] = set()
         """Hosts with a thread that asks them."""
         self._refused: dict[tuple[Any, Endpoint], tuple[float, OpenFailed]] = {}
@@ -128,6 +128,35 @@ class Cluster:
         writer = self._view.writer
         if writer is not None and writer != self._doubted:
             return writer
+        return self._search(login, deadline, self._find_writer, errors.NoWriterAvailable, "the writer")
+
+    def reader(self, login: Any, deadline: float, is_wanted: Callable[[Endpoint], bool]) -> Endpoint:
+        """One of the wanted hosts that says, from now on, that it is a reader; waits for one until `deadline`.
+
+        Raises OpenFailed as `writer` does, with BorrowTimeout where none was found in time.
+        """
+        started = time.monotonic()
+
+        def find(view: View) -> Endpoint | None:
+            for endpoint, seen in view.members.items():
+                if seen is not None and seen.at >= started and seen.role is Role.READ_ONLY and is_wanted(endpoint):
+                    return endpoint
+            return None
+
+        return self._search(login, deadline, find, errors.BorrowTimeout, "a reader")
+
+    def _find_writer(self, view: View) -> Endpoint | None:
+        return None if view.writer == self._doubted else view.writer
+
+    def _search(
+        self,
+        login: Any,
+        deadline: float,
+        find: Callable[[View], Endpoint | None],
+        kind: type[errors.Error],
+        what: str,
+    ) -> Endpoint:
+        """Have all hosts asked until there is one."""
         started = time.monotonic()
         with self._changed:
             try:
@@ -137,15 +166,14 @@ class Cluster:
                     view = settled(before, now)
                     if view is not before:
                         self._take_locked(view)
-                    if view.writer is not None and view.writer != self._doubted:
-                        writer = view.writer
+                    if (found := find(view)) is not None:
                         break
                     self._check_refused_locked(login, started, now)
                     if self._is_closed:
                         closed = self._engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
                         raise OpenFailed(closed, Refusal.PERMANENT)
                     if now >= deadline:
-                        raise OpenFailed(self._no_writer(now - started), Refusal.TRANSIENT)
+                        raise OpenFailed(self._nobody(kind, what, now - started), Refusal.TRANSIENT)
                     self._ask_all_locked()
                     hold = view.candidate_since + HOLD if view.candidate is not None else deadline
                     self._changed.wait(max(0.001, min(hold, deadline, now + ASK_AGAIN) - now))
@@ -154,7 +182,7 @@ class Cluster:
                     self._waiting.remove(login)
         if view.generation != before.generation:
             self._retire()
-        return writer
+        return found
 
     def _check_refused_locked(self, login: Any, started: float, now: float) -> None:
         """Raise what a host has against this login, where none has taken it, and no other is still to be heard."""
@@ -171,33 +199,55 @@ class Cluster:
                 self._refused.pop((login, endpoint), None)  # who comes again is asked about again
             raise failed
 
-    def _no_writer(self, waited: float) -> Exception:
+    def _nobody(self, kind: type[errors.Error], what: str, waited: float) -> Exception:
         heard = "; ".join(
             f"{endpoint}: {'not asked' if seen is None else seen.error or seen.role.value}"
             for endpoint, seen in self._view.members.items()
         )
-        return self._engine.error(
-            errors.NoWriterAvailable, f"no host was the writer for {waited:.1f} s ({heard}); nothing was sent"
-        )
+        return self._engine.error(kind, f"no host was {what} for {waited:.1f} s ({heard}); nothing was sent")
+
+    def await_change(self, until: float) -> None:
+        """Wait until anything is heard, or until then (monotonic seconds)."""
+        with self._changed:
+            self._changed.wait(max(0.0, until - time.monotonic()))
+
+    def listen(self, login: Any, endpoint: Endpoint) -> None:
+        """Ask a host once more, in a thread of its own: nobody waits for it."""
+        with self._changed:
+            self._ask_locked(endpoint, self._ask_once, login, endpoint)
+
+    def _ask_once(self, login: Any, endpoint: Endpoint) -> None:
+        try:
+            self.hear(login, endpoint)
+        except Exception:
+            logger.exception("asking %s who it is failed", endpoint)
+        finally:
+            with self._changed:
+                self._asked.discard(endpoint)
 
     def _ask_all_locked(self) -> None:
-        for endpoint in self._view.members.keys() - self._asked:
-            name = f"rdsproxy-ask-{endpoint}"
-            try:
-                threading.Thread(target=self._ask_on, args=(endpoint,), name=name, daemon=True).start()
-            except RuntimeError:  # no more threads just now: at the next turn
-                logger.warning("no thread could be started to ask %s who it is", endpoint)
-            else:
-                self._asked.add(endpoint)  # before its first look around, for which it waits for the lock
+        for endpoint in self._view.members:
+            self._ask_locked(endpoint, self._ask_on, endpoint)
+
+    def _ask_locked(self, endpoint: Endpoint, ask: Callable[..., None], *arguments: Any) -> None:
+        """Start a thread that asks a host, if none does."""
+        if endpoint in self._asked:
+            return
+        name = f"rdsproxy-ask-{endpoint}"
+        try:
+            threading.Thread(target=ask, args=arguments, name=name, daemon=True).start()
+        except RuntimeError:  # no more threads just now: at the next turn
+            logger.warning("no thread could be started to ask %s who it is", endpoint)
+        else:
+            self._asked.add(endpoint)  # before its first look around, for which it waits for the lock
 
     def _ask_on(self, endpoint: Endpoint) -> None:
-        """Ask a host again and again, while somebody waits for a writer. Not too often with a login that it refuses."""
+        """Ask a host again and again, while somebody waits for one. Not too often with a login that it refuses."""
         turn, pause = 0, REFUSED_SECONDS
         while True:
             began = time.monotonic()
             with self._changed:
-                is_over = self._view.writer is not None and self._doubted is None
-                if is_over or not self._waiting or self._is_closed:
+                if not self._waiting or self._is_closed:
                     self._asked.discard(endpoint)
                     return
                 login = self._waiting[turn % len(self._waiting)]

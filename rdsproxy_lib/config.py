@@ -104,6 +104,8 @@ class Options:
     monitor: bool | str = "auto"
     read_write_splitting: bool = False
     consistency: str = "session"
+    max_replica_lag: float | None = None
+    reader_fallback: str = "wait"
     driver_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
     def __post_init__(self) -> None:
@@ -135,6 +137,10 @@ class Options:
         _check_bool("read_write_splitting", self.read_write_splitting)
         if self.consistency not in ("session", "eventual"):
             raise _wrong("consistency", "'session' or 'eventual'", self.consistency)
+        if self.max_replica_lag is not None:
+            _check_number("max_replica_lag", self.max_replica_lag, 0, 86_400, " seconds, or None")
+        if self.reader_fallback not in ("wait", "writer"):
+            raise _wrong("reader_fallback", "'wait' or 'writer'", self.reader_fallback)
         if not isinstance(self.driver_options, Mapping):
             raise _wrong("driver_options", "a mapping of the driver's connect arguments", self.driver_options)
         self._refuse_what_is_not_there_yet()
@@ -170,8 +176,6 @@ class Options:
     def _refuse_what_is_not_there_yet(self) -> None:
         if self.monitor is True:
             raise ConfigurationError("monitor=True is not there yet: a host is asked when a connection to it fails")
-        if self.read_write_splitting:
-            raise ConfigurationError("read_write_splitting is not there yet")
 
 
 OPTION_NAMES = frozenset(option.name for option in dataclasses.fields(Options))
@@ -220,6 +224,8 @@ _FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "monitor": lambda text: {"auto": "auto", "true": True, "false": False}[text.lower()],
     "read_write_splitting": _is_true,
     "consistency": str,
+    "max_replica_lag": float,
+    "reader_fallback": str,
     "session_pinning_filters": _list,
 }
 

@@ -16,6 +16,7 @@ from . import errors
 from .backend import HERE, Backend
 from .events import Events, PinnedShareHigh, SessionPinned, SessionUnpinned, call_site, warn
 from .pool import Pool
+from .readers import Reading
 from .routines import Catalogue, RoutineBody, changes_routines
 from .session import ENDED_BY_UNPIN, FREED_AT_ONCE, KEPT_AFTER_ERROR, REVIEWED, Hold, Pin, Session, Tx
 from .settings import CLEAN
@@ -61,7 +62,7 @@ class Home(Protocol):
     catalogue: Catalogue
     events: Events
 
-    def haunt(self, login: Login, timeout: float) -> None: ...
+    def haunt(self, login: Login, timeout: float, reading: Reading | None = None) -> None: ...
     def lose(self, backend: Any) -> None: ...
     def is_demoted(self, backend: Any) -> bool: ...
     def say_hello(self) -> None: ...

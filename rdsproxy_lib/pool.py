@@ -49,6 +49,10 @@ LIFETIME_JITTER = 0.1
 """Each connection's lifetime is shortened by up to this share, so that they do not all end together."""
 
 
+class HostGone(Exception):
+    """Raised by `borrow` where the opener says GONE: the pool is of one host, and there may be others."""
+
+
 class Waiter:
     """A thread that waits. It is given a backend, or leave to open one, under the pool's lock, and then woken.
 
@@ -60,6 +64,7 @@ class Waiter:
         "__weakref__",
         "gate",
         "gift",
+        "has_no_host",
         "login",
         "may_dial",
         "since",
@@ -80,6 +85,7 @@ class Waiter:
         self.gate.acquire()
         self.gift: Backend | None = None
         self.may_dial = False
+        self.has_no_host = False
         self.stuck = False
         self.warned = False
 
@@ -168,7 +174,7 @@ class Pool:
         One with the settings that are `wanted`, else one without any, else a new one, else any, in whose place the
         borrower puts his own; else wait. `timeout` is in seconds; 0 takes an idle one or fails, without opening any.
         Raises BorrowTimeout (as the driver's class), ProxyClosed, or the driver's own error where the server refused
-        for good.
+        for good; HostGone in a pool of one host among several.
         """
         lock = self._lock
         if lock._is_owned():  # type: ignore[attr-defined]  # is_inside(), in the way of each statement
@@ -289,13 +295,15 @@ class Pool:
             while True:
                 if waiter.gift is not None:
                     break
+                if waiter.has_no_host:
+                    raise HostGone
                 if waiter.may_dial:
                     if (opened := self._dial(waiter)) is not None:
                         waiter.gift = opened
                         break
                     continue
                 waiter.gate.acquire(timeout=max(0.0, self._next_look(waiter) - time.monotonic()))
-                if waiter.gift is None and not waiter.may_dial:
+                if waiter.gift is None and not (waiter.may_dial or waiter.has_no_host):
                     if self.reclaim is not None:
                         self.reclaim()
                     self._look_around(waiter)
@@ -378,9 +386,13 @@ class Pool:
                     elif not isinstance(failed.error, errors.NoWriterAvailable):  # which took its time
                         self._retry_at = now + self._retry_delay
                         self._retry_delay = min(LAST_RETRY, self._retry_delay * 2)
+                elif failed.refusal is Refusal.GONE:
+                    closing = self._turn_away_locked()
                 else:
                     closing = self._decide_locked()
             self._close_all(closing)
+            if failed.refusal is Refusal.GONE:
+                raise HostGone from failed.error
             if not wait:
                 raise failed.error from failed.error.__cause__
             logger.info("could not open a database connection, trying again: %s", type(failed.error).__name__)
@@ -621,6 +633,17 @@ class Pool:
                 self._all.discard(backend)
             closing += self._decide_locked()
         self._close_all(closing)
+
+    def _turn_away_locked(self) -> list[Backend]:
+        """The host is gone: nobody waits for it, and what is idle is to be closed."""
+        closing, self._idle = self._idle, []
+        for backend in closing:
+            self._all.discard(backend)
+        for waiter in self._waiters:
+            waiter.has_no_host = True
+            waiter.wake()
+        self._waiters.clear()
+        return closing + self._decide_locked()
 
     def lent(self) -> list[Backend]:
         """Every backend that a client connection holds now."""

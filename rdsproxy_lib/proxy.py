@@ -6,10 +6,11 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,11 @@ from .cluster import Cluster, WriterOpener
 from .config import TLS, Options, Target
 from .events import Events
 from .pool import Pool
+from .readers import Readers, Reading
 from .routines import Catalogue
 from .session import Tx
-from .stats import PinnedSession, Stats
+from .settings import CLEAN
+from .stats import BorrowLatency, PinnedSession, Stats
 from .topology import Endpoint, Observation, Role
 
 if TYPE_CHECKING:
@@ -84,16 +87,15 @@ class Proxy:
         if target.endpoints:
             self.cluster = Cluster(self.engine, target.endpoints, self._retire)
             opener = WriterOpener(self.engine, self.cluster)
-        self.pool = Pool(
-            opener,
-            limit=self.options.max_connections,
-            idle_percent=self.options.max_idle_connections_percent,
-            pinned_percent=self.options.max_pinned_percent,
-            lifetime=self.options.connection_max_lifetime,
-        )
-        if self.options.idle_client_timeout:
-            self.pool.reclaim = self._expire_idle_clients
+        self._allowed = self.options.max_connections
+        """By `max_connections_percent`, once that is known."""
+        self.pool = self._make_pool(opener, self.options.max_connections)
         self._lock = threading.Lock()
+        self._endpoints: dict[Any, ProxyEndpoint] = {}
+        self._splitting: Readers | None = None
+        """Where reads go, with `read_write_splitting`."""
+        if self.options.read_write_splitting:
+            self._splitting = self._readers(None, self.options.max_connections)
         # Weak: a login whose last session and database connection are gone takes its ghost's descriptor along.
         self._logins: weakref.WeakValueDictionary[frozenset[tuple[str, Any]], Login] = weakref.WeakValueDictionary()
         self.events = Events()
@@ -116,8 +118,88 @@ class Proxy:
         """
         return self._connect(face_of(self.engine.name), user, dbname, driver_kwargs)
 
+    def endpoint(
+        self,
+        target_role: str = "READ_ONLY",
+        name: str = "",
+        *,
+        hosts: Sequence[str] | None = None,
+        max_connections: int | None = None,
+    ) -> ProxyEndpoint:
+        """Another way into the same cluster: `proxy.endpoint("READ_ONLY").connect()` reads from its readers.
+
+        `target_role`: READ_ONLY or READ_WRITE, RDS Proxy's words. `hosts`: some of the targets, ``"db2:5432"`` or
+        ``"db2"``; of a READ_ONLY endpoint, which reads from these alone. `max_connections` of each reader; by default
+        the proxy's. `name` is for you. The same arguments give the same endpoint. Raises ConfigurationError for a
+        wrong value, and where the proxy has one host.
+        """
+        if target_role not in ("READ_ONLY", "READ_WRITE"):
+            raise errors.ConfigurationError(f"target_role must be 'READ_ONLY' or 'READ_WRITE', not {target_role!r}")
+        if target_role == "READ_WRITE" and (hosts is not None or max_connections is not None):
+            raise errors.ConfigurationError(
+                "hosts and max_connections are for READ_ONLY endpoints: there is one writer"
+            )
+        chosen = None if hosts is None else frozenset(map(self._endpoint_named, hosts))
+        if max_connections is None:
+            max_connections = self.options.max_connections
+        limit = replace(self.options, max_connections=max_connections).max_connections  # refuses a wrong one
+        key = target_role, name, chosen, limit
+        with self._lock:
+            endpoint = self._endpoints.get(key)
+            if endpoint is None:
+                readers = self._readers(chosen, limit) if target_role == "READ_ONLY" else None
+                endpoint = self._endpoints[key] = ProxyEndpoint(self, target_role, name, readers)
+            return endpoint
+
+    def _endpoint_named(self, name: str) -> Endpoint:
+        known = self.cluster.view.members if self.cluster is not None else ()
+        found = [each for each in known if name in (str(each), each.host)]
+        if len(found) != 1:
+            targets = ", ".join(map(str, known)) or "none: it has one host"
+            raise errors.ConfigurationError(f"{name!r} is not one of the proxy's targets, which are {targets}")
+        return found[0]
+
+    def _make_pool(self, opener: Opener, limit: int) -> Pool:
+        pool = Pool(
+            opener,
+            limit=min(limit, self._allowed),
+            idle_percent=self.options.max_idle_connections_percent,
+            pinned_percent=self.options.max_pinned_percent,
+            lifetime=self.options.connection_max_lifetime,
+        )
+        if self.options.idle_client_timeout:
+            pool.reclaim = self._expire_idle_clients
+        return pool
+
+    def _readers(self, hosts: Collection[Endpoint] | None, limit: int) -> Readers:
+        if self.cluster is None:
+            raise errors.ConfigurationError("reading from readers needs several hosts: name all of the cluster's")
+        return Readers(
+            self.engine,
+            self.cluster,
+            partial(self._make_pool, limit=limit),
+            hosts=hosts,
+            writers=self.pool,
+            falls_back=self.options.reader_fallback == "writer",
+            max_lag=self.options.max_replica_lag,
+        )
+
+    def _all_readers(self) -> list[Readers]:
+        with self._lock:
+            found = [endpoint.readers for endpoint in self._endpoints.values() if endpoint.readers is not None]
+        return found if self._splitting is None else [self._splitting, *found]
+
+    def _pools(self) -> list[Pool]:
+        """The writer's, and those of readers."""
+        return [self.pool, *(pool for readers in self._all_readers() for pool in readers.pools())]
+
     def _connect(
-        self, face: Callable[..., Any], user: str | None, dbname: str | None, driver_kwargs: dict[str, Any]
+        self,
+        face: Callable[..., Any],
+        user: str | None,
+        dbname: str | None,
+        driver_kwargs: dict[str, Any],
+        readers: Readers | None = None,
     ) -> Any:
         engine = self.engine
         session = dict(engine.session_defaults)
@@ -125,11 +207,16 @@ class Proxy:
         if self.is_closed:
             raise self.engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
         login = self._login(user, dbname, driver_kwargs)
+        reading = None
+        splits = readers is None
+        readers = readers or self._splitting
+        if readers is not None:
+            reading = Reading(readers, splits=splits, tracks=self.options.consistency == "session")
         if not login.is_checked:
-            self._check(login)
+            self._check(login, reading)
 
         def make_client(owner: Any, lock: Any) -> Client:
-            return Client(self, login, owner, lock)
+            return Client(self, login, owner, lock, reading)
 
         connection = face(make_client, **session)
         self.say_hello()
@@ -151,43 +238,52 @@ class Proxy:
 
     def stats(self) -> Stats:
         """A snapshot of what this proxy counts. No I/O."""
-        pool = self.pool
-        lent = pool.lent()
-        occupancy = pool.occupancy()
-        counters, latency = pool.counters, pool.latency
+        pools = self._pools()
+        lent = [backend for pool in pools for backend in pool.lent()]
+        occupancies = [pool.occupancy() for pool in pools]
+        latency = BorrowLatency.of(pool.latency for pool in pools)
+
+        def total(name: str) -> int:
+            return sum(getattr(pool.counters, name) for pool in pools)
+
+        def now(name: str) -> int:
+            return sum(getattr(occupancy, name) for occupancy in occupancies)
+
         with self._lock:
             self._count_departed_locked()
             received, gone = self._received, self._gone
-        waited = sum(latency.buckets)
-        immediate = max(0, counters.borrows - waited)
+        immediate = max(0, total("borrows") - sum(latency.buckets))
+        pins: Counter[str] = Counter()
+        for pool in pools:
+            pins.update(pool.counters.pins)
         return Stats(
             client_connections=received - gone,
             client_connections_received=received,
             client_connections_closed=gone,
-            database_connections=occupancy.open,
-            database_connections_currently_borrowed=occupancy.borrowed,
-            database_connections_currently_session_pinned=occupancy.pinned,
+            database_connections=now("open"),
+            database_connections_currently_borrowed=now("borrowed"),
+            database_connections_currently_session_pinned=now("pinned"),
             database_connections_currently_in_transaction=sum(
                 self.engine.tx(backend) is not Tx.NONE for backend in lent
             ),
-            database_connections_currently_idle=occupancy.idle,
-            database_connections_with_tls=pool.count(self.engine.is_encrypted),
-            database_connections_setup_succeeded=counters.setups_succeeded,
-            database_connections_setup_failed=counters.setups_failed,
-            database_connections_closed=counters.closed,
-            database_connections_borrow_requests=counters.borrows + counters.borrows_failed,
-            database_connections_borrow_timeouts=counters.borrow_timeouts,
-            database_connections_borrow_latency=latency.total / max(1, counters.borrows),
+            database_connections_currently_idle=now("idle"),
+            database_connections_with_tls=sum(pool.count(self.engine.is_encrypted) for pool in pools),
+            database_connections_setup_succeeded=total("setups_succeeded"),
+            database_connections_setup_failed=total("setups_failed"),
+            database_connections_closed=total("closed"),
+            database_connections_borrow_requests=total("borrows") + total("borrows_failed"),
+            database_connections_borrow_timeouts=total("borrow_timeouts"),
+            database_connections_borrow_latency=latency.total / max(1, total("borrows")),
             database_connections_borrow_latency_p50=latency.quantile(0.5, immediate),
             database_connections_borrow_latency_p99=latency.quantile(0.99, immediate),
-            max_database_connections_allowed=occupancy.limit,
-            borrows_waiting=occupancy.waiting,
-            query_requests=pool.statements(),
-            resets=counters.resets,
-            reset_failures=counters.reset_failures,
-            relabels=counters.relabels,
-            relabel_failures=counters.relabel_failures,
-            pins=MappingProxyType(dict(counters.pins)),
+            max_database_connections_allowed=now("limit"),
+            borrows_waiting=now("waiting"),
+            query_requests=sum(pool.statements() for pool in pools),
+            resets=total("resets"),
+            reset_failures=total("reset_failures"),
+            relabels=total("relabels"),
+            relabel_failures=total("relabel_failures"),
+            pins=MappingProxyType(dict(pins)),
             pinned_sessions=tuple(sorted(_pinned_sessions(lent), key=lambda each: -each.seconds)),
         )
 
@@ -207,7 +303,8 @@ class Proxy:
 
         Whoever waits for a connection, and every later statement that needs one, gets ProxyClosed.
         """
-        self.pool.close()
+        for pool in self._pools():
+            pool.close()
         if self.cluster is not None:
             self.cluster.close()
 
@@ -245,16 +342,17 @@ class Proxy:
         with self._lock:
             return self._logins.setdefault(key, login)
 
-    def _check(self, login: Login) -> None:
+    def _check(self, login: Login, reading: Reading | None) -> None:
         """The first connect() of a login: single flight; only what the server refuses for good raises."""
         with suppress(errors.BorrowTimeout):
-            self.haunt(login, FIRST_CHECK_SECONDS, is_check=True)
+            self.haunt(login, FIRST_CHECK_SECONDS, reading, is_check=True)
         login.is_checked = True
 
-    def haunt(self, login: Login, timeout: float, *, is_check: bool = False) -> None:
+    def haunt(self, login: Login, timeout: float, reading: Reading | None = None, *, is_check: bool = False) -> None:
         """Make sure that the login has a ghost, by giving it a backend of its own and closing its wire.
 
-        `timeout` is in seconds. A mere check is not repeated by those who waited for another thread's.
+        `timeout` is in seconds; `reading` says where its session may go. A mere check is not repeated by those who
+        waited for another thread's.
         """
         deadline = time.monotonic() + timeout
         turn = login.check_lock
@@ -268,7 +366,11 @@ class Proxy:
             if login.ghost is not None or (is_check and login.is_checked):
                 return
             remaining = max(0.001, deadline - time.monotonic())
-            backend = self.pool.borrow(login, remaining)
+            pool, backend = self.pool, None
+            if reading is None:
+                backend = pool.borrow(login, remaining)
+            else:
+                pool, backend = reading.borrow(login, remaining, None, CLEAN)
             try:
                 if backend.label.values:  # the ghost answers for a session that has set nothing
                     self.engine.reset(backend)
@@ -276,29 +378,32 @@ class Proxy:
                     self._learn_limit(backend)
                 gave_its_wire = self.engine.haunt(backend)
             except BaseException:
-                self.pool.discard(backend)
+                pool.discard(backend)
                 raise
             if not gave_its_wire:
-                self.pool.give_back(backend)
+                pool.give_back(backend)
                 return
-            self.pool.forget(backend)
+            pool.forget(backend)
             if self.options.connection_borrow_timeout == 0:
                 # With 0 a borrow takes what is idle and opens nothing, so there has to be one.
-                self.pool.give_back(self.pool.borrow(login, max(0.001, deadline - time.monotonic())))
+                pool.give_back(pool.borrow(login, max(0.001, deadline - time.monotonic())))
         finally:
             turn.release()
 
     def _learn_limit(self, backend: Any) -> None:
         percent = self.options.max_connections_percent
         if percent is not None:
-            allowed = max(1, self.engine.max_connections(backend) * percent // 100)
-            self.pool.resize(min(self.options.max_connections, allowed))
+            self._allowed = max(1, self.engine.max_connections(backend) * percent // 100)
+            for pool in self._pools():
+                pool.resize(min(pool.limit, self._allowed))
         self._limit_known = True
 
     # -- several hosts
 
     def _retire(self) -> None:
         self.pool.retire()
+        for readers in self._all_readers():
+            readers.retire()
 
     def lose(self, backend: Any) -> None:
         """A database connection was lost in use: its host is asked before another one is opened there."""
@@ -336,7 +441,7 @@ class Proxy:
 
     def _expire_idle_clients(self) -> None:
         """Take back what client connections hold that were idle for longer than `idle_client_timeout`."""
-        for backend in self.pool.lent():
+        for backend in (each for pool in self._pools() for each in pool.lent()):
             owner = backend.owner
             connection = owner() if owner is not None else None
             if connection is not None:
@@ -346,12 +451,34 @@ class Proxy:
         self._lock = threading.Lock()
         if self.cluster is not None:
             self.cluster.after_fork()
+        for readers in self._all_readers():
+            readers.after_fork()
         for login in self._logins.values():
             login.check_lock = threading.Lock()
-        for backend in self.pool.after_fork():
+        for backend in (each for pool in self._pools() for each in pool.after_fork()):
             connection = backend.owner() if backend.owner is not None else None
             if connection is not None:
                 connection._rdsproxy.orphan()
+
+
+class ProxyEndpoint:
+    """A way into the cluster of a Proxy, made by `proxy.endpoint()`: sessions that read from readers, or none.
+
+    Its database connections are a pool for each reader, beside the writer's.
+    """
+
+    def __init__(self, proxy: Proxy, target_role: str, name: str, readers: Readers | None) -> None:
+        self.proxy = proxy
+        self.target_role = target_role
+        self.name = name
+        self.readers = readers
+
+    def connect(self, user: str | None = None, dbname: str | None = None, **driver_kwargs: Any) -> Any:
+        """As `Proxy.connect`; also SQLAlchemy's `creator=`."""
+        return self.proxy._connect(face_of(self.proxy.engine.name), user, dbname, driver_kwargs, self.readers)
+
+    def __repr__(self) -> str:
+        return f"<ProxyEndpoint {self.name or 'unnamed'} {self.target_role} of {self.proxy!r}>"
 
 
 def _pinned_sessions(lent: Iterable[Any]) -> Iterator[PinnedSession]:

@@ -10,7 +10,7 @@ EXTENSION does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
@@ -124,6 +124,8 @@ class Part:
     """Pins that it may end. MySQL: with the name of what goes, or ``*``; PostgreSQL is asked, and the name is ``*``."""
     awaits_question: bool = False
     """MySQL: SQL_CALC_FOUND_ROWS. The next statement may ask about it, and the backend is held for that one."""
+    names: frozenset[str] = frozenset()
+    """Of one that only reads: every word in it, quoted or not, in lower case, and so whatever relation it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ def classify_filled(text: str, dialect: Dialect = Dialect.MYSQL) -> Statement:
     return _cached(shape, dialect)
 
 
-def _part(found: Finding, text: str) -> Part:
+def _part(found: Finding, text: str, words: Iterable[str]) -> Part:
     return Part(
         verb=found.verb,
         text=text,
@@ -232,20 +234,25 @@ def _part(found: Finding, text: str) -> Part:
         holds=tuple((Reason(reason), name) for reason, name in found.holds),
         frees=tuple((Reason(reason), name) for reason, name in found.frees),
         awaits_question=found.awaits_question,
+        names=_names(words) if found.reads_only else frozenset(),
     )
+
+
+def _names(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(word.lstrip('"`').lower() for word in words if word[0] in '"`_@' or word[0].isalpha())
 
 
 def _postgresql_parts(text: str, dialect: Dialect) -> Iterator[Part]:
     for tokens in statements(text, backslash=dialect.backslash):
         found = sql_postgresql.judge(tokens)
         # Tokens that cannot be believed may have quotes the wrong way round.
-        yield _part(found, f"{found.verb} …" if tokens.odd else tokens.digest)
+        yield _part(found, f"{found.verb} …" if tokens.odd else tokens.digest, tokens.words)
 
 
 def _mysql_parts(shape: str, dialect: Dialect) -> Iterator[Part]:
     is_read_otherwise = False
     for tokens in sql_mysql_lexer.statements(shape):
-        part = _part(sql_mysql.judge(tokens, dialect.server), tokens.digest)
+        part = _part(sql_mysql.judge(tokens, dialect.server), tokens.digest, tokens.words)
         if is_read_otherwise:  # the server reads it under a sql_mode that was not there when the text was taken apart
             why = Cause(Reason.UNKNOWN_STATEMENT, "a statement behind SET sql_mode")
             part = replace(part, causes=(*part.causes, why), reads_only=False, frees=())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -15,6 +15,15 @@ class BorrowLatency:
     def __init__(self) -> None:
         self.buckets = [0] * 40
         self.total = 0.0
+
+    @classmethod
+    def of(cls, several: Iterable[BorrowLatency]) -> BorrowLatency:
+        """All of them together."""
+        found = cls()
+        for each in several:
+            found.total += each.total
+            found.buckets = [one + other for one, other in zip(found.buckets, each.buckets, strict=True)]
+        return found
 
     def add(self, seconds: float) -> None:
         self.total += seconds

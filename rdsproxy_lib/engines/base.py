@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from .. import credentials, errors
 from ..backend import Backend, OpenFailed, Refusal
 from ..cluster import HostOpener
+from ..readers import Reader
 from ..routines import RoutineBody
 from ..session import Tx
 from ..settings import Settings
@@ -80,7 +81,7 @@ def _hashable(value: Any) -> Any:
     return value if isinstance(value, Hashable) else id(value)
 
 
-class Engine(HostOpener, Protocol):
+class Engine(HostOpener, Reader, Protocol):
     """Everything the library asks of a server and its driver.
 
     Methods that talk to the server raise the driver's errors. None is called with a lock of ours held.
@@ -169,6 +170,9 @@ class Engine(HostOpener, Protocol):
 
     def says_read_only(self, error: BaseException) -> bool:
         """Whether a server may have refused a statement because it takes no writes; there are other causes."""
+
+    def says_cancelled(self, error: BaseException) -> bool:
+        """Whether a statement was cancelled, by a request or a limit of time."""
 
     def never_ran(self, error: BaseException) -> bool:
         """Whether the error proves that the server ran nothing of the statement."""

@@ -22,12 +22,14 @@ from ..session import Tx
 from ..settings import Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement
 from ..topology import Endpoint, Role
+from . import mysql_reading
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
 from .mysql_audit import left_over, stock_of
-from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, READ_ONLY_MODE, code_of, refusal_of, twin_of
+from .mysql_errors import CANCELLED, DISCONNECTED_FOR_INACTIVITY, READ_ONLY_MODE, code_of, refusal_of, twin_of
 from .mysql_insert_id import InsertedIds, InsertId
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
+from .mysql_reading import GTIDS_SO_FAR, NOT_ALLOWED, REPLICA_STATUS, TELLS_GTIDS, VIEWS
 from .mysql_settings import (
     ALL_ROWS,
     CHARACTER_SETS,
@@ -61,6 +63,8 @@ TRACKERS = (
     "session_track_system_variables='*', session_track_schema=1, session_track_state_change=1,"
     " session_track_transaction_info='CHARACTERISTICS'"
 )
+TRACKED_GTIDS = ", session_track_gtids=OWN_GTID"
+"""MySQL, for reading from replicas what was written. MariaDB tells without."""
 UNNAMED, ELSEWHERE = "?", "?*"
 """Stand for what pins, and has a name that is not known: the second for locks that are not GET_LOCK()'s."""
 EXEMPT_FROM_INIT_CONNECT = ("SUPER", "CONNECTION ADMIN", "CONNECTION_ADMIN")
@@ -93,7 +97,7 @@ class MySQLLogin(Login):
 class MySQLBackend(Backend):
     """A slot with its wire and what its trackers say."""
 
-    __slots__ = ("inserted", "is_streaming", "lingers", "look", "refused", "reported", "tracked")
+    __slots__ = ("inserted", "is_streaming", "lingers", "look", "refused", "reported", "tells_gtids", "tracked")
 
     login: MySQLLogin
     raw: Wire
@@ -109,6 +113,8 @@ class MySQLBackend(Backend):
         """Rows, or further results, are still to come."""
         self.reported: set[str] = set()
         """Variables that the server says were set, though no text said so: by a routine, or it is noise."""
+        self.tells_gtids: bool | None = None
+        """Whether its server gives each write a GTID; None until it was asked."""
         self.refused: set[str] = set()
         """Variables that a statement named which failed: before it set anything, or amid it."""
         self.look = select.poll()
@@ -188,6 +194,44 @@ class MySQLEngine:
         backend.used_by = None
         return self._role_on(backend.raw)
 
+    def written(self, backend: MySQLBackend) -> str | None:
+        gtid, backend.tracked.gtid = backend.tracked.gtid, ""
+        if gtid or self._tells_gtids(backend):
+            return gtid
+        return None
+
+    def position(self, backend: MySQLBackend) -> str | None:
+        if not self._tells_gtids(backend):
+            return None
+        ((gtids,),) = self._run(backend.raw, GTIDS_SO_FAR[backend.tracked.server])
+        return gtids or None
+
+    def _tells_gtids(self, backend: MySQLBackend) -> bool:
+        if backend.tells_gtids is None:
+            ((answer,),) = self._run(backend.raw, TELLS_GTIDS[backend.tracked.server])
+            backend.tells_gtids = bool(answer)
+        return backend.tells_gtids
+
+    def joined(self, first: str, second: str) -> str | None:
+        return mysql_reading.joined(first, second)
+
+    def has_reached(self, backend: MySQLBackend, position: str, timeout: float) -> bool | None:
+        return mysql_reading.has_reached(partial(self._run, backend.raw), position, timeout, backend.tracked.server)
+
+    def lag(self, backend: MySQLBackend) -> float | None:
+        wire = backend.raw
+        try:
+            rows = self._run(wire, REPLICA_STATUS[backend.tracked.server])
+        except err.Error as error:
+            if code_of(error) in NOT_ALLOWED:
+                return None
+            raise
+        names = [field.name for field in wire._result.fields or ()]
+        return max((mysql_reading.lag_of(names, row) for row in rows), key=lambda lag: lag is None or lag, default=None)
+
+    def suspects(self, backend: MySQLBackend) -> Collection[str]:
+        return mysql_reading.suspects_of(self._run(backend.raw, VIEWS))
+
     def ask(self, login: MySQLLogin, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
         wire = self._connect(login, timeout, endpoint)
         try:
@@ -232,6 +276,8 @@ class MySQLEngine:
             if login.init_connect:
                 self._run(wire, login.init_connect)
             settings = f"NAMES {_names(wire)}, {settings}"
+        if self._options.read_write_splitting and "MariaDB" not in wire.server_version:
+            settings += TRACKED_GTIDS
         sql_mode = parameters.get("sql_mode") if login.sql_mode is None else login.sql_mode
         if sql_mode is not None:
             settings += f", sql_mode={wire.escape(sql_mode)}"
@@ -389,6 +435,8 @@ class MySQLEngine:
         self._check_database(backend)
         wire, login = backend.raw, backend.login
         settings = f"SET NAMES {_names(wire)}, {TRACKERS}, sql_mode={literal((login.sql_mode or '').encode())}"
+        if self._options.read_write_splitting and login.dialect.server == "mysql":
+            settings += TRACKED_GTIDS
         commands = [(COM_RESET_CONNECTION, b""), (COMMAND.COM_QUERY, settings.encode("ascii"))]
         if login.dbname:
             commands.append((COMMAND.COM_INIT_DB, login.dbname.encode(wire.encoding)))
@@ -655,6 +703,9 @@ class MySQLEngine:
 
     def says_read_only(self, error: BaseException) -> bool:
         return code_of(error) in (ER.OPTION_PREVENTS_STATEMENT, READ_ONLY_MODE)
+
+    def says_cancelled(self, error: BaseException) -> bool:
+        return code_of(error) in CANCELLED
 
     def never_ran(self, error: BaseException) -> bool:
         """False: no error of MySQL tells whether a function in the statement had run already."""

@@ -30,7 +30,7 @@ class Malformed(ValueError):
 class Tracked:
     """What is known of one session on the server, by its trackers."""
 
-    __slots__ = ("changes", "characteristics", "charsets", "dialect", "has_begun", "schema", "server")
+    __slots__ = ("changes", "characteristics", "charsets", "dialect", "gtid", "has_begun", "schema", "server")
 
     def __init__(self, dialect: Dialect) -> None:
         self.changes: list[str] = []
@@ -44,6 +44,8 @@ class Tracked:
         self.server = dialect.server
         self.characteristics = ""
         """SQL that would restart the open transaction elsewhere; outside of one, what was set for the next alone."""
+        self.gtid = ""
+        """That of the last transaction that wrote to the binary log, if the server tells, until somebody takes it."""
         self.has_begun = False
         """Whether a transaction was begun by a statement, and nobody has taken note of it."""
         self.schema = schema
@@ -69,7 +71,9 @@ class Tracked:
             elif kind == _SCHEMA:
                 self.changes.append("schema")
                 self.schema = read_string(data, 0)[0].decode("utf-8", "replace")
-            elif kind != _GTIDS:  # _STATE, and what a later server may add
+            elif kind == _GTIDS:  # behind a byte that says how they are written
+                self.gtid = read_string(data, 1)[0].decode("ascii", "replace")
+            else:  # _STATE, and what a later server may add
                 self.changes.append("state")
         if at != end:
             raise Malformed("a tracker that is cut short")
@@ -81,6 +85,8 @@ class Tracked:
             raw_value, at = read_string(data, at)
             name, value = raw_name.decode("utf-8", "replace"), raw_value.decode("utf-8", "replace")
             if name in _NOBODYS:
+                if name == "last_gtid":
+                    self.gtid = value
                 continue
             if name == "sql_mode":
                 self.dialect = Dialect.mysql(value, self.server)

@@ -36,6 +36,7 @@ from .descriptor import point_at_nothing, shut_down
 from .postgresql_audit import left_over, stock_of
 from .postgresql_ping import refusal_at
 from .postgresql_plans import Plans
+from .postgresql_reading import has_reached, lag_of, position_of, suspects_of
 from .postgresql_settings import (
     REVIEWED,
     ROLES,
@@ -340,6 +341,24 @@ class PostgresEngine:
     def role_of(self, backend: PostgresBackend) -> tuple[Role, int]:
         (answer,) = self._answer(backend, ROLE)
         return (Role.READ_WRITE, int(answer, 16)) if answer else (Role.READ_ONLY, 0)
+
+    def written(self, backend: PostgresBackend) -> int:
+        return self.position(backend)
+
+    def position(self, backend: PostgresBackend) -> int:
+        return position_of(partial(self._answer, backend))
+
+    def joined(self, first: int, second: int) -> int:
+        return max(first, second)
+
+    def has_reached(self, backend: PostgresBackend, position: int, timeout: float) -> bool | None:
+        return has_reached(partial(self._answer, backend), position, timeout)
+
+    def lag(self, backend: PostgresBackend) -> float | None:
+        return lag_of(partial(self._answer, backend))
+
+    def suspects(self, backend: PostgresBackend) -> Collection[str]:
+        return suspects_of(partial(self._answer, backend))
 
     def ask(self, login: PostgresLogin, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
         backend = PostgresBackend(login, self._connect(login, timeout, endpoint))
@@ -659,6 +678,9 @@ class PostgresEngine:
 
     def says_read_only(self, error: BaseException) -> bool:
         return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+
+    def says_cancelled(self, error: BaseException) -> bool:
+        return isinstance(error, psycopg.errors.QueryCanceled)
 
     def never_ran(self, error: BaseException) -> bool:
         """True where the server refused a statement while reading it, before any of it ran.

@@ -33,6 +33,7 @@ from ..backend import HERE
 from ..client import REPEATS, Client
 from ..engines.postgresql import DEFAULT_KNOBS, TX
 from ..engines.postgresql_settings import UNKNOWN
+from ..readers import Reading
 from ..session import Hold
 from ..settings import CLEAN, Immovable
 from ..sql import Reason, Statement, classify
@@ -163,6 +164,8 @@ class Connection(psycopg.Connection[Row]):
                 statement = statement_of(self, who, names)
         is_plain = statement is not None and statement.is_plain
         if backend is None:
+            if client.reading is not None:
+                self._rdsproxy_take_side(client.reading, code, names, statement)
             if is_plain and not client.is_thorough:
                 backend = client.borrow(statement)
                 backend.statements += 1
@@ -353,6 +356,17 @@ class Connection(psycopg.Connection[Row]):
         if code in SILENT_WHEN_PARKED or (code is CLOSE_CURSOR_GEN and not who._withhold):
             return True, self._rdsproxy_drain(gen)
         return False, None
+
+    def _rdsproxy_take_side(self, reading: Reading, code: Any, names: dict[str, Any], statement: Any) -> None:
+        """Before something is borrowed: whether the next exchange belongs to the writer or to a reader."""
+        is_single = code is EXECUTE_GEN and self._autocommit and self._pipeline is None
+        query = names.get("query")
+        wanted = self._rdsproxy.wanted.values
+        reading.take_side(
+            statement if is_single else None,
+            query if isinstance(query, str) else "",
+            reads_only=bool(self._read_only) or wanted.get("default_transaction_read_only") == "on",
+        )
 
     def _rdsproxy_note(self, code: Any, cursor: Any, backend: Any) -> None:
         """What an exchange of a cursor, other than a plain execute(), leaves behind on the backend."""
@@ -570,6 +584,8 @@ class Connection(psycopg.Connection[Row]):
         self._check_connection_ok()
         if client.login.ghost is None:
             client.haunt()
+        if client.backend is None and client.reading is not None:
+            self._rdsproxy_take_side(client.reading, None, {}, None)
         return client.need(None)
 
     def _rdsproxy_raw(self, what: str) -> Any:

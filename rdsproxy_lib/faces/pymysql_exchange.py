@@ -16,6 +16,7 @@ from ..backend import HERE
 from ..client import REPEATS
 from ..engines.mysql import UNSET
 from ..engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION
+from ..readers import Reading
 from ..session import Hold, Tx
 from ..settings import settings_of
 from ..sql import Dialect, Statement, classify_filled
@@ -33,6 +34,8 @@ from .mysql_statements import (
 from .pymysql_aftermath import LOST, Aftermath, is_answer
 from .pymysql_stream import Stream
 
+ON = ("1", "ON", "'ON'", "b'1'")
+"""Of a variable, as it is set again."""
 _PARKED, _BORROWED, _TX_LOST, _SESSION_LOST = Hold.PARKED, Hold.BORROWED, Hold.TX_LOST, Hold.SESSION_LOST
 _NO_TX, _OPEN = Tx.NONE, Tx.OPEN
 
@@ -90,7 +93,7 @@ class Exchange(Aftermath):
                     sql, statement = b"SHOW WARNINGS LIMIT 0", NO_WARNINGS
                 elif statement.reads_diagnostics:
                     self._rdsproxy_check_certain(statement)
-                backend = self._rdsproxy_borrow(statement)
+                backend = self._rdsproxy_borrow(statement, text)
                 if statement.reads_diagnostics and self._rdsproxy_warnings is None:
                     self._rdsproxy_forget_warnings(statement, backend)
             elif is_plain and self._rfile is not None and not client.is_thorough and not client.lingers:
@@ -133,11 +136,21 @@ class Exchange(Aftermath):
                 finally:
                     self._rdsproxy_is_exchanging = False
                 repeats += 1
-                backend = self._rdsproxy_borrow(statement)
+                backend = self._rdsproxy_borrow(statement, text)
                 backend.used_by = client.owner
             if not is_simple or backend.lingers or self._rdsproxy_holding is not None:
                 self._rdsproxy_note(statement, backend)
             return affected
+
+    def _rdsproxy_take_side(self, reading: Reading, statement: Statement | None, text: str) -> None:
+        """Before something is borrowed: whether the next exchange belongs to the writer or to a reader."""
+        is_single = self.server_status & AUTOCOMMIT and not self._rdsproxy_next
+        wanted = self._rdsproxy.wanted.values
+        reading.take_side(
+            statement if is_single else None,
+            text,
+            reads_only=any(wanted.get(name) in ON for name in ("transaction_read_only", "tx_read_only")),
+        )
 
     def next_result(self, unbuffered: bool = False) -> int:
         """Read the next result of a text that has several."""
@@ -277,10 +290,12 @@ class Exchange(Aftermath):
         """A backend for something that is no exchange of the driver's. The lock is held."""
         return self._rdsproxy_need(None)
 
-    def _rdsproxy_borrow(self, statement: Statement | None) -> Any:
+    def _rdsproxy_borrow(self, statement: Statement | None, text: str = "") -> Any:
         if self._sock is None:
             raise err.InterfaceError(0, "")
         client = self._rdsproxy
+        if client.reading is not None:
+            self._rdsproxy_take_side(client.reading, statement, text)
         if client.session.hold is _TX_LOST and statement is not None and is_plain_rollback(statement):
             client.rolled_back()
         mode = self.server_status & AUTOCOMMIT

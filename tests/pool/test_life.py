@@ -97,7 +97,7 @@ def test_a_statement_while_the_server_is_away_times_out_with_the_cause(url, serv
     away = f"postgresql://app:app@127.0.0.1:{free_port()}/app"
     with rdsproxy_lib.Proxy(away, connection_borrow_timeout=0.3) as proxy:
         proxy_check = proxy._check
-        proxy._check = lambda login: None  # the five seconds of the first connect()
+        proxy._check = lambda *_: None  # the five seconds of the first connect()
         conn = proxy.connect()
         proxy._check = proxy_check
         started = time.monotonic()

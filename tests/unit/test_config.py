@@ -45,6 +45,8 @@ WRONG_CHOICES = {
     "monitor": (("on", None, 2, 1), "'auto', True or False"),
     "read_write_splitting": (("yes", 1, None), "True or False"),
     "consistency": (("strict", None, True), "'session' or 'eventual'"),
+    "max_replica_lag": (("1", -1, True), "seconds, or None"),
+    "reader_fallback": (("fail", None), "'wait' or 'writer'"),
     "driver_options": (("connect_timeout=5", None, 5), "a mapping"),
 }
 
@@ -99,7 +101,7 @@ def test_choices_keep_to_what_is_allowed(name, wrong):
 
 @pytest.mark.parametrize(
     "options",
-    [{"monitor": True}, {"read_write_splitting": True}],
+    [{"monitor": True}],
 )
 def test_what_is_not_served_yet_says_so(options):
     """An option without effect would be a lie."""
@@ -434,7 +436,7 @@ def test_the_environment_sets_options():
 
 TEXTS = {"init_query": "select 1", "consistency": "session", "monitor": "auto", "session_pinning_filters": ""}
 TEXTS |= {"require_tls": "false", "read_write_splitting": "0", "routine_policy": "reset", "pin_policy": "warn"}
-TEXTS |= {"keep_diagnostics": "1", "audit": "TRUE"}
+TEXTS |= {"keep_diagnostics": "1", "audit": "TRUE", "reader_fallback": "writer"}
 
 
 @pytest.mark.parametrize("name", sorted(OPTION_NAMES - {"driver_options"}))

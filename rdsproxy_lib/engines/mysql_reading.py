@@ -1,0 +1,83 @@
+"""GTIDs as positions in the binary log, how far a replica is behind, and which views call what no text shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from pymysql.connections import err
+from pymysql.constants import ER
+
+from .mysql_errors import code_of
+
+Ask = Callable[[str], Any]
+"""Runs a text and brings its rows. Raises the driver's errors."""
+
+TELLS_GTIDS = {
+    "mysql": "SELECT @@global.gtid_mode IN ('ON', 'ON_PERMISSIVE') AND @@global.log_bin",
+    "mariadb": "SELECT @@global.log_bin",
+}
+"""Whether each write gets a GTID. By the server's kind."""
+GTIDS_SO_FAR = {"mysql": "SELECT @@global.gtid_executed", "mariadb": "SELECT @@global.gtid_binlog_pos"}
+WAITING = {
+    "mysql": "SELECT WAIT_FOR_EXECUTED_GTID_SET('{position}', {timeout})",
+    "mariadb": "SELECT CASE MASTER_GTID_WAIT('{position}', {timeout}) WHEN 0 THEN 0 ELSE 1 END",
+}
+"""Brings 0 where all of it is there, 1 where it is not after so many seconds; NULL where no GTIDs are in use."""
+REPLICA_STATUS = {"mysql": "SHOW REPLICA STATUS", "mariadb": "SHOW ALL REPLICAS STATUS"}
+NOT_ALLOWED = frozenset({ER.SPECIFIC_ACCESS_DENIED_ERROR, ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR})
+UNMERGED = 1000
+"""Longer than that, a position is not kept from single GTIDs."""
+
+VIEWS = (
+    "SELECT table_name, view_definition FROM information_schema.views"
+    " WHERE table_schema NOT IN ('sys', 'mysql', 'information_schema', 'performance_schema')"
+)
+_CALLS = re.compile(r"`\s*\(").search
+_QUOTED = re.compile(r"`((?:[^`]|``)+)`").findall
+_GTID = re.compile(r"[0-9A-Za-z:,_-]+").fullmatch
+
+
+def joined(first: str, second: str) -> str | None:
+    """GTIDs that hold all of both; None where that gets too long. MariaDB's, ``0-1-57``, are one for each domain."""
+    if ":" not in first:
+        domains = {gtid.partition("-")[0]: gtid for gtid in f"{first},{second}".split(",")}
+        return ",".join(domains.values())
+    both = first if second in first.split(",") else f"{first},{second}"
+    return both if len(both) <= UNMERGED else None
+
+
+def has_reached(ask: Ask, position: str, timeout: float, server: str) -> bool | None:
+    """Whether a replica has applied these GTIDs, waiting so many seconds; None where it uses none."""
+    text = "".join(position.split())
+    if not _GTID(text):
+        return None
+    try:
+        ((answer,),) = ask(WAITING[server].format(position=text, timeout=f"{timeout:.3f}"))
+    except err.Error as error:
+        if code_of(error) in (ER.WRONG_ARGUMENTS, ER.UNKNOWN_ERROR):
+            return None
+        raise
+    return None if answer is None else not answer
+
+
+def lag_of(columns: Collection[str], row: Iterable[Any]) -> float | None:
+    """Seconds behind its source, by what SHOW REPLICA STATUS brings; None where it does not replicate."""
+    for name, value in zip(columns, row, strict=True):
+        if name.lower() in ("seconds_behind_source", "seconds_behind_master"):
+            return None if value is None else float(value)
+    return None
+
+
+def suspects_of(views: Iterable[tuple[str, str | None]]) -> frozenset[str]:
+    """Views, lower case, that call a stored function, by themselves or through another view.
+
+    The server writes a definition down with all names quoted, and a function of its own without quotes; a definition
+    that may not be read tells nothing.
+    """
+    quoted = {name.lower(): {found.lower() for found in _QUOTED(text or "")} for name, text in views}
+    suspects = {name.lower() for name, text in views if not text or _CALLS(text)}
+    while more := {name for name, names in quoted.items() if name not in suspects and not names.isdisjoint(suspects)}:
+        suspects |= more
+    return frozenset(suspects)

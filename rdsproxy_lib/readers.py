@@ -1,0 +1,519 @@
+"""The readers of a cluster: which one a session reads from, and whether it has what the session must find there.
+
+A pool for each reader. A session stays with its reader. Where that one is lost, or too far behind, it moves to the one
+with the fewest borrowed connections that is neither; where there is none, it waits for one, or goes to the writer.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from . import errors
+from .backend import Opener, OpenFailed, Refusal
+from .cluster import Cluster
+from .pool import HostGone, Pool
+from .settings import Settings
+from .sql import Statement
+from .topology import Endpoint, Observation, Role
+
+logger = logging.getLogger(__name__)
+
+REST_SECONDS = 1.0
+"""For how long a reader that was lost is left alone while there are others."""
+DIAL_SECONDS = 3.0
+"""The longest that one attempt to connect to a reader may take, while there are others."""
+LAG_SECONDS = 1.0
+"""How often a reader is asked for its lag, where that counts."""
+CATCH_UP_SECONDS = 0.1
+"""How long a read waits for its reader to get to the session's last write."""
+BEHIND_SECONDS = 0.25
+"""For how long nobody waits again for a reader that did not get there."""
+SUSPECTS_SECONDS = 60.0
+"""How long it holds which relations may call more than a text shows."""
+WRITER_SECONDS = 1.0
+"""How long the writer may take to say where it is, when a session that lost its reader moves to another one."""
+
+EVERYTHING = "*"
+"""Among the suspects: no text shows what is called."""
+
+_HINT = re.compile(r"\s*(?:\w+\s*)?/\*\s*rdsproxy:\s*(writer|reader)\s*\*/", re.ASCII | re.IGNORECASE).match
+_OF_THE_SERVER = re.compile(
+    r"@@.*|pg_.*|txid_.*|inet_server_.*|information_schema|performance_schema|sys|mysql|version|current_catalog"
+).fullmatch
+"""Names of what a reader may answer otherwise than the writer."""
+_READS = frozenset({"SELECT", "VALUES", "TABLE"})
+_CHANGING = frozenset({"CREATE", "ALTER", "DROP", "RENAME", "DO", "CALL", "EXECUTE"})
+"""First words of what may change views and functions."""
+
+
+class Side(Enum):
+    """Where a statement goes that a session begins with no transaction open."""
+
+    WRITER = auto()
+    READER = auto()
+    """The session reads only, or the statement says where."""
+    EITHER = auto()
+    """It only reads: a reader, if it has what the session wrote, and nothing hidden is called."""
+
+
+def side_of(statement: Statement | None, text: str, *, reads_only: bool) -> Side:
+    """Where to send it. `statement` is None for what is no single statement outside of transactions; `reads_only`: the
+    session said that it reads only.
+    """
+    if reads_only:
+        return Side.READER
+    if statement is None or len(statement.parts) != 1:
+        return Side.WRITER
+    if (hint := _HINT(text)) is not None:
+        return Side.READER if hint[1].lower() == "reader" else Side.WRITER
+    part = statement.parts[0]
+    if not (statement.is_plain and part.reads_only and part.verb in _READS):
+        return Side.WRITER
+    return Side.WRITER if any(map(_OF_THE_SERVER, part.names)) else Side.EITHER
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A host that may be read from."""
+
+    endpoint: Endpoint
+    role: Role | None
+    """None: it was not asked yet."""
+    load: int
+    """Database connections that are borrowed there, and who waits for one."""
+    rests_until: float = 0.0
+    """Until when it is left alone (monotonic seconds)."""
+
+
+def chosen(candidates: Collection[Candidate], stays_with: Endpoint | None, now: float) -> Endpoint | None:
+    """The reader a session goes to: its own while that is one, else the one with the least to do; None where none is.
+
+    One that was never heard comes last.
+    """
+    usable = [each for each in candidates if each.role in (Role.READ_ONLY, None) and now >= each.rests_until]
+    if any(each.endpoint == stays_with for each in usable):
+        return stays_with
+    best = min(usable, key=lambda each: (each.role is None, each.load), default=None)
+    return None if best is None else best.endpoint
+
+
+class Reader(Protocol):
+    """What is needed of an engine to read from replicas, beside what a cluster needs of it."""
+
+    def role_of(self, backend: Any) -> tuple[Role, int]: ...
+    def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any: ...
+    def error(self, kind: type[errors.Error], message: str) -> Exception: ...
+
+    def written(self, backend: Any) -> Any:
+        """The position of the last transaction on this writer, or any later one; ``""`` where it wrote nothing, None
+        where the server has no positions."""
+
+    def position(self, backend: Any) -> Any:
+        """The position of all that was written on this writer until now; None where the server has none."""
+
+    def joined(self, first: Any, second: Any) -> Any:
+        """A position that is behind neither; None where that would be too long to keep."""
+
+    def has_reached(self, backend: Any, position: Any, timeout: float) -> bool | None:
+        """Whether this reader has all of that, waiting up to `timeout` seconds; None where it cannot say."""
+
+    def lag(self, backend: Any) -> float | None:
+        """By how many seconds this reader is behind its writer; None where it cannot say."""
+
+    def suspects(self, backend: Any) -> Collection[str]:
+        """Names, lower case, by which a statement may call routines of users that its text does not show."""
+
+
+class ReaderOpener:
+    """Opens backends on one reader, for its pool."""
+
+    def __init__(self, engine: Any, cluster: Cluster, endpoint: Endpoint) -> None:
+        self._engine: Any = engine
+        self._cluster = cluster
+        self._endpoint = endpoint
+        self.close = engine.close
+        self.abandon = engine.abandon
+        self.hang_up = engine.hang_up
+        self.is_alive = engine.is_alive
+        self.error = engine.error
+
+    def open(self, login: Any, timeout: float) -> Any:
+        """A backend that said on this very connection that it reads only. Raises OpenFailed: GONE where it does not."""
+        asked_at = time.monotonic()
+        try:
+            backend = self._engine.open_at(login, min(timeout, DIAL_SECONDS), self._endpoint)
+        except OpenFailed as failed:
+            if failed.refusal is not Refusal.TRANSIENT:
+                raise
+            self._cluster.miss(self._endpoint, str(failed))
+            raise OpenFailed(failed.error, Refusal.GONE) from None
+        try:
+            role, epoch = self._engine.role_of(backend)
+        except Exception as error:
+            self._engine.close(backend)
+            self._cluster.miss(self._endpoint, str(error))
+            raise OpenFailed(error, Refusal.GONE) from None
+        except BaseException:
+            self._engine.close(backend)
+            raise
+        self._cluster.report(Observation(self._endpoint, asked_at, role, epoch))
+        if role is not Role.READ_ONLY:
+            self._engine.close(backend)
+            raise OpenFailed(self.error(errors.BorrowTimeout, f"{self._endpoint} is no reader"), Refusal.GONE)
+        backend.endpoint = self._endpoint
+        return backend
+
+
+class Standing:
+    """What is known of one reader beside its role."""
+
+    __slots__ = ("behind_until", "lag", "lag_at", "pool", "rests_until")
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.rests_until = 0.0
+        """It was lost just now."""
+        self.behind_until = 0.0
+        """It was too far behind for a session just now."""
+        self.lag: float | None = None
+        self.lag_at = -math.inf
+
+
+class Readers:
+    """The pools of some hosts, for reading. Safe for use from many threads."""
+
+    def __init__(
+        self,
+        engine: Any,
+        cluster: Cluster,
+        make_pool: Callable[[Opener], Pool],
+        *,
+        hosts: Collection[Endpoint] | None,
+        writers: Pool,
+        falls_back: bool,
+        max_lag: float | None,
+    ) -> None:
+        """`hosts`: those to read from, None for all; `writers` is the pool of the writer."""
+        self.engine: Any = engine
+        self.cluster = cluster
+        self.writers = writers
+        self._make_pool = make_pool
+        self._hosts = hosts
+        self._falls_back = falls_back
+        self._max_lag = max_lag
+        self._lock = threading.Lock()
+        self._standings: dict[Endpoint, Standing] = {}
+        self._asked_at: dict[Endpoint, float] = {}
+        """When somebody had a host asked without waiting for it."""
+        self._suspects: WeakKeyDictionary[Any, tuple[frozenset[str], float]] = WeakKeyDictionary()
+        """By login, and so by database: what was found, and when."""
+
+    def pools(self) -> list[Pool]:
+        """Of all readers so far."""
+        with self._lock:
+            return [standing.pool for standing in self._standings.values()]
+
+    def after_fork(self) -> None:
+        """In a forked child, where another thread of the parent may have had the lock."""
+        self._lock = threading.Lock()
+
+    def retire(self) -> None:
+        """There is another writer: database connections to it, from when it was a reader, are closed."""
+        writer = self.cluster.view.writer
+        with self._lock:
+            standing = self._standings.get(writer) if writer is not None else None
+        if standing is not None:
+            standing.pool.retire()
+
+    def rest(self, endpoint: Endpoint) -> None:
+        """A reader was lost just now: others come first for a while."""
+        self._standing(endpoint).rests_until = time.monotonic() + REST_SECONDS
+
+    def _standing(self, endpoint: Endpoint) -> Standing:
+        with self._lock:
+            standing = self._standings.get(endpoint)
+            if standing is None:
+                pool = self._make_pool(ReaderOpener(self.engine, self.cluster, endpoint))
+                pool.epoch = self.writers.epoch
+                standing = self._standings[endpoint] = Standing(pool)
+            return standing
+
+    def _is_ours(self, endpoint: Endpoint) -> bool:
+        return self._hosts is None or endpoint in self._hosts
+
+    def _candidates(self) -> Iterable[Candidate]:
+        for endpoint, seen in self.cluster.view.members.items():
+            if self._is_ours(endpoint):
+                standing = self._standings.get(endpoint)
+                role = None if seen is None else seen.role
+                if standing is None:
+                    yield Candidate(endpoint, role, 0)
+                else:
+                    occupancy = standing.pool.occupancy()
+                    yield Candidate(endpoint, role, occupancy.borrowed + occupancy.waiting, standing.rests_until)
+
+    def borrow(
+        self, reading: Reading, login: Any, timeout: float, owner: Callable[[], Any] | None, wanted: Settings
+    ) -> tuple[Pool, Any]:
+        """A backend of a reader for this session, with its pool; of the writer where that is allowed, and none is fit.
+
+        Raises as Pool.borrow does, and BorrowTimeout where no reader was fit within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        behind: set[Endpoint] = set()
+        while True:
+            now = time.monotonic()
+            candidates = [each for each in self._candidates() if each.endpoint not in behind]
+            random.shuffle(candidates)  # of equal ones not always the same
+            self._listen_to(candidates, login, now)
+            endpoint = chosen(candidates, reading.endpoint, now)
+            if endpoint is None:
+                if self._falls_back or reading.side is Side.EITHER:
+                    break
+                self._wait(login, deadline, timeout, is_behind=bool(behind))
+                behind.clear()
+                continue
+            standing = self._standing(endpoint)
+            try:
+                backend = standing.pool.borrow(login, max(0.0, deadline - now), owner, wanted)
+            except HostGone:
+                self.rest(endpoint)
+                continue
+            try:
+                is_fit = self._is_fit(reading, backend, standing)
+                is_hiding = is_fit and reading.side is Side.EITHER and self._may_hide(reading, backend)
+            except Exception as error:
+                standing.pool.discard(backend)
+                logger.info("a reader did not answer a question of ours: %s", str(error))
+                self.rest(endpoint)
+                continue
+            except BaseException:
+                standing.pool.discard(backend)
+                raise
+            if is_fit and not is_hiding:
+                reading.endpoint = endpoint
+                return standing.pool, backend
+            standing.pool.give_back(backend)
+            if is_hiding:
+                reading.side = Side.WRITER
+                break
+            behind.add(endpoint)
+        return self.writers, self.writers.borrow(login, max(0.0, deadline - time.monotonic()), owner, wanted)
+
+    def _listen_to(self, candidates: Iterable[Candidate], login: Any, now: float) -> None:
+        """Have hosts asked that did not answer, or were never asked, now and then."""
+        for each in candidates:
+            asked_at = self._asked_at.get(each.endpoint, -math.inf)
+            if each.role in (Role.UNKNOWN, None) and now >= asked_at + REST_SECONDS:
+                self._asked_at[each.endpoint] = now
+                self.cluster.listen(login, each.endpoint)
+
+    def _wait(self, login: Any, deadline: float, timeout: float, *, is_behind: bool) -> None:
+        """Until a reader was heard, or may have caught up. Raises where there is none in time."""
+        if is_behind:
+            self.cluster.await_change(min(deadline, time.monotonic() + BEHIND_SECONDS))
+        else:
+            try:
+                found = self.cluster.reader(login, deadline, self._is_ours)
+            except OpenFailed as failed:
+                raise failed.error from failed.error.__cause__
+            self._standing(found).rests_until = 0.0
+        if time.monotonic() >= deadline:
+            raise self.engine.error(
+                errors.BorrowTimeout, f"no reader was near enough to the writer for {timeout:.1f} s; nothing was sent"
+            )
+
+    def _is_fit(self, reading: Reading, backend: Any, standing: Standing) -> bool:
+        """Whether this reader may answer this session now."""
+        now = time.monotonic()
+        if self._max_lag is not None:
+            if now - standing.lag_at >= LAG_SECONDS:
+                standing.lag, standing.lag_at = self._ask(self.engine.lag, backend), now
+            if standing.lag is None or standing.lag > self._max_lag:
+                return False
+        if reading.endpoint is not None and reading.endpoint != backend.endpoint and reading.tracks:
+            # What it has read from another one, this one has to have as well.
+            reading.note(*self._position_of_writer(backend.login))
+            reading.endpoint = None
+        if reading.is_unsure:  # a write that was cut, or whose position could not be asked for
+            reading.note(*self._position_of_writer(backend.login))
+            if reading.is_unsure:
+                return False
+        if reading.endpoint == backend.endpoint and reading.has_all:
+            return True
+        return self._has_all(reading, backend, standing)
+
+    def _has_all(self, reading: Reading, backend: Any, standing: Standing) -> bool:
+        """Whether this reader has all that the session wrote, or found elsewhere."""
+        has_reached: bool | None = True
+        now = time.monotonic()
+        if reading.wrote_at:
+            has_reached = None
+            if reading.position is not None:
+                patience = CATCH_UP_SECONDS if now >= standing.behind_until else 0.0
+                has_reached = self._ask(self.engine.has_reached, backend, reading.position, patience)
+            if has_reached is None:  # there are no positions: is it younger than the write?
+                lag = self._ask(self.engine.lag, backend)
+                has_reached = lag is not None and now - lag > reading.wrote_at
+        if has_reached:
+            reading.has_all = True
+        elif now >= standing.behind_until:
+            standing.behind_until = time.monotonic() + BEHIND_SECONDS
+        return bool(has_reached)
+
+    def _may_hide(self, reading: Reading, backend: Any) -> bool:
+        """Whether this statement may call what its text does not show, through a view for example."""
+        known = self._suspects.get(backend.login)
+        now = time.monotonic()
+        if known is None or now - known[1] >= SUSPECTS_SECONDS or known[1] <= reading.changed_at:
+            known = frozenset(self._ask(self.engine.suspects, backend)), now
+            self._suspects[backend.login] = known
+        return EVERYTHING in known[0] or not known[0].isdisjoint(reading.names)
+
+    @staticmethod
+    def _ask(question: Callable[..., Any], backend: Any, *arguments: Any) -> Any:
+        """Ask something of ours: what the server says to it is nobody's, and the diagnostics are not the session's."""
+        owner, backend.owner = backend.owner, None
+        backend.used_by = None
+        try:
+            return question(backend, *arguments)
+        finally:
+            backend.owner = owner
+
+    def _position_of_writer(self, login: Any) -> tuple[bool, Any]:
+        """Whether the writer answered, and where it is now; None where the server has no positions."""
+        backend = None
+        try:
+            backend = self.writers.borrow(login, WRITER_SECONDS)
+            position = self._ask(self.engine.position, backend)
+        except Exception as error:
+            logger.info("the writer did not say how far it is: %s", str(error))
+            if backend is not None:
+                self.writers.discard(backend)
+            return False, None
+        except BaseException:
+            if backend is not None:
+                self.writers.discard(backend)
+            raise
+        self.writers.give_back(backend)
+        return True, position
+
+
+class Reading:
+    """Where one session reads, and what it has to find there. Used under the lock of its session."""
+
+    __slots__ = (
+        "changed_at",
+        "endpoint",
+        "has_all",
+        "is_forced",
+        "is_unsure",
+        "is_writing",
+        "names",
+        "position",
+        "readers",
+        "side",
+        "splits",
+        "tracks",
+        "wrote_at",
+    )
+
+    def __init__(self, readers: Readers, *, splits: bool, tracks: bool) -> None:
+        """`splits`: each statement goes where it belongs, else all to readers; `tracks`: it finds what it wrote."""
+        self.readers = readers
+        self.splits = splits
+        self.tracks = tracks
+        self.side = Side.WRITER if splits else Side.READER
+        """Of the next borrow."""
+        self.names: frozenset[str] = frozenset()
+        """The words of its statement."""
+        self.endpoint: Endpoint | None = None
+        """The reader it stays with."""
+        self.position: Any = None
+        """What that one has to have; None for nothing, or where there are no positions."""
+        self.wrote_at = 0.0
+        """When that was noted (monotonic seconds); 0 for never."""
+        self.has_all = False
+        """Whether it has."""
+        self.is_writing = False
+        """The backend that is held is the writer's, and what runs there may write."""
+        self.is_unsure = False
+        """It may have written what it has no position of."""
+        self.is_forced = False
+        """The next statement goes to the writer: a reader has refused it."""
+        self.changed_at = 0.0
+        """When it last ran what may change views or functions."""
+
+    def take_side(self, statement: Statement | None, text: str, *, reads_only: bool) -> None:
+        """Decide where the next statement goes. See `side_of`."""
+        if not self.splits:
+            return
+        self.side = Side.WRITER if self.is_forced else side_of(statement, text, reads_only=reads_only)
+        self.is_forced = False
+        if self.side is Side.EITHER and statement is not None:
+            self.names = statement.parts[0].names
+
+    def successor(self) -> Reading:
+        """That of a new session of the same connection."""
+        return Reading(self.readers, splits=self.splits, tracks=self.tracks)
+
+    def has_failed_there(self, backend: Any) -> bool:
+        """Whether a statement that failed on this backend was sent to a reader without having been asked to."""
+        return self.side is Side.EITHER and backend.endpoint is not None and backend.endpoint == self.endpoint
+
+    def look_at(self, statement: Statement) -> None:
+        """A statement is about to run: it may change what others call."""
+        if statement.causes or not _CHANGING.isdisjoint(part.verb.partition(" ")[0] for part in statement.parts):
+            self.changed_at = math.inf
+
+    def borrow(self, login: Any, timeout: float, owner: Callable[[], Any] | None, wanted: Settings) -> tuple[Pool, Any]:
+        """A backend for the next statement, and its pool."""
+        readers = self.readers
+        if self.side is Side.WRITER:
+            pool, backend = readers.writers, readers.writers.borrow(login, timeout, owner, wanted)
+        else:
+            pool, backend = readers.borrow(self, login, timeout, owner, wanted)
+        self.is_writing = self.tracks and pool is readers.writers and self.side is not Side.EITHER
+        return pool, backend
+
+    def settle(self, backend: Any) -> None:
+        """A transaction is over on the writer, where it may have written: note how far."""
+        self.is_writing = False
+        if self.changed_at == math.inf:
+            self.changed_at = time.monotonic()
+        owner, backend.owner = backend.owner, None
+        try:
+            self.note(True, self.readers.engine.written(backend))
+        except Exception as error:
+            self.is_unsure = True
+            logger.info("the writer did not say how far it is: %s", str(error))
+        finally:
+            backend.owner = owner
+
+    def lose(self, backend: Any) -> None:
+        """A database connection was lost in use."""
+        if self.is_writing:
+            self.is_writing, self.is_unsure = False, True
+        if backend.endpoint is not None and self.side is not Side.WRITER:
+            self.readers.rest(backend.endpoint)
+
+    def note(self, is_known: bool, position: Any) -> None:
+        """What the writer said of how far it is; `position` as of Reader.written."""
+        if not is_known or position == "":
+            return
+        self.is_unsure = self.has_all = False
+        self.wrote_at = time.monotonic()
+        if position is not None:
+            known = self.position
+            self.position = position if known is None else self.readers.engine.joined(known, position)
+            self.is_unsure = self.position is None  # it got too long: the writer is asked for its own
