@@ -365,7 +365,9 @@ class Connection(psycopg.Connection[Row]):
         reading.take_side(
             statement if is_single else None,
             query if isinstance(query, str) else "",
-            reads_only=bool(self._read_only) or wanted.get("default_transaction_read_only") == "on",
+            reads_only=wanted.get("default_transaction_read_only") == "on"
+            if self._read_only is None
+            else self._read_only,
         )
 
     def _rdsproxy_note(self, code: Any, cursor: Any, backend: Any) -> None:

@@ -238,7 +238,14 @@ class Aftermath(Wire):
     def _rdsproxy_may_repeat(self, error: BaseException, statement: Statement) -> bool:
         """Whether a statement that began with no transaction open is sent again. Its backend is gone then."""
         client, backend = self._rdsproxy, self._rdsproxy.backend
-        if not is_answer(error) or self._sock is None or self._closed or not client.may_repeat(error, statement):
+        if not is_answer(error):
+            is_reading = client.reading is not None and client.reading.has_failed_there(backend)
+            if not is_reading or not isinstance(error, err.MySQLError):
+                return False
+            backend.raw._force_close()
+        elif self._sock is None:
+            return False
+        if self._closed or not client.may_repeat(error, statement):
             return False
         backend.raw._force_close()
         self._rfile, self._sock, self._result = None, NO_SOCKET, None

@@ -1,0 +1,491 @@
+"""`read_write_splitting`: reads go to readers, find what their session wrote, and write nothing there."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psycopg
+import pytest
+
+import rdsproxy_lib
+from tests.cluster.history import run
+from tests.cluster.mysql import Cluster as MySQLCluster
+from tests.cluster.postgresql import Cluster, until
+
+pytestmark = pytest.mark.server("postgresql-15")
+
+IN_RECOVERY = "select count(*) from pg_is_in_recovery() as f where f"
+WHERE = "/* rdsproxy: {} */ select pg_is_in_recovery()"
+DELAYS = {"postgresql-15": "alter system set recovery_min_apply_delay = '{} ms'"}
+
+
+@pytest.fixture(scope="module")
+def replicated():
+    """A writer and two standbys, which the tests of this module leave as they are."""
+    with Cluster("15", standbys=2) as cluster:
+        with rdsproxy_lib.Proxy(cluster.url()) as proxy, proxy.connect(autocommit=True) as conn:
+            conn.execute("create table numbers (number int)")
+        yield cluster
+
+
+@pytest.fixture
+def cluster(replicated):
+    """The same, with nothing wrong on its network and an empty table."""
+    replicated.nodes[0].ask("with gone as (delete from numbers returning 1) select count(*) from gone")
+    yield replicated
+    for node in replicated.nodes:
+        node.relay.stop()
+        node.relay.start()
+    for node in replicated.nodes[1:]:
+        node.ask("select pg_wal_replay_resume() is null")
+
+
+@pytest.fixture
+def proxy(cluster):
+    """One that splits."""
+    with rdsproxy_lib.Proxy(cluster.url(), read_write_splitting=True, connection_borrow_timeout=10) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def conn(proxy):
+    """A session in autocommit mode."""
+    with proxy.connect(autocommit=True) as conn:
+        yield conn
+
+
+def on_readers(proxy):
+    """How many statements ran on readers."""
+    return sum(pool.statements() for pool in proxy._pools()[1:])
+
+
+def is_on_reader(proxy, work):
+    """Whether some work went to a reader."""
+    before = on_readers(proxy)
+    work()
+    return on_readers(proxy) > before
+
+
+def pause(cluster):
+    """No standby replays anything from now on."""
+    for node in cluster.nodes[1:]:
+        node.ask("select pg_wal_replay_pause() is null")
+        until(lambda node=node: node.ask("select pg_get_wal_replay_pause_state()") == "paused", "it is paused")
+
+
+def test_reads_go_to_readers_and_everything_else_to_the_writer(proxy, conn):
+    """Outside of transactions; inside one all of it goes to the writer."""
+    assert not is_on_reader(proxy, lambda: conn.execute("insert into numbers values (1)"))
+    assert is_on_reader(proxy, lambda: conn.execute("select * from numbers"))
+    with conn.transaction():
+        assert not is_on_reader(proxy, lambda: conn.execute("select * from numbers"))
+    with proxy.connect() as other:
+        assert not is_on_reader(proxy, lambda: other.execute("select * from numbers"))
+
+
+def test_a_session_reads_its_own_writes(proxy, conn):
+    """Each of its writes is there in the next read, which readers answer."""
+    for number in range(300):
+        conn.execute("insert into numbers values (%s)", (number,))
+        assert conn.execute("select max(number) from numbers").fetchone() == (number,)
+    assert on_readers(proxy) >= 150
+
+
+def test_standbys_that_are_behind_are_not_waited_for_long(cluster, proxy, conn):
+    """The writer answers instead; and readers again when they are there."""
+    conn.execute("insert into numbers values (1)")
+    pause(cluster)
+    conn.execute("insert into numbers values (2)")
+    started = time.monotonic()
+    for _ in range(20):
+        assert conn.execute("select count(*) from numbers").fetchone() == (2,)
+    assert time.monotonic() - started < 5
+    for node in cluster.nodes[1:]:
+        node.ask("select pg_wal_replay_resume() is null")
+    until(lambda: is_on_reader(proxy, lambda: conn.execute("select count(*) from numbers")), "readers answer")
+
+
+def test_eventual_consistency_does_not_wait(cluster):
+    """A reader answers with what it has."""
+    with (
+        rdsproxy_lib.Proxy(cluster.url(), read_write_splitting=True, consistency="eventual") as proxy,
+        proxy.connect(autocommit=True) as conn,
+    ):
+        conn.execute("insert into numbers values (1)")
+        until(lambda: conn.execute("select count(*) from numbers").fetchone() == (1,), "it is there")
+        pause(cluster)
+        conn.execute("insert into numbers values (2)")
+        assert conn.execute("select count(*) from numbers").fetchone() == (1,)
+
+
+def test_a_write_whose_answer_was_cut_is_found_as_well(cluster, proxy, conn):
+    """OutcomeUnknown: the next read waits for whatever the writer has done."""
+    conn.execute("select 1")
+    cutter = threading.Timer(0.2, cluster.nodes[0].relay.reset_all)
+    cutter.start()
+    with pytest.raises(rdsproxy_lib.OutcomeUnknown):
+        conn.execute("insert into numbers select 1 from pg_sleep(0.5)")
+    cutter.join()
+    until(lambda: cluster.nodes[0].ask("select count(*) from numbers") == 1, "the server has done it")
+    pause(cluster)
+    assert conn.execute("select count(*) from numbers").fetchone() == (1,)
+
+
+def test_hints(proxy, conn):
+    """A comment says where, whatever the statement is."""
+    assert conn.execute("/* rdsproxy: writer */ select pg_is_in_recovery()").fetchone() == (False,)
+    assert conn.execute("select /* rdsproxy: reader */ pg_is_in_recovery()").fetchone() == (True,)
+    assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,), "what asks about the server: the writer's"
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        conn.execute("/* rdsproxy: reader */ insert into numbers values (1)")
+
+
+def test_read_only_moves_a_session_between_transactions(proxy):
+    """`conn.read_only`, or the server's own setting: whole transactions go to a reader, with what was written before."""
+    with proxy.connect() as conn:
+        conn.execute("insert into numbers values (1)")
+        conn.commit()
+        conn.read_only = True
+        assert conn.execute("select pg_is_in_recovery(), (select count(*) from numbers)").fetchone() == (True, 1)
+        assert conn.execute("select pg_is_in_recovery()").fetchone() == (True,)
+        conn.commit()
+        conn.read_only = False
+        assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,)
+        conn.commit()
+        conn.execute("set session characteristics as transaction read only")
+        conn.commit()
+        assert conn.execute("select pg_is_in_recovery()").fetchone() == (True,)
+        conn.rollback()
+
+
+def test_settings_go_along(conn):
+    """To whichever side: a time zone, and a setting of the application's own."""
+    conn.execute("set timezone to 'Etc/GMT+3'")
+    conn.execute("select set_config('app.tenant', '42', false)")
+    assert conn.execute("select current_setting('TimeZone'), current_setting('app.tenant')").fetchone() == (
+        "Etc/GMT+3",
+        "42",
+    )
+    row = conn.execute("/* rdsproxy: reader */ select current_setting('TimeZone'), current_setting('app.tenant')")
+    assert row.fetchone() == ("Etc/GMT+3", "42")
+
+
+def test_writes_that_no_text_shows(cluster, proxy, conn):
+    """Behind a view, a view on a view, a policy, a domain, an operator, a cast, or a name that is a built-in's; also
+    where the function keeps quiet about what it could not do."""
+    conn.execute("create table seen (what text)")
+    conn.execute(
+        "create function see(what text) returns boolean language plpgsql as $$ begin"
+        " begin insert into seen values (what); exception when others then null; end; return true; end $$"
+    )
+    conn.execute("create view watched as select number from numbers where see('view')")
+    conn.execute("create view rewatched as select number from watched")
+    conn.execute("create table guarded (id int)")
+    conn.execute("insert into guarded values (1)")
+    conn.execute("alter table guarded enable row level security")
+    conn.execute("alter table guarded force row level security")
+    conn.execute("create policy watching on guarded using (see('policy'))")
+    conn.execute("create domain checked as int check (see('domain'))")
+    conn.execute("create function lower(numbers) returns boolean language sql as $$ select see('overloaded') $$")
+    conn.execute("insert into numbers values (1)")
+    try:
+        for text in (
+            "select * from watched",
+            "select * from rewatched",
+            "select * from guarded",
+            "select 1::checked",
+            "select lower(numbers) from numbers",
+            "select see('named')",
+        ):
+            conn.execute(text)
+        assert {what for (what,) in conn.execute("/* rdsproxy: writer */ select what from seen")} == {
+            "view",
+            "policy",
+            "domain",
+            "overloaded",
+            "named",
+        }
+        assert is_on_reader(proxy, lambda: conn.execute("select * from numbers"))
+        conn.execute(
+            "create function seeing(a int, b int) returns boolean language sql as $$ select see('operator') $$"
+        )
+        conn.execute("create operator === (function = seeing, leftarg = int, rightarg = int)")
+        conn.execute("select 1 === 1")
+        assert ("operator",) in conn.execute("/* rdsproxy: writer */ select what from seen").fetchall()
+        assert not is_on_reader(proxy, lambda: conn.execute("select * from numbers")), "any operator may be that one"
+    finally:
+        conn.execute("drop operator if exists === (int, int)")
+        conn.execute("drop function if exists seeing")
+        conn.execute("drop function lower(numbers); drop domain checked; drop table guarded")
+        conn.execute("drop view rewatched; drop view watched; drop function see; drop table seen")
+
+
+def test_a_view_made_later_is_known_to_the_session_that_made_it(proxy, conn):
+    """What it found out about the database before does not count then."""
+    conn.execute("insert into numbers values (1)")
+    assert is_on_reader(proxy, lambda: conn.execute("select * from numbers"))
+    conn.execute("create sequence counting")
+    conn.execute("create function moved() returns bigint language sql as $$ select nextval('counting') $$")
+    with conn.transaction():
+        conn.execute("create view moving as select moved()")
+    try:
+        assert conn.execute("select * from moving").fetchone() == (1,)
+        assert conn.execute("select * from moving").fetchone() == (2,)
+    finally:
+        conn.execute("drop view moving; drop function moved; drop sequence counting")
+
+
+def test_a_read_that_a_reader_refuses_or_breaks_off_is_answered_by_the_writer(cluster, proxy, conn):
+    """It was sent there on our own account: the application notices nothing. Its own mistakes it is told."""
+    conn.execute("insert into numbers values (1)")
+    assert is_on_reader(proxy, lambda: conn.execute("select * from numbers"))
+    for relay in (node.relay for node in cluster.nodes[1:]):
+        relay.delay(0.3)
+    cutters = [threading.Timer(0.2, node.relay.reset_all) for node in cluster.nodes[1:]]
+    for cutter in cutters:
+        cutter.start()
+    assert conn.execute("select count(*) from numbers").fetchone() == (1,)
+    for cutter in cutters:
+        cutter.join()
+    for relay in (node.relay for node in cluster.nodes[1:]):
+        relay.delay(0.0)
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        conn.execute("select * from nowhere")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        conn.execute("select 1 / (number - 1) from numbers")
+
+
+def test_a_conflict_with_recovery_is_not_the_sessions(cluster, conn):
+    """A standby cancels what keeps it from replaying: the writer answers."""
+    conn.execute("create table shortlived as select generate_series(1, 3) as id")
+    for node in cluster.nodes[1:]:
+        node.ask("select count(*) from pg_stat_database_conflicts")
+        with node.server.admin() as admin:
+            admin.execute("alter system set max_standby_streaming_delay = '100ms'")
+            admin.execute("select pg_reload_conf()")
+    rows = []
+    reading = threading.Thread(
+        target=lambda: rows.extend(conn.execute("select id, pg_catalog.pg_sleep(0.4) from shortlived order by id"))
+    )
+    hinted = threading.Thread(target=lambda: None)
+    reading.start()
+    time.sleep(0.2)
+    with cluster.nodes[0].server.admin(dbname=conn.info.dbname) as admin:
+        admin.execute("delete from shortlived where id = 1")
+        admin.execute("vacuum (freeze) shortlived")
+    reading.join()
+    hinted.run()
+    assert [number for number, _ in rows] in ([1, 2, 3], [2, 3])
+    conn.execute("drop table shortlived")
+
+
+def test_readers_lost_under_way(cluster, proxy):
+    """Threads that read and write all the time while a reader dies, and comes back: no error, nothing stale."""
+    stop = threading.Event()
+    errors, counts = [], []
+
+    def work(at):
+        with proxy.connect(autocommit=True) as conn:
+            done = 0
+            try:
+                while not stop.is_set():
+                    conn.execute("insert into numbers values (%s)", (at,))
+                    done += 1
+                    assert conn.execute("select count(*) from numbers where number = %s", (at,)).fetchone() == (done,)
+            except Exception as error:
+                errors.append(error)
+            counts.append(done)
+
+    threads = [threading.Thread(target=work, args=(at,)) for at in range(6)]
+    for thread in threads:
+        thread.start()
+    for node in (*cluster.nodes[1:], *cluster.nodes[1:]):
+        time.sleep(0.3)
+        node.relay.stop()
+        time.sleep(0.3)
+        node.relay.start()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert min(counts) > 10
+
+
+def delayed(cluster, milliseconds):
+    """From now on each standby replays a commit that much later."""
+    for node in cluster.nodes[1:]:
+        with node.server.admin() as admin:
+            admin.execute(f"alter system set recovery_min_apply_delay = '{milliseconds} ms'")
+            admin.execute("select pg_reload_conf()")
+
+
+@pytest.mark.parametrize("pairs", [1_000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_no_read_is_stale_however_far_the_readers_are_behind(cluster, proxy, pairs):
+    """Pairs of a write and a read, with a delay that changes all the time; once caught up readers answer most."""
+    threads, stale, stop = 8, [], threading.Event()
+
+    def work(at):
+        with proxy.connect(autocommit=True) as conn:
+            for number in range(pairs // threads):
+                conn.execute("insert into numbers values (%s)", (at * pairs + number,))
+                (found,) = conn.execute(
+                    "select count(*) from numbers where number between %s and %s", (at * pairs, at * pairs + number)
+                ).fetchone()
+                if found != number + 1:
+                    stale.append((at, number, found))
+
+    def change():
+        while not stop.wait(0.2):
+            for milliseconds in (50, 0, 5, 300, 0):
+                delayed(cluster, milliseconds)
+                if stop.wait(0.2):
+                    return
+
+    with cluster.nodes[0].server.admin(dbname="app") as admin:
+        admin.execute("create index on numbers (number)")
+    changing = threading.Thread(target=change)
+    changing.start()
+    workers = [threading.Thread(target=work, args=(at,)) for at in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    stop.set()
+    changing.join()
+    delayed(cluster, 0)
+    assert stale == []
+    until(lambda: on_readers(proxy) and caught_up(cluster), "the standbys have caught up")
+    before = on_readers(proxy)
+    with proxy.connect(autocommit=True) as conn:
+        for number in range(200):
+            conn.execute("insert into numbers values (%s)", (-number,))
+            assert conn.execute("select min(number) from numbers").fetchone() == (-number,)
+    assert on_readers(proxy) - before >= 100
+
+
+def caught_up(cluster):
+    position = cluster.nodes[0].ask("select pg_current_wal_lsn()::text")
+    return all(node.ask(f"select pg_last_wal_replay_lsn() >= '{position}'") for node in cluster.nodes[1:])
+
+
+# -- MariaDB and MySQL
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("mariadb-10.11", marks=pytest.mark.server("mariadb-10.11")),
+        pytest.param("mysql-9.7", marks=pytest.mark.server("mysql-9.7")),
+    ],
+)
+def mysql_cluster(request):
+    """A writer and a replica."""
+    with MySQLCluster(request.param) as cluster:
+        with rdsproxy_lib.Proxy(cluster.url()) as proxy:
+            conn = proxy.connect(autocommit=True)
+            run(conn, "create table numbers (number int auto_increment primary key, who int)")
+            conn.close()
+        yield cluster
+
+
+@pytest.fixture
+def mysql_proxy(mysql_cluster):
+    """One that splits."""
+    with rdsproxy_lib.Proxy(mysql_cluster.url(), read_write_splitting=True) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def mysql_conn(mysql_proxy):
+    """A session in autocommit mode."""
+    conn = mysql_proxy.connect(autocommit=True)
+    yield conn
+    conn.close()
+
+
+def server_of(conn, side):
+    ((number,),) = run(conn, f"/* rdsproxy: {side} */ select @@server_id")
+    return number
+
+
+def test_sides_of_mysql(mysql_proxy, mysql_conn):
+    """Reads outside of transactions go to the replica, and all of a session that reads only."""
+    assert (server_of(mysql_conn, "writer"), server_of(mysql_conn, "reader")) == (1, 2)
+    assert not is_on_reader(mysql_proxy, lambda: run(mysql_conn, "insert into numbers (who) values (1)"))
+    assert is_on_reader(mysql_proxy, lambda: run(mysql_conn, "select * from numbers"))
+    mysql_conn.begin()
+    assert not is_on_reader(mysql_proxy, lambda: run(mysql_conn, "select * from numbers"))
+    mysql_conn.commit()
+    mysql_conn.autocommit(False)
+    assert not is_on_reader(mysql_proxy, lambda: run(mysql_conn, "select * from numbers"))
+    mysql_conn.commit()
+    run(mysql_conn, "set session transaction read only")
+    mysql_conn.commit()
+    assert run(mysql_conn, "select @@server_id") == [(2,)]
+    mysql_conn.commit()
+
+
+def test_a_mysql_session_reads_its_own_writes(mysql_proxy, mysql_cluster):
+    """With a replica that stops applying now and then; transactions too, and what it is told about its last insert."""
+    replica = mysql_cluster.nodes[1]
+    stop = threading.Event()
+    word = "slave" if replica.server.is_mariadb else "replica"
+
+    def hold_up():
+        while not stop.wait(0.15):
+            replica.ask(f"stop {word} sql_thread")
+            stop.wait(0.15)
+            replica.ask(f"start {word} sql_thread")
+
+    disturbing = threading.Thread(target=hold_up)
+    disturbing.start()
+    conn = mysql_proxy.connect(autocommit=True)
+    try:
+        for number in range(150):
+            run(conn, "insert into numbers (who) values (%s)", (100,))
+            ((first,),) = run(conn, "select last_insert_id()")
+            conn.begin()
+            run(conn, "insert into numbers (who) values (%s)", (100,))
+            conn.commit()
+            assert run(conn, "select count(*) from numbers where who = 100") == [(2 * number + 2,)]
+            assert run(conn, "select count(*) from numbers where number >= %s", (first,))[0][0] >= 2
+    finally:
+        stop.set()
+        disturbing.join()
+        conn.close()
+    assert on_readers(mysql_proxy) > 50
+
+
+def test_writes_that_no_text_shows_mysql(mysql_proxy, mysql_conn):
+    """Behind a view, or a view on a view, even where the function keeps quiet about what it could not do."""
+    run(mysql_conn, "create table seen (what text)")
+    run(
+        mysql_conn,
+        "create function see(what text) returns int modifies sql data begin declare continue handler for sqlexception"
+        " begin end; insert into seen values (what); return 1; end",
+    )
+    run(mysql_conn, "create sql security invoker view watched as select number, see('view') as s from numbers")
+    run(mysql_conn, "create sql security invoker view rewatched as select number, s from watched")
+    run(mysql_conn, "insert into numbers (who) values (7)")
+    for text in ("select s from watched limit 1", "select s from rewatched limit 1"):
+        run(mysql_conn, text)
+    assert len(run(mysql_conn, "/* rdsproxy: writer */ select what from seen")) >= 2
+    assert is_on_reader(mysql_proxy, lambda: run(mysql_conn, "select * from numbers limit 1"))
+    for name in ("view rewatched", "view watched", "function see", "table seen"):
+        run(mysql_conn, f"drop {name}")
+
+
+def test_a_read_that_was_cut_on_a_replica_is_answered_by_the_writer(mysql_proxy, mysql_conn, mysql_cluster):
+    """The application notices nothing; its own mistakes it is told."""
+    relay = mysql_cluster.nodes[1].relay
+    run(mysql_conn, "insert into numbers (who) values (9)")
+    until(lambda: is_on_reader(mysql_proxy, lambda: run(mysql_conn, "select * from numbers")), "it reads there")
+    relay.delay(0.3)
+    cutter = threading.Timer(0.2, relay.reset_all)
+    cutter.start()
+    assert run(mysql_conn, "select count(*) from numbers where who = 9") == [(1,)]
+    cutter.join()
+    relay.delay(0.0)
+    with pytest.raises(Exception, match="nowhere"):
+        run(mysql_conn, "select * from nowhere")

@@ -1,0 +1,201 @@
+"""Which reader a session goes to, and which statements go to readers: decisions without a server."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rdsproxy_lib.engines import mysql_reading, postgresql_reading
+from rdsproxy_lib.readers import Candidate, Side, chosen, side_of
+from rdsproxy_lib.sql import classify, classify_filled
+from rdsproxy_lib.topology import Endpoint, Role
+
+A, B, C = (Endpoint(f"db{number}", 5432) for number in (1, 2, 3))
+
+
+def side(text, *, mysql=False, reads_only=False):
+    statement = classify_filled(text) if mysql else classify(text)
+    return side_of(statement, text, reads_only=reads_only)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select * from orders where id = %s",
+        "with recent as (select * from orders) select count(*), lower('x') from recent",
+        "values (1), (2)",
+        "table orders",
+    ],
+)
+@pytest.mark.parametrize("mysql", [False, True])
+def test_what_only_reads_may_go_to_either_side(text, mysql):
+    """One statement with nothing in it that could write."""
+    assert side(text, mysql=mysql) is Side.EITHER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "insert into orders values (1)",
+        "update orders set id = 2",
+        "select * from orders for update",
+        "select * into copies from orders",
+        "with gone as (delete from orders returning id) select id from gone",
+        "select nextval('numbers')",
+        "select own_function()",
+        "select 1; select 2",
+        "begin",
+        "set timezone to 'UTC'",
+        "show timezone",
+        "explain analyze select 1",
+        "select pg_is_in_recovery()",
+        "select * from pg_stat_activity",
+        "select txid_current()",
+        "select inet_server_addr()",
+        "create temp table t (id int)",
+        "select pg_advisory_lock(1)",
+        "",
+    ],
+)
+def test_what_may_write_or_asks_about_the_server_goes_to_the_writer(text):
+    """On PostgreSQL."""
+    assert side(text) is Side.WRITER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "replace into orders values (1)",
+        "select * from orders lock in share mode",
+        "select @@server_id",
+        "select @a := 1",
+        "select row_count()",
+        "select last_insert_id()",
+        "select * from information_schema.tables",
+        "select * from mysql.user",
+        "show processlist",
+        "select get_lock('a', 1)",
+        "select own_function()",
+        "select * from orders into outfile 'x'",
+    ],
+)
+def test_what_may_write_or_asks_about_the_server_goes_to_the_writer_mysql(text):
+    """On MySQL and MariaDB."""
+    assert side(text, mysql=True) is Side.WRITER
+
+
+@pytest.mark.parametrize("mysql", [False, True])
+def test_a_hint_forces_either_side(mysql):
+    """A comment at the beginning, or behind the first word; in a string it is none."""
+    assert side("/* rdsproxy: writer */ select 1 from t", mysql=mysql) is Side.WRITER
+    assert side("SELECT /* RDSPROXY:Writer */ 1 from t", mysql=mysql) is Side.WRITER
+    assert side("select /* rdsproxy: reader */ own_function()", mysql=mysql) is Side.READER
+    assert side("select '/* rdsproxy: writer */' from t", mysql=mysql) is Side.EITHER
+    assert side("select 1 from t /* rdsproxy: writer */", mysql=mysql) is Side.EITHER
+
+
+def test_a_session_that_reads_only_goes_to_readers_with_all_it_does():
+    """Whatever the text says, and where there is none."""
+    assert side("insert into t values (1)", reads_only=True) is Side.READER
+    assert side_of(None, "", reads_only=True) is Side.READER
+    assert side_of(None, "", reads_only=False) is Side.WRITER
+
+
+def test_a_session_stays_with_its_reader_while_that_is_one():
+    """However busy it is; else the one with the least to do."""
+    hosts = [Candidate(A, Role.READ_ONLY, 9), Candidate(B, Role.READ_ONLY, 1), Candidate(C, Role.READ_WRITE, 0)]
+    assert chosen(hosts, A, 0.0) == A
+    assert chosen(hosts, None, 0.0) == B
+    assert chosen(hosts, C, 0.0) == B, "the writer is no reader any more"
+    assert chosen(hosts[2:], None, 0.0) is None
+
+
+def test_a_reader_that_was_lost_is_left_alone_for_a_while():
+    """By those who stayed with it too."""
+    hosts = [Candidate(A, Role.READ_ONLY, 0, rests_until=5.0), Candidate(B, Role.READ_ONLY, 7)]
+    assert chosen(hosts, A, 4.9) == B
+    assert chosen(hosts, A, 5.0) == A
+
+
+def test_one_that_was_never_heard_comes_last():
+    """And one that does not answer not at all."""
+    hosts = [Candidate(A, None, 0), Candidate(B, Role.READ_ONLY, 50), Candidate(C, Role.UNKNOWN, 0)]
+    assert chosen(hosts, None, 0.0) == B
+    assert chosen([hosts[0], hosts[2]], None, 0.0) == A
+
+
+candidates = st.lists(
+    st.builds(
+        Candidate,
+        st.sampled_from((A, B, C)),
+        st.sampled_from((None, *Role)),
+        st.integers(0, 5),
+        st.floats(0, 10),
+    ),
+    unique_by=lambda each: each.endpoint,
+)
+
+
+@given(candidates, st.sampled_from((None, A, B, C)), st.floats(0, 10), st.randoms())
+def test_never_the_writer_nor_one_that_rests(hosts, stays_with, now, dice: random.Random):
+    """Whoever is chosen is a reader or unheard; nobody is chosen only where there is none."""
+    dice.shuffle(hosts)
+    found = chosen(hosts, stays_with, now)
+    usable = {each.endpoint: each for each in hosts if each.role in (Role.READ_ONLY, None) and now >= each.rests_until}
+    assert (found is None) == (not usable)
+    if found is not None:
+        assert found in usable
+        assert found == stays_with or stays_with not in usable
+        assert found == stays_with or usable[found].role is not None or all(e.role is None for e in usable.values())
+
+
+def test_positions_of_postgresql_are_numbers():
+    """Two hexadecimal halves."""
+    assert postgresql_reading.number_of("16/B374D848") == 0x16_B374D848
+    assert postgresql_reading.number_of("1/0") > postgresql_reading.number_of("0/FFFFFFFF")
+
+
+def test_gtids_are_joined():
+    """MySQL's stand side by side; of MariaDB's the last one of each domain counts."""
+    assert mysql_reading.joined("a-b:1-5", "a-b:6") == "a-b:1-5,a-b:6"
+    assert mysql_reading.joined("a-b:6", "a-b:6") == "a-b:6"
+    assert mysql_reading.joined("0-1-5", "0-1-6") == "0-1-6"
+    assert mysql_reading.joined("0-1-5,1-1-2", "0-2-6") == "0-2-6,1-1-2"
+    assert mysql_reading.joined("a:1," * 300, "b:2") is None, "too long: the writer is asked for all of its own"
+
+
+def test_only_gtids_get_into_a_question():
+    """Anything else is no position: it stands in a text of ours."""
+    asked = []
+
+    def ask(text):
+        asked.append(text)
+        return ((0,),)
+
+    assert mysql_reading.has_reached(ask, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,\n aa:7", 0.1, "mysql") is True
+    assert mysql_reading.has_reached(ask, "1') or sleep(9); --", 0.1, "mysql") is None
+    assert len(asked) == 1
+
+
+def test_recorded_replica_statuses():
+    """The column has another name on MariaDB; NULL, where it does not replicate, is no lag of 0."""
+    mariadb = ("Connection_name", "Slave_SQL_State", "Slave_IO_State", "Master_Host", "Seconds_Behind_Master")
+    assert mysql_reading.lag_of(mariadb, ("", "", "Waiting for master to send event", "db1", 3)) == 3.0
+    assert mysql_reading.lag_of(("Replica_IO_State", "Seconds_Behind_Source"), ("", None)) is None
+    assert mysql_reading.lag_of(("Replica_IO_State",), ("",)) is None
+
+
+def test_views_that_hide_calls():
+    """By themselves, through another view, or where the definition may not be read."""
+    views = [
+        ("plain", "select `s`.`t`.`id` AS `id` from `s`.`t`"),
+        ("builtin", "select lower(`s`.`t`.`name`) AS `n`,count(0) AS `c` from `s`.`t`"),
+        ("calling", "select `s`.`f`(`s`.`t`.`id`) AS `x` from `s`.`t`"),
+        ("Over", "select `s`.`calling`.`x` AS `x` from `s`.`calling`"),
+        ("over_over", "select `s`.`Over`.`x` AS `x` from `s`.`Over`"),
+        ("hidden", ""),
+    ]
+    assert mysql_reading.suspects_of(views) == {"calling", "over", "over_over", "hidden"}
