@@ -315,7 +315,7 @@ def delayed(cluster, milliseconds):
             admin.execute("select pg_reload_conf()")
 
 
-@pytest.mark.parametrize("pairs", [1_000, pytest.param(100_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("pairs", [1_000, pytest.param(100_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_no_read_is_stale_however_far_the_readers_are_behind(cluster, proxy, pairs):
     """Pairs of a write and a read, with a delay that changes all the time; once caught up readers answer most."""
     threads, stale, stop = 8, [], threading.Event()
