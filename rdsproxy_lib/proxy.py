@@ -14,11 +14,10 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import config, errors
-from .backend import Opener
 from .client import Client
-from .cluster import Cluster, WriterOpener
 from .config import TLS, Options, Target
 from .events import Events
+from .named_host import HEARD_JUST_NOW, NamedHost, way_to
 from .pool import Pool
 from .routines import Catalogue
 from .session import Tx
@@ -28,8 +27,6 @@ from .topology import Endpoint, Observation, Role
 if TYPE_CHECKING:
     from .engines.base import Engine, Login
 
-HEARD_JUST_NOW = 0.1
-"""Seconds for which what a host said is not asked for again."""
 FIRST_CHECK_SECONDS = 5.0
 """How long the first `connect()` of a login waits for the server to accept it."""
 
@@ -79,13 +76,9 @@ class Proxy:
         self._credentials = credentials
         config.check_engine(self.options, target.engine)
         self.engine = _engine(target, self.options, credentials, tls)
-        self.cluster: Cluster | None = None
-        opener: Opener = self.engine
-        if target.endpoints:
-            self.cluster = Cluster(self.engine, target.endpoints, self._retire)
-            opener = WriterOpener(self.engine, self.cluster)
+        self.cluster, self._opener = way_to(self.engine, target.endpoints, self._retire)
         self.pool = Pool(
-            opener,
+            self._opener,
             limit=self.options.max_connections,
             idle_percent=self.options.max_idle_connections_percent,
             pinned_percent=self.options.max_pinned_percent,
@@ -139,7 +132,8 @@ class Proxy:
         """The database hosts of this proxy and how they are. No I/O: what was last heard of each."""
         if self.cluster is not None:
             view = self.cluster.view
-            return tuple(_health(endpoint, seen, view.writer) for endpoint, seen in view.members.items())
+            known = view.members or view.seeds
+            return tuple(_health(endpoint, seen, view.writer) for endpoint, seen in known.items())
         error = self.pool.connect_error
         if error is not None:
             state, reason = "UNAVAILABLE", f"CONNECTION_FAILED: {error}"
@@ -307,9 +301,11 @@ class Proxy:
 
     def is_demoted(self, backend: Any) -> bool:
         """After an error that says "read-only", which may have other causes: whether the host is a reader now."""
+        if isinstance(self._opener, NamedHost):
+            return self._opener.is_demoted(backend)
         if self.cluster is None or backend.endpoint is None:
             return False
-        seen = self.cluster.view.members[backend.endpoint]
+        seen = self.cluster.view.members.get(backend.endpoint)
         if seen is not None and seen.role is Role.READ_WRITE and time.monotonic() - seen.at < HEARD_JUST_NOW:
             return False
         is_reader = self.cluster.hear(backend.login, backend.endpoint) is Role.READ_ONLY

@@ -10,6 +10,7 @@ import select
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Any
@@ -24,13 +25,13 @@ from psycopg.generators import execute
 
 from .. import credentials, errors
 from ..backend import MIXED, Backend, OpenFailed, Refusal
-from ..config import TLS, Options, Target
+from ..config import DEFAULT_PORTS, TLS, Options, Target
 from ..routines import BODIES, RoutineBody
 from ..session import Tx
 from ..settings import CLEAN, Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
 from ..sql_postgresql import READING_SETTINGS
-from ..topology import Endpoint, Role
+from ..topology import Answer, Endpoint, Listed, Role
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
 from .postgresql_audit import left_over, stock_of
@@ -48,6 +49,7 @@ from .postgresql_settings import (
     question,
     review,
 )
+from .postgresql_topology import BARE, DETECT, REFUSALS, Source, answered, detected, hosts
 
 logger = logging.getLogger(__name__)
 
@@ -118,12 +120,6 @@ CROSS JOIN LATERAL (SELECT pg_catalog.concat(p.proargdefaults, {body}) AS tree) 
 WHERE p.proname OPERATOR(pg_catalog.=) ANY (ARRAY[{names}]::pg_catalog.name[]) LIMIT {limit}
 """
 _SAVEPOINT = b"rdsproxy_lib_routines"
-ROLE = b"""SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE
-pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END"""
-"""The timeline a writer writes on, as eight hexadecimal digits; NULL of a standby. Any user may ask.
-
-pg_control_checkpoint() tells the new one only after the first checkpoint behind a promotion.
-"""
 
 DEFAULT_KNOBS: tuple[int | None, int] = (PrepareManager.prepare_threshold, PrepareManager.prepared_max)
 """The driver's prepare_threshold and prepared_max. Compared by identity."""
@@ -246,6 +242,7 @@ class PostgresEngine:
 
     name = "postgresql"
     undoes_settings = True
+    is_demoted_alive = False
     session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
@@ -254,6 +251,10 @@ class PostgresEngine:
         """What the init_query sets."""
         self._credentials = source
         self._base = self._base_parameters(target, options, tls)
+        self._source: Source | None = None
+        """What kind of server it is; None until one was asked."""
+        self._source_of: dict[str | None, Source] = {}
+        """What it is taken for with users who may not ask it all."""
         given = options.driver_options
         self.session_defaults = {name: given[name] for name in SESSION_KEYWORDS & given.keys()}
 
@@ -337,14 +338,56 @@ class PostgresEngine:
             raise
         return backend
 
-    def role_of(self, backend: PostgresBackend) -> tuple[Role, int]:
-        (answer,) = self._answer(backend, ROLE)
-        return (Role.READ_WRITE, int(answer, 16)) if answer else (Role.READ_ONLY, 0)
+    def role_of(self, backend: PostgresBackend) -> Answer:
+        return answered(self._ask_source(backend, lambda source: source.role))
 
-    def ask(self, login: PostgresLogin, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
+    def members_of(self, backend: PostgresBackend) -> tuple[Listed, ...]:
+        return hosts(self._ask_source(backend, lambda source: source.members))
+
+    def _ask_source(self, backend: PostgresBackend, question: Callable[[Source], bytes]) -> list[str]:
+        """The answer to a question that depends on what kind of server it is. Raises as `_answer` does."""
+        if self._source is None:
+            self._source = detected(self._answer(backend, DETECT))
+        user = backend.login.user
+        while True:
+            source = self._source_of.get(user, self._source)
+            text = question(source)
+            try:
+                return self._answer(backend, text) if text else []
+            except psycopg.Error as error:
+                if source.fallback is None or error.sqlstate not in REFUSALS:
+                    raise
+                if self.tx(backend) is Tx.FAILED:
+                    self._command(backend, b"ROLLBACK")
+                self._source_of[user] = source.fallback
+                needs = f"; that needs {source.grant.format(user=user)}" if source.grant else ""
+                logger.warning(
+                    "%s does not tell %s who it is, and is asked for less: %s%s", source.name, user, error, needs
+                )
+
+    def is_reader(self, backend: PostgresBackend) -> bool:
+        said = backend.pgconn.parameter_status(b"in_hot_standby")  # from 14 on it is told at login
+        return answered(self._answer(backend, BARE.role)).role is Role.READ_ONLY if said is None else said == b"on"
+
+    @property
+    def place(self) -> Endpoint | None:
+        base = self._base
+        host = str(base.get("host") or "")
+        port = str(base.get("port") or os.environ.get("PGPORT") or DEFAULT_PORTS[self.name])
+        if not host or host[0] in "/@" or "," in host or not port.isdigit():
+            return None
+        if "hostaddr" in base or base.get("target_session_attrs", "any") not in WRITERS:
+            return None
+        return Endpoint(host, int(port))
+
+    def place_of(self, backend: PostgresBackend) -> Endpoint:
+        pgconn = backend.pgconn
+        return Endpoint(pgconn.host.decode(), int(pgconn.port), pgconn.hostaddr.decode())
+
+    def ask(self, login: PostgresLogin, timeout: float, endpoint: Endpoint) -> Answer:
         backend = PostgresBackend(login, self._connect(login, timeout, endpoint))
         try:
-            return self.role_of(backend)
+            return replace(self.role_of(backend), hosts=self.members_of(backend))
         except psycopg.Error as error:
             raise OpenFailed(error, Refusal.TRANSIENT) from None
         finally:
@@ -355,6 +398,8 @@ class PostgresEngine:
         parameters = dict(login.parameters)
         if endpoint is not None:
             parameters["host"], parameters["port"] = endpoint.host, endpoint.port
+            if endpoint.address:
+                parameters["hostaddr"] = endpoint.address
         # libpq's least is 2 s
         parameters["connect_timeout"] = max(2, min(ceil(timeout), timeout_from_conninfo(parameters)))
         if (found := user_and_password(self._credentials, login, self.error)) is not None:
