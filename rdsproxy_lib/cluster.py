@@ -37,6 +37,9 @@ SEARCH_SECONDS = 1.0
 class HostOpener(Opener, Protocol):
     """What is needed of an engine where there are several hosts, beside what the pool needs of it."""
 
+    to_list_hosts: str
+    """What has to be granted before a cluster lists its hosts; for people."""
+
     def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any:
         """As `open`, on this host."""
 
@@ -153,8 +156,14 @@ class Cluster:
                 self._listed_at = max(self._listed_at, at)
             if view is not before:
                 self._take_locked(view)
-        if view.members.keys() != before.members.keys():
+        if view.members.keys() != before.members.keys() and lags:
             logger.info("the hosts of %s are %s", seed, ", ".join(map(str, view.members)))
+        elif view.members.keys() != before.members.keys():
+            logger.warning(
+                "%s is a cluster's name that lists no hosts, and is used as one host; to have them listed, %s",
+                seed,
+                self._engine.to_list_hosts,
+            )
         if view.generation != before.generation:
             self._retire()
 

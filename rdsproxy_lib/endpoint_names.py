@@ -73,9 +73,10 @@ class EndpointName:
     def instance(self, server_id: str) -> str:
         """The name of an instance of the same account and region.
 
-        Raises ValueError for what is no identifier: it comes from a query, and the password goes to where it leads.
+        Raises ValueError where there is no such region, and for what is no identifier: that comes from a query, and the
+        password goes to where it leads.
         """
-        if self.kind is Kind.OTHER or _IDENTIFIER(server_id) is None:
+        if not self.region or _IDENTIFIER(server_id) is None:
             raise ValueError(f"not the identifier of an instance: {server_id!r}")
         return f"{server_id}.{self.unique}.{self.suffix}"
 

@@ -149,6 +149,7 @@ class MySQLEngine:
     name = "mysql"
     undoes_settings = False
     is_demoted_alive = True
+    to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
     session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
@@ -157,10 +158,8 @@ class MySQLEngine:
         given = {**from_text(target.driver), **options.driver_options}
         self.session_defaults = {name: given.pop(name) for name in SESSION_KEYWORDS & given.keys()}
         self._base = base_parameters(given, target, options, tls)
-        self._source: Source | None = None
-        """What kind of server it is; None until one was asked."""
-        self._source_of: dict[str | None, Source] = {}
-        """What it is taken for with users who may not ask it all."""
+        self._sources: dict[str | None, Source] = {}
+        """What kind of server it is, by user: not each may ask everything. Empty until one was asked."""
         self._pipelines = True
         """Whether several commands go out at once. Where a server reads but the first of them, it is the last time."""
 
@@ -255,14 +254,11 @@ class MySQLEngine:
 
     def _ask_source(self, wire: Wire, user: str | None, question: Callable[[Source], str]) -> tuple[Source, list[Row]]:
         """What kind of server it is, and its answer to a question that depends on that. Raises as `_run` does."""
-        if self._source is None:
-            self._source = PLAIN
-            if self._run(wire, DETECT_AURORA):
-                self._source = AURORA
-            elif self._run(wire, DETECT_MULTI_AZ):
-                self._source = MULTI_AZ
+        if user not in self._sources:
+            is_aurora, is_multi_az = (bool(self._run(wire, text)) for text in (DETECT_AURORA, DETECT_MULTI_AZ))
+            self._sources[user] = AURORA if is_aurora else MULTI_AZ if is_multi_az else PLAIN
         while True:
-            source = self._source_of.get(user, self._source)
+            source = self._sources[user]
             text = question(source)
             try:
                 rows = self._run(wire, text) if text else ()
@@ -270,7 +266,7 @@ class MySQLEngine:
             except err.MySQLError as error:
                 if (fallback := fallback_of(source, code_of(error))) is None:
                     raise
-                self._source_of[user] = fallback
+                self._sources[user] = fallback
                 level = logging.WARNING if source.members else logging.INFO
                 needs = f"; that needs {source.grant.format(user=user)}" if source.grant else ""
                 logger.log(level, "%s does not tell %s all, and is asked less: %s%s", source.name, user, error, needs)

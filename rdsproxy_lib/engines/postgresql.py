@@ -49,7 +49,7 @@ from .postgresql_settings import (
     question,
     review,
 )
-from .postgresql_topology import BARE, DETECT, REFUSALS, Source, answered, detected, hosts
+from .postgresql_topology import BARE, DETECT, MULTI_AZ, REFUSALS, Source, answered, detected, hosts
 
 logger = logging.getLogger(__name__)
 
@@ -243,6 +243,7 @@ class PostgresEngine:
     name = "postgresql"
     undoes_settings = True
     is_demoted_alive = False
+    to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
     session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
@@ -251,10 +252,8 @@ class PostgresEngine:
         """What the init_query sets."""
         self._credentials = source
         self._base = self._base_parameters(target, options, tls)
-        self._source: Source | None = None
-        """What kind of server it is; None until one was asked."""
-        self._source_of: dict[str | None, Source] = {}
-        """What it is taken for with users who may not ask it all."""
+        self._sources: dict[str | None, Source] = {}
+        """What kind of server it is, by user: not each may ask everything. Empty until one was asked."""
         given = options.driver_options
         self.session_defaults = {name: given[name] for name in SESSION_KEYWORDS & given.keys()}
 
@@ -346,24 +345,20 @@ class PostgresEngine:
 
     def _ask_source(self, backend: PostgresBackend, question: Callable[[Source], bytes]) -> list[str]:
         """The answer to a question that depends on what kind of server it is. Raises as `_answer` does."""
-        if self._source is None:
-            self._source = detected(self._answer(backend, DETECT))
         user = backend.login.user
+        if user not in self._sources:
+            self._sources[user] = detected(self._answer(backend, DETECT))
         while True:
-            source = self._source_of.get(user, self._source)
+            source = self._sources[user]
             text = question(source)
             try:
                 return self._answer(backend, text) if text else []
             except psycopg.Error as error:
                 if source.fallback is None or error.sqlstate not in REFUSALS:
                     raise
-                if self.tx(backend) is Tx.FAILED:
-                    self._command(backend, b"ROLLBACK")
-                self._source_of[user] = source.fallback
+                self._sources[user] = source.fallback
                 needs = f"; that needs {source.grant.format(user=user)}" if source.grant else ""
-                logger.warning(
-                    "%s does not tell %s who it is, and is asked for less: %s%s", source.name, user, error, needs
-                )
+                logger.warning("%s does not tell %s all, and is asked less: %s%s", source.name, user, error, needs)
 
     def is_reader(self, backend: PostgresBackend) -> bool:
         said = backend.pgconn.parameter_status(b"in_hot_standby")  # from 14 on it is told at login
