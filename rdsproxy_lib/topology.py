@@ -155,7 +155,7 @@ def listed(view: View, teller: Endpoint, lags: Mapping[Endpoint, float | None], 
         return settled(replace(view, members=MappingProxyType({teller: view.seeds[teller]})), now)
     for endpoint, lag in lags.items():
         seen = members.setdefault(endpoint, None)
-        if seen is not None and seen.role is Role.READ_ONLY and seen.at <= at:
+        if seen is not None and seen.role is Role.READ_ONLY and seen.at <= at and lag is not None:
             members[endpoint] = replace(seen, lag=lag)
     for endpoint, seen in view.members.items():
         answers = seen is not None and seen.role is not Role.UNKNOWN and at - seen.at <= KEEP

@@ -56,9 +56,9 @@ from .mysql_topology import (
     Row,
     Source,
     answered,
-    fallback_of,
     hosts,
     is_read_only,
+    without,
 )
 from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
 from .mysql_wire import LISTENING, Columns, Wire
@@ -264,9 +264,9 @@ class MySQLEngine:
                 rows = self._run(wire, text) if text else ()
                 break
             except err.MySQLError as error:
-                if (fallback := fallback_of(source, code_of(error))) is None:
+                if (less := without(source, text, code_of(error))) is None:
                     raise
-                self._sources[user] = fallback
+                self._sources[user] = less
                 level = logging.WARNING if source.members else logging.INFO
                 needs = f"; that needs {source.grant.format(user=user)}" if source.grant else ""
                 logger.log(level, "%s does not tell %s all, and is asked less: %s%s", source.name, user, error, needs)

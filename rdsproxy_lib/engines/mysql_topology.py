@@ -6,7 +6,7 @@ The questions are those of AWS' own wrappers: for Aurora, for a Multi-AZ DB clus
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pymysql.constants import ER
@@ -28,14 +28,14 @@ class Source:
     """A row for each host. Empty where there is no list."""
     status_decides: bool = False
     """Whether it takes `status` as well to know a writer: who accepts writes may not be it yet, or no more."""
-    fallback: Source | None = None
-    """What it is taken for where it refuses these questions."""
+    is_auroras: bool = False
+    """Whether a row of `status` and `members` is that of Aurora's table."""
     grant: str = ""
-    """What a user needs to ask them."""
+    """What a user needs to ask these questions."""
 
 
 READ_ONLY = "SELECT @@global.read_only, @@global.innodb_read_only"
-_REPLICA_STATUS = "SHOW REPLICA STATUS"
+_REPLICA_STATUS, _SLAVE_STATUS = "SHOW REPLICA STATUS", "SHOW SLAVE STATUS"
 _AURORA_MEMBERS = (
     "SELECT server_id, session_id = 'MASTER_SESSION_ID' AS is_writer, server_id = @@aurora_server_id AS is_asked,"
     " replica_lag_in_milliseconds FROM information_schema.replica_host_status"
@@ -43,18 +43,15 @@ _AURORA_MEMBERS = (
 )
 
 _MONITOR = "GRANT REPLICATION CLIENT ON *.* TO {user} (MariaDB: REPLICA MONITOR)"
-BARE = Source("a server that tells no lag")
-OLD = Source("MySQL 5.7", "SHOW SLAVE STATUS", fallback=BARE, grant=_MONITOR)
-PLAIN = Source("MySQL", _REPLICA_STATUS, fallback=OLD, grant=_MONITOR)
+PLAIN = Source("MySQL", _REPLICA_STATUS, grant=_MONITOR)
 MULTI_AZ = Source(
     "a Multi-AZ DB cluster",
     _REPLICA_STATUS,
     "SELECT id, endpoint, port FROM mysql.rds_topology",
     status_decides=True,
-    fallback=PLAIN,
-    grant="GRANT SELECT ON mysql.rds_topology TO {user}; GRANT REPLICATION CLIENT ON *.* TO {user}",
+    grant=f"GRANT SELECT ON mysql.rds_topology TO {{user}}; {_MONITOR}",
 )
-AURORA = Source("Aurora", _AURORA_MEMBERS, _AURORA_MEMBERS, status_decides=True, fallback=BARE)
+AURORA = Source("Aurora", _AURORA_MEMBERS, _AURORA_MEMBERS, status_decides=True, is_auroras=True)
 
 DETECT_AURORA = "SHOW VARIABLES LIKE 'aurora_version'"
 DETECT_MULTI_AZ = "SELECT 1 FROM information_schema.tables WHERE table_schema = 'mysql' AND table_name = 'rds_topology'"
@@ -72,11 +69,14 @@ REFUSALS = (
 """Codes of a server that does not know a question, or does not answer it for everybody."""
 
 
-def fallback_of(source: Source, code: int) -> Source | None:
-    """What a server is taken for that refused a question with this code; None where the error says something else."""
+def without(source: Source, question: str, code: int) -> Source | None:
+    """What is still asked where a question was refused with this code; None where the error says something else."""
     if code not in REFUSALS:
         return None
-    return BARE if source is PLAIN and code != ER.PARSE_ERROR else source.fallback
+    if code == ER.PARSE_ERROR and question == _REPLICA_STATUS:  # MySQL before 8.0.22, MariaDB before 10.5
+        return replace(source, status=_SLAVE_STATUS)
+    status, members = ("" if text == question else text for text in (source.status, source.members))
+    return replace(source, status=status, members=members)
 
 
 def is_read_only(values: Sequence[Any]) -> bool:
@@ -89,7 +89,7 @@ def answered(source: Source, is_reader: bool, status: Sequence[Row], members: Se
 
     Of a Multi-AZ DB cluster one that follows a member is a reader; it may follow a server that is none.
     """
-    if source is AURORA:
+    if source.is_auroras and source.status:
         own = [row for row in status if row["is_asked"]]
         if not is_reader and any(row["is_writer"] for row in own):
             return Answer(Role.READ_WRITE)
@@ -103,7 +103,7 @@ def answered(source: Source, is_reader: bool, status: Sequence[Row], members: Se
 
 def hosts(source: Source, rows: Sequence[Row]) -> tuple[Listed, ...]:
     """The hosts that a server lists, from its answer to `Source.members`."""
-    if source is AURORA:
+    if source.is_auroras:
         return tuple(Listed(row["server_id"], None, _aurora_lag(row)) for row in rows)
     return tuple(Listed(row["endpoint"], int(row["port"])) for row in rows)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.cluster import mysql, postgresql
@@ -83,7 +84,11 @@ class Face:
             admin.execute(f"delete from aws.instances; insert into aws.instances values {rows}")
 
     def _writer(self) -> Any:
-        return next(node for node in self.nodes if not node.ask("select pg_is_in_recovery()"))
+        for node in self.nodes:
+            with suppress(psycopg.OperationalError):  # it was killed
+                if not node.ask("select pg_is_in_recovery()"):
+                    return node
+        raise AssertionError("there is no writer")
 
 
 @contextmanager

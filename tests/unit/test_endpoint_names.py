@@ -95,7 +95,8 @@ def test_the_name_of_an_instance():
 
 
 @pytest.mark.parametrize(
-    "server_id", ["", "a.b", "evil.example.com", "a/b", "a b", "DB1", "dé", "-a", "a-", "a" * 64, "a\n", "a@b", "a:5432"]
+    "server_id",
+    ["", "a.b", "evil.example.com", "a/b", "a b", "DB1", "dé", "-a", "a-", "a" * 64, "a\n", "a@b", "a:5432"],
 )
 def test_what_is_no_identifier_makes_no_name(server_id):
     """It came from a query: a password goes to where the name leads."""
