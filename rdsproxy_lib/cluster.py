@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from . import errors
 from .backend import Opener, OpenFailed, Refusal
-from .topology import HOLD, Endpoint, Observation, Role, View, begun, settled, updated
+from .endpoint_names import parsed
+from .topology import HOLD, Answer, Endpoint, Listed, Observation, Role, View, begun, listed, settled, updated
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ ASK_AGAIN = 0.1
 REFUSED_SECONDS, OTHERS_SECONDS = 1.0, 0.5
 """How long a host that refused a login for good is left alone with it, doubled each time; and how long the others have
 to answer before the refusal is passed on."""
+REFRESH_SECONDS = 30.0
+"""How old a list of the hosts may be when a database connection is opened."""
 SEARCH_SECONDS = 1.0
 """How long one search lasts: after it, who waits looks whether another one's connection has come free."""
 
@@ -34,24 +37,40 @@ SEARCH_SECONDS = 1.0
 class HostOpener(Opener, Protocol):
     """What is needed of an engine where there are several hosts, beside what the pool needs of it."""
 
+    to_list_hosts: str
+    """What has to be granted before a cluster lists its hosts; for people."""
+
     def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any:
         """As `open`, on this host."""
 
-    def role_of(self, backend: Any) -> tuple[Role, int]:
-        """Whether its host takes writes, and its epoch (see topology). One round trip. Raises the driver's errors."""
+    def role_of(self, backend: Any) -> Answer:
+        """What its host says of itself (see topology), without the hosts it knows. Raises the driver's errors."""
 
-    def ask(self, login: Any, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
-        """The same of any host, on a connection that is closed again. Raises OpenFailed."""
+    def members_of(self, backend: Any) -> tuple[Listed, ...]:
+        """The hosts that its host lists; empty where it has no list, or not for this user, which is logged once."""
+
+    def ask(self, login: Any, timeout: float, endpoint: Endpoint) -> Answer:
+        """Both of any host, on a connection that is closed again. Raises OpenFailed."""
 
 
 class Cluster:
     """The present view of the hosts, and the search for a writer. Safe for use from many threads."""
 
-    def __init__(self, engine: HostOpener, endpoints: Sequence[Endpoint], retire: Callable[[], None]) -> None:
-        """`retire` is called when there is another writer than before, with no lock of this held."""
+    def __init__(
+        self,
+        engine: HostOpener,
+        endpoints: Sequence[Endpoint],
+        retire: Callable[[], None],
+        seeds: Sequence[Endpoint] = (),
+    ) -> None:
+        """`retire` is called when there is another writer than before, with no lock of this held.
+
+        `seeds` are names of a cluster, which is asked for its hosts: then these count, in place of `endpoints`.
+        """
         self._engine = engine
         self._retire = retire
-        self._view = begun(endpoints)
+        self._view = begun(endpoints, seeds)
+        self._listed_at = -math.inf
         self._is_closed = False
         self._start_anew()
 
@@ -101,15 +120,52 @@ class Cluster:
         """Ask one host now."""
         asked_at = time.monotonic()
         try:
-            role, epoch = self._engine.ask(login, timeout, endpoint)
+            answer = self._engine.ask(login, timeout, endpoint)
         except OpenFailed as failed:
             if failed.refusal is not Refusal.TRANSIENT:  # it is there: what it was is what it is
                 self._take_refusal(login, endpoint, asked_at, failed)
                 return Role.UNKNOWN
             self.report(Observation(endpoint, asked_at, error=str(failed)))
             return Role.UNKNOWN
-        self.report(Observation(endpoint, asked_at, role, epoch))
-        return role
+        self.report(Observation(endpoint, asked_at, answer.role, answer.epoch, lag=answer.lag))
+        self.take_list(endpoint, answer.hosts, asked_at)
+        return answer.role
+
+    @property
+    def is_list_due(self) -> bool:
+        """Whether the next backend that is opened is to be asked for the hosts."""
+        return bool(self._view.seeds) and time.monotonic() - self._listed_at > REFRESH_SECONDS
+
+    def take_list(self, teller: Endpoint, hosts: Sequence[Listed], at: float) -> None:
+        """Take in which hosts another one listed, at `at`; nothing where they were all named at the start."""
+        seed = next(iter(self._view.seeds), None)
+        if seed is None:
+            return
+        lags: dict[Endpoint, float | None] = {}
+        for host in hosts:
+            try:
+                name = parsed(seed.host).instance(host.name.partition(".")[0])
+            except ValueError as error:
+                logger.warning("%s lists a host that is left out: %s", teller, error)
+            else:
+                lags[Endpoint(name, host.port or seed.port)] = host.lag
+        with self._changed:
+            before = self._view
+            view = listed(before, teller, lags, at, time.monotonic())
+            if lags:
+                self._listed_at = max(self._listed_at, at)
+            if view is not before:
+                self._take_locked(view)
+        if view.members.keys() != before.members.keys() and lags:
+            logger.info("the hosts of %s are %s", seed, ", ".join(map(str, view.members)))
+        elif view.members.keys() != before.members.keys():
+            logger.warning(
+                "%s is a cluster's name that lists no hosts, and is used as one host; to have them listed, %s",
+                seed,
+                self._engine.to_list_hosts,
+            )
+        if view.generation != before.generation:
+            self._retire()
 
     def _take_refusal(self, login: Any, endpoint: Endpoint, asked_at: float, failed: OpenFailed) -> None:
         with self._changed:
@@ -186,7 +242,7 @@ class Cluster:
 
     def _check_refused_locked(self, login: Any, started: float, now: float) -> None:
         """Raise what a host has against this login, where none has taken it, and no other is still to be heard."""
-        members = self._view.members
+        members = self._view.hosts
         since = started - REFUSED_SECONDS  # for which it is not asked again
         refused = {endpoint: self._refused.get((login, endpoint), (-math.inf, None)) for endpoint in members}
         at, failed = max(refused.values(), key=lambda refusal: refusal[0])
@@ -202,7 +258,7 @@ class Cluster:
     def _nobody(self, kind: type[errors.Error], what: str, waited: float) -> Exception:
         heard = "; ".join(
             f"{endpoint}: {'not asked' if seen is None else seen.error or seen.role.value}"
-            for endpoint, seen in self._view.members.items()
+            for endpoint, seen in self._view.hosts.items()
         )
         return self._engine.error(kind, f"no host was {what} for {waited:.1f} s ({heard}); nothing was sent")
 
@@ -226,7 +282,7 @@ class Cluster:
                 self._asked.discard(endpoint)
 
     def _ask_all_locked(self) -> None:
-        for endpoint in self._view.members:
+        for endpoint in self._view.hosts:
             self._ask_locked(endpoint, self._ask_on, endpoint)
 
     def _ask_locked(self, endpoint: Endpoint, ask: Callable[..., None], *arguments: Any) -> None:
@@ -247,7 +303,7 @@ class Cluster:
         while True:
             began = time.monotonic()
             with self._changed:
-                if not self._waiting or self._is_closed:
+                if not self._waiting or self._is_closed or endpoint not in self._view.hosts:
                     self._asked.discard(endpoint)
                     return
                 login = self._waiting[turn % len(self._waiting)]
@@ -301,8 +357,11 @@ class WriterOpener:
                 if time.monotonic() >= deadline:
                     raise
                 continue
+            hosts: Sequence[Listed] = ()
             try:
-                role, epoch = self._engine.role_of(backend)
+                answer = self._engine.role_of(backend)
+                if self._cluster.is_list_due:
+                    hosts = self._engine.members_of(backend)
             except Exception as error:
                 self._engine.close(backend)
                 self._cluster.miss(endpoint, str(error))
@@ -310,8 +369,11 @@ class WriterOpener:
             except BaseException:
                 self._engine.close(backend)
                 raise
-            self._cluster.report(Observation(endpoint, asked_at, role, epoch))
-            if role is Role.READ_WRITE and self._cluster.view.generation == generation:
+            seen = Observation(endpoint, asked_at, answer.role, answer.epoch, lag=answer.lag)
+            self._cluster.report(seen)
+            if hosts:
+                self._cluster.take_list(endpoint, hosts, asked_at)
+            if seen.role is Role.READ_WRITE and self._cluster.view.generation == generation:
                 backend.endpoint = endpoint
                 return backend
             self._engine.close(backend)

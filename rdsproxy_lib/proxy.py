@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from . import config, errors
 from .backend import Opener
 from .client import Client
-from .cluster import Cluster, WriterOpener
 from .config import TLS, Options, Target
 from .events import Events
+from .named_host import HEARD_JUST_NOW, NamedHost, way_to
 from .pool import Pool
-from .readers import Readers, Reading
+from .readers import Readers, Reading, is_named
 from .routines import Catalogue
 from .session import Tx
 from .settings import CLEAN
@@ -31,8 +31,6 @@ from .topology import Endpoint, Observation, Role
 if TYPE_CHECKING:
     from .engines.base import Engine, Login
 
-HEARD_JUST_NOW = 0.1
-"""Seconds for which what a host said is not asked for again."""
 FIRST_CHECK_SECONDS = 5.0
 """How long the first `connect()` of a login waits for the server to accept it."""
 
@@ -82,14 +80,10 @@ class Proxy:
         self._credentials = credentials
         config.check_engine(self.options, target.engine)
         self.engine = _engine(target, self.options, credentials, tls)
-        self.cluster: Cluster | None = None
-        opener: Opener = self.engine
-        if target.endpoints:
-            self.cluster = Cluster(self.engine, target.endpoints, self._retire)
-            opener = WriterOpener(self.engine, self.cluster)
+        self.cluster, self._opener = way_to(self.engine, target.endpoints, self._retire)
         self._allowed = self.options.max_connections
         """By `max_connections_percent`, once that is known."""
-        self.pool = self._make_pool(opener, self.options.max_connections)
+        self.pool = self._make_pool(self._opener, self.options.max_connections)
         self._lock = threading.Lock()
         self._endpoints: dict[Any, ProxyEndpoint] = {}
         self._splitting: Readers | None = None
@@ -139,7 +133,9 @@ class Proxy:
             raise errors.ConfigurationError(
                 "hosts and max_connections are for READ_ONLY endpoints: there is one writer"
             )
-        chosen = None if hosts is None else frozenset(map(self._endpoint_named, hosts))
+        chosen = None if hosts is None else frozenset(hosts)
+        for host in chosen or ():
+            self._check_target(host)
         if max_connections is None:
             max_connections = self.options.max_connections
         limit = replace(self.options, max_connections=max_connections).max_connections  # refuses a wrong one
@@ -151,13 +147,14 @@ class Proxy:
                 endpoint = self._endpoints[key] = ProxyEndpoint(self, target_role, name, readers)
             return endpoint
 
-    def _endpoint_named(self, name: str) -> Endpoint:
-        known = self.cluster.view.members if self.cluster is not None else ()
-        found = [each for each in known if name in (str(each), each.host)]
-        if len(found) != 1:
+    def _check_target(self, name: str) -> None:
+        """Raise ConfigurationError for a name that is not one of the targets'. Those to be discovered have any."""
+        known: Collection[Endpoint] = () if self.cluster is None else self.cluster.view.members
+        if self.cluster is not None and self.cluster.view.seeds:
+            return
+        if sum(is_named(each, name) for each in known) != 1:
             targets = ", ".join(map(str, known)) or "none: it has one host"
             raise errors.ConfigurationError(f"{name!r} is not one of the proxy's targets, which are {targets}")
-        return found[0]
 
     def _make_pool(self, opener: Opener, limit: int) -> Pool:
         pool = Pool(
@@ -171,7 +168,7 @@ class Proxy:
             pool.reclaim = self._expire_idle_clients
         return pool
 
-    def _readers(self, hosts: Collection[Endpoint] | None, limit: int) -> Readers:
+    def _readers(self, hosts: Collection[str] | None, limit: int) -> Readers:
         if self.cluster is None:
             raise errors.ConfigurationError("reading from readers needs several hosts: name all of the cluster's")
         return Readers(
@@ -226,7 +223,8 @@ class Proxy:
         """The database hosts of this proxy and how they are. No I/O: what was last heard of each."""
         if self.cluster is not None:
             view = self.cluster.view
-            return tuple(_health(endpoint, seen, view.writer) for endpoint, seen in view.members.items())
+            known = view.members or view.seeds
+            return tuple(_health(endpoint, seen, view.writer) for endpoint, seen in known.items())
         error = self.pool.connect_error
         if error is not None:
             state, reason = "UNAVAILABLE", f"CONNECTION_FAILED: {error}"
@@ -412,9 +410,11 @@ class Proxy:
 
     def is_demoted(self, backend: Any) -> bool:
         """After an error that says "read-only", which may have other causes: whether the host is a reader now."""
+        if isinstance(self._opener, NamedHost):
+            return self._opener.is_demoted(backend)
         if self.cluster is None or backend.endpoint is None:
             return False
-        seen = self.cluster.view.members[backend.endpoint]
+        seen = self.cluster.view.members.get(backend.endpoint)
         if seen is not None and seen.role is Role.READ_WRITE and time.monotonic() - seen.at < HEARD_JUST_NOW:
             return False
         is_reader = self.cluster.hear(backend.login, backend.endpoint) is Role.READ_ONLY

@@ -107,12 +107,13 @@ def chosen(candidates: Collection[Candidate], stays_with: Endpoint | None, now: 
     return None if best is None else best.endpoint
 
 
+def is_named(endpoint: Endpoint, name: str) -> bool:
+    """Whether this is the name of a host, with its port or without."""
+    return name in (str(endpoint), endpoint.host)
+
+
 class Reader(Protocol):
     """What is needed of an engine to read from replicas, beside what a cluster needs of it."""
-
-    def role_of(self, backend: Any) -> tuple[Role, int]: ...
-    def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any: ...
-    def error(self, kind: type[errors.Error], message: str) -> Exception: ...
 
     def written(self, backend: Any) -> Any:
         """The position of the last transaction on this writer, or any later one; ``""`` where it wrote nothing, None
@@ -158,7 +159,7 @@ class ReaderOpener:
             self._cluster.miss(self._endpoint, str(failed))
             raise OpenFailed(failed.error, Refusal.GONE) from None
         try:
-            role, epoch = self._engine.role_of(backend)
+            answer = self._engine.role_of(backend)
         except Exception as error:
             self._engine.close(backend)
             self._cluster.miss(self._endpoint, str(error))
@@ -166,8 +167,8 @@ class ReaderOpener:
         except BaseException:
             self._engine.close(backend)
             raise
-        self._cluster.report(Observation(self._endpoint, asked_at, role, epoch))
-        if role is not Role.READ_ONLY:
+        self._cluster.report(Observation(self._endpoint, asked_at, answer.role, answer.epoch, lag=answer.lag))
+        if answer.role is not Role.READ_ONLY:
             self._engine.close(backend)
             raise OpenFailed(self.error(errors.BorrowTimeout, f"{self._endpoint} is no reader"), Refusal.GONE)
         backend.endpoint = self._endpoint
@@ -198,12 +199,12 @@ class Readers:
         cluster: Cluster,
         make_pool: Callable[[Opener], Pool],
         *,
-        hosts: Collection[Endpoint] | None,
+        hosts: Collection[str] | None,
         writers: Pool,
         falls_back: bool,
         max_lag: float | None,
     ) -> None:
-        """`hosts`: those to read from, None for all; `writers` is the pool of the writer."""
+        """`hosts`: the names of those to read from, None for all; `writers` is the pool of the writer."""
         self.engine: Any = engine
         self.cluster = cluster
         self.writers = writers
@@ -249,7 +250,7 @@ class Readers:
             return standing
 
     def _is_ours(self, endpoint: Endpoint) -> bool:
-        return self._hosts is None or endpoint in self._hosts
+        return self._hosts is None or any(is_named(endpoint, name) for name in self._hosts)
 
     def _candidates(self) -> Iterable[Candidate]:
         for endpoint, seen in self.cluster.view.members.items():

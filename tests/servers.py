@@ -698,9 +698,10 @@ class TcpRelay:
     Everything happens in one thread, which carries out the orders too: when a method returns, they hold.
     """
 
-    def __init__(self, target_host: str, target_port: int) -> None:
-        self.host = HOST
-        self.port = free_port()
+    def __init__(self, target_host: str, target_port: int, *, host: str = HOST, port: int | None = None) -> None:
+        """`host` is an address of this machine, and `port` one that is free there; by default a free one."""
+        self.host = host
+        self.port = free_port() if port is None else port
         self._target = (target_host, target_port)
         self._traffic = Traffic()
         self._thread: threading.Thread | None = None

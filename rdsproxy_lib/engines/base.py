@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from .. import credentials, errors
 from ..backend import Backend, OpenFailed, Refusal
-from ..cluster import HostOpener
+from ..named_host import NameOpener
 from ..readers import Reader
 from ..routines import RoutineBody
 from ..session import Tx
@@ -81,7 +81,7 @@ def _hashable(value: Any) -> Any:
     return value if isinstance(value, Hashable) else id(value)
 
 
-class Engine(HostOpener, Reader, Protocol):
+class Engine(NameOpener, Reader, Protocol):
     """Everything the library asks of a server and its driver.
 
     Methods that talk to the server raise the driver's errors. None is called with a lock of ours held.

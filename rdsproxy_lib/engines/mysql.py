@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import select
+import socket
 import ssl
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pymysql
 from pymysql.connections import Connection as Driver
 from pymysql.connections import err
-from pymysql.constants import COMMAND, ER
+from pymysql.constants import COMMAND, CR, ER
 
 from .. import credentials, errors
 from ..backend import MIXED, Backend, OpenFailed, Refusal
-from ..config import TLS, Options, Target
+from ..config import DEFAULT_PORTS, TLS, Options, Target
 from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
 from ..session import Tx
 from ..settings import Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement
-from ..topology import Endpoint, Role
+from ..topology import Answer, Endpoint, Listed
 from . import mysql_reading
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
@@ -29,7 +32,7 @@ from .mysql_audit import left_over, stock_of
 from .mysql_errors import CANCELLED, DISCONNECTED_FOR_INACTIVITY, READ_ONLY_MODE, code_of, refusal_of, twin_of
 from .mysql_insert_id import InsertedIds, InsertId
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
-from .mysql_reading import GTIDS_SO_FAR, NOT_ALLOWED, REPLICA_STATUS, TELLS_GTIDS, VIEWS
+from .mysql_reading import GTIDS_SO_FAR, TELLS_GTIDS, VIEWS
 from .mysql_settings import (
     ALL_ROWS,
     CHARACTER_SETS,
@@ -45,8 +48,24 @@ from .mysql_settings import (
     role_order,
     text_of,
 )
+from .mysql_topology import (
+    AURORA,
+    DETECT_AURORA,
+    DETECT_MULTI_AZ,
+    MULTI_AZ,
+    PLAIN,
+    READ_ONLY,
+    Row,
+    Source,
+    answered,
+    hosts,
+    is_read_only,
+    without,
+)
 from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
 from .mysql_wire import LISTENING, Columns, Wire
+
+logger = logging.getLogger(__name__)
 
 ASK_AFTER_IDLE = 30.0
 """Seconds after which an idle backend answers a ping before it is lent: a silent peer shows no readable socket."""
@@ -97,7 +116,17 @@ class MySQLLogin(Login):
 class MySQLBackend(Backend):
     """A slot with its wire and what its trackers say."""
 
-    __slots__ = ("inserted", "is_streaming", "lingers", "look", "refused", "reported", "tells_gtids", "tracked")
+    __slots__ = (
+        "inserted",
+        "is_reader",
+        "is_streaming",
+        "lingers",
+        "look",
+        "refused",
+        "reported",
+        "tells_gtids",
+        "tracked",
+    )
 
     login: MySQLLogin
     raw: Wire
@@ -109,6 +138,8 @@ class MySQLBackend(Backend):
         self.identity = raw.thread_id()
         self.lingers = False
         """A SAVEPOINT was set with autocommit off, which no status bit shows (MySQL bug 107875)."""
+        self.is_reader = False
+        """Whether its host took no writes when it was opened, or last reset."""
         self.is_streaming = False
         """Rows, or further results, are still to come."""
         self.reported: set[str] = set()
@@ -133,6 +164,8 @@ class MySQLEngine:
 
     name = "mysql"
     undoes_settings = False
+    is_demoted_alive = True
+    to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
     session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
@@ -141,6 +174,8 @@ class MySQLEngine:
         given = {**from_text(target.driver), **options.driver_options}
         self.session_defaults = {name: given.pop(name) for name in SESSION_KEYWORDS & given.keys()}
         self._base = base_parameters(given, target, options, tls)
+        self._sources: dict[str | None, Source] = {}
+        """What kind of server it is, by user: not each may ask everything. Empty until one was asked."""
         self._pipelines = True
         """Whether several commands go out at once. Where a server reads but the first of them, it is the last time."""
 
@@ -190,9 +225,9 @@ class MySQLEngine:
             raise
         return backend
 
-    def role_of(self, backend: MySQLBackend) -> tuple[Role, int]:
+    def role_of(self, backend: MySQLBackend) -> Answer:
         backend.used_by = None
-        return self._role_on(backend.raw)
+        return self._role_on(backend.raw, backend.login.user)
 
     def written(self, backend: MySQLBackend) -> str | None:
         gtid, backend.tracked.gtid = backend.tracked.gtid, ""
@@ -208,8 +243,9 @@ class MySQLEngine:
 
     def _tells_gtids(self, backend: MySQLBackend) -> bool:
         if backend.tells_gtids is None:
+            source, _ = self._ask_source(backend.raw, backend.login.user, lambda _: "")
             ((answer,),) = self._run(backend.raw, TELLS_GTIDS[backend.tracked.server])
-            backend.tells_gtids = bool(answer)
+            backend.tells_gtids = bool(answer) and not source.is_auroras  # whose readers apply none: they share storage
         return backend.tells_gtids
 
     def joined(self, first: str, second: str) -> str | None:
@@ -219,37 +255,78 @@ class MySQLEngine:
         return mysql_reading.has_reached(partial(self._run, backend.raw), position, timeout, backend.tracked.server)
 
     def lag(self, backend: MySQLBackend) -> float | None:
-        wire = backend.raw
-        try:
-            rows = self._run(wire, REPLICA_STATUS[backend.tracked.server])
-        except err.Error as error:
-            if code_of(error) in NOT_ALLOWED:
-                return None
-            raise
-        names = [field.name for field in wire._result.fields or ()]
-        return max((mysql_reading.lag_of(names, row) for row in rows), key=lambda lag: lag is None or lag, default=None)
+        return self.role_of(backend).lag
 
     def suspects(self, backend: MySQLBackend) -> Collection[str]:
         return mysql_reading.suspects_of(self._run(backend.raw, VIEWS))
 
-    def ask(self, login: MySQLLogin, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
+    def members_of(self, backend: MySQLBackend) -> tuple[Listed, ...]:
+        backend.used_by = None
+        return self._members_on(backend.raw, backend.login.user)
+
+    def is_reader(self, backend: MySQLBackend) -> bool:
+        return backend.is_reader
+
+    @property
+    def place(self) -> Endpoint | None:
+        base = self._base
+        host, port = base.get("host"), str(base.get("port") or DEFAULT_PORTS[self.name])
+        return Endpoint(str(host), int(port)) if host and not base.get("unix_socket") and port.isdigit() else None
+
+    def place_of(self, backend: MySQLBackend) -> Endpoint:
+        wire = backend.raw
+        return Endpoint(wire.host, wire.port, wire._sock.getpeername()[0])
+
+    def ask(self, login: MySQLLogin, timeout: float, endpoint: Endpoint) -> Answer:
         wire = self._connect(login, timeout, endpoint)
         try:
-            return self._role_on(wire)
+            return replace(self._role_on(wire, login.user), hosts=self._members_on(wire, login.user))
         except err.Error as error:
             raise OpenFailed(error, Refusal.TRANSIENT) from None
         finally:
             wire._force_close()
 
-    def _role_on(self, wire: Wire) -> tuple[Role, int]:
-        (answers,) = self._run(wire, "SELECT @@global.read_only, @@global.innodb_read_only")
-        takes_writes = all(str(answer).upper() in ("0", "OFF") for answer in answers)
-        return (Role.READ_WRITE if takes_writes else Role.READ_ONLY), 0
+    def _role_on(self, wire: Wire, user: str | None) -> Answer:
+        (values,) = self._run(wire, READ_ONLY)
+        is_reader = is_read_only(values)
+        source, status = self._ask_source(
+            wire, user, lambda source: source.status if is_reader or source.status_decides else ""
+        )
+        follows = bool(status) and source.status_decides and not is_reader
+        members = self._ask_source(wire, user, lambda source: source.members)[1] if follows else ()
+        return answered(source, is_reader, status, members)
+
+    def _members_on(self, wire: Wire, user: str | None) -> tuple[Listed, ...]:
+        return hosts(*self._ask_source(wire, user, lambda source: source.members))
+
+    def _ask_source(self, wire: Wire, user: str | None, question: Callable[[Source], str]) -> tuple[Source, list[Row]]:
+        """What kind of server it is, and its answer to a question that depends on that. Raises as `_run` does."""
+        if user not in self._sources:
+            is_aurora, is_multi_az = (bool(self._run(wire, text)) for text in (DETECT_AURORA, DETECT_MULTI_AZ))
+            self._sources[user] = AURORA if is_aurora else MULTI_AZ if is_multi_az else PLAIN
+        while True:
+            source = self._sources[user]
+            text = question(source)
+            try:
+                rows = self._run(wire, text) if text else ()
+                break
+            except err.MySQLError as error:
+                if (less := without(source, text, code_of(error))) is None:
+                    raise
+                self._sources[user] = less
+                level = logging.WARNING if source.members else logging.INFO
+                needs = f"; that needs {source.grant.format(user=user)}" if source.grant else ""
+                logger.log(level, "%s does not tell %s all, and is asked less: %s%s", source.name, user, error, needs)
+        names = [field.name.lower() for field in wire._result.fields] if text else []
+        if wire.server_status & IN_TRANSACTION:  # without autocommit the question began one
+            self._run(wire, "ROLLBACK AND NO CHAIN NO RELEASE")
+        return source, [dict(zip(names, row, strict=True)) for row in rows]
 
     def _connect(self, login: MySQLLogin, timeout: float, endpoint: Endpoint | None) -> Wire:
         parameters = dict(login.parameters)
         if endpoint is not None:
             parameters["host"], parameters["port"] = endpoint.host, endpoint.port
+        there = (endpoint.address, endpoint.port) if endpoint is not None and endpoint.address else None
         for name in ("init_command", "sql_mode"):  # _set_up does that, then and after each reset
             parameters.pop(name, None)
         parameters["connect_timeout"] = min(timeout, parameters.get("connect_timeout") or timeout)
@@ -259,7 +336,9 @@ class MySQLEngine:
             parameters["user"], parameters["password"] = found
         try:
             # Looked up now, so that tracing which replaces it sees our connects.
-            raw = pymysql.connect(autocommit=None, **parameters)
+            raw = pymysql.connect(autocommit=None, defer_connect=there is not None, **parameters)
+            if there is not None:  # the name stays that by which TLS knows the server
+                raw.connect(_connected(there, parameters["connect_timeout"]))
         except Exception as error:
             raise OpenFailed(error, refusal_of(error)) from None
         return _listening(getattr(raw, "__wrapped__", raw))
@@ -285,7 +364,8 @@ class MySQLEngine:
         for text in (parameters.get("init_command"), self._options.init_query):
             if text:
                 self._run(wire, text)
-        ((sql_mode, init_connect),) = self._run(wire, "SELECT @@sql_mode, @@init_connect")
+        ((*read_only, sql_mode, init_connect),) = self._run(wire, f"{READ_ONLY}, @@sql_mode, @@init_connect")
+        backend.is_reader = is_read_only(read_only)
         if login.sql_mode is None:
             login.sql_mode = sql_mode
         elif login.sql_mode != sql_mode:  # a session escapes and reads by one mode, whatever the server's becomes
@@ -718,6 +798,19 @@ class MySQLEngine:
         if is_expired:
             return err.OperationalError(DISCONNECTED_FOR_INACTIVITY, message)
         return err.InterfaceError(0, "")  # the driver's, by which frameworks know that a connection is closed
+
+
+def _connected(there: tuple[str, int], timeout: float) -> socket.socket:
+    """A socket to an address, as the driver makes it. Raises the driver's error."""
+    try:
+        sock = socket.create_connection(there, timeout)
+    except OSError as error:
+        raise err.OperationalError(
+            CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {there[0]!r} ({error})"
+        ) from error
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return sock
 
 
 def _names(wire: Wire) -> str:

@@ -1,9 +1,9 @@
-"""GTIDs as positions in the binary log, how far a replica is behind, and which views call what no text shows."""
+"""GTIDs as positions in the binary log, and which views call what no text shows."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pymysql.connections import err
@@ -25,8 +25,6 @@ WAITING = {
     "mariadb": "SELECT CASE MASTER_GTID_WAIT('{position}', {timeout}) WHEN 0 THEN 0 ELSE 1 END",
 }
 """Brings 0 where all of it is there, 1 where it is not after so many seconds; NULL where no GTIDs are in use."""
-REPLICA_STATUS = {"mysql": "SHOW REPLICA STATUS", "mariadb": "SHOW ALL REPLICAS STATUS"}
-NOT_ALLOWED = frozenset({ER.SPECIFIC_ACCESS_DENIED_ERROR, ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR})
 UNMERGED = 1000
 """Longer than that, a position is not kept from single GTIDs."""
 
@@ -60,14 +58,6 @@ def has_reached(ask: Ask, position: str, timeout: float, server: str) -> bool | 
             return None
         raise
     return None if answer is None else not answer
-
-
-def lag_of(columns: Collection[str], row: Iterable[Any]) -> float | None:
-    """Seconds behind its source, by what SHOW REPLICA STATUS brings; None where it does not replicate."""
-    for name, value in zip(columns, row, strict=True):
-        if name.lower() in ("seconds_behind_source", "seconds_behind_master"):
-            return None if value is None else float(value)
-    return None
 
 
 def suspects_of(views: Iterable[tuple[str, str | None]]) -> frozenset[str]:

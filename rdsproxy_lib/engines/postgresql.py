@@ -10,6 +10,7 @@ import select
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Any
@@ -24,19 +25,19 @@ from psycopg.generators import execute
 
 from .. import credentials, errors
 from ..backend import MIXED, Backend, OpenFailed, Refusal
-from ..config import TLS, Options, Target
+from ..config import DEFAULT_PORTS, TLS, Options, Target
 from ..routines import BODIES, RoutineBody
 from ..session import Tx
 from ..settings import CLEAN, Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
 from ..sql_postgresql import READING_SETTINGS
-from ..topology import Endpoint, Role
+from ..topology import Answer, Endpoint, Listed, Role
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
 from .postgresql_audit import left_over, stock_of
 from .postgresql_ping import refusal_at
 from .postgresql_plans import Plans
-from .postgresql_reading import has_reached, lag_of, position_of, suspects_of
+from .postgresql_reading import has_reached, position_of, suspects_of
 from .postgresql_settings import (
     REVIEWED,
     ROLES,
@@ -49,6 +50,7 @@ from .postgresql_settings import (
     question,
     review,
 )
+from .postgresql_topology import BARE, DETECT, MULTI_AZ, REFUSALS, Source, answered, detected, hosts
 
 logger = logging.getLogger(__name__)
 
@@ -119,12 +121,6 @@ CROSS JOIN LATERAL (SELECT pg_catalog.concat(p.proargdefaults, {body}) AS tree) 
 WHERE p.proname OPERATOR(pg_catalog.=) ANY (ARRAY[{names}]::pg_catalog.name[]) LIMIT {limit}
 """
 _SAVEPOINT = b"rdsproxy_lib_routines"
-ROLE = b"""SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE
-pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END"""
-"""The timeline a writer writes on, as eight hexadecimal digits; NULL of a standby. Any user may ask.
-
-pg_control_checkpoint() tells the new one only after the first checkpoint behind a promotion.
-"""
 
 DEFAULT_KNOBS: tuple[int | None, int] = (PrepareManager.prepare_threshold, PrepareManager.prepared_max)
 """The driver's prepare_threshold and prepared_max. Compared by identity."""
@@ -247,6 +243,8 @@ class PostgresEngine:
 
     name = "postgresql"
     undoes_settings = True
+    is_demoted_alive = False
+    to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
     session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
@@ -255,6 +253,8 @@ class PostgresEngine:
         """What the init_query sets."""
         self._credentials = source
         self._base = self._base_parameters(target, options, tls)
+        self._sources: dict[str | None, Source] = {}
+        """What kind of server it is, by user: not each may ask everything. Empty until one was asked."""
         given = options.driver_options
         self.session_defaults = {name: given[name] for name in SESSION_KEYWORDS & given.keys()}
 
@@ -338,14 +338,13 @@ class PostgresEngine:
             raise
         return backend
 
-    def role_of(self, backend: PostgresBackend) -> tuple[Role, int]:
-        (answer,) = self._answer(backend, ROLE)
-        return (Role.READ_WRITE, int(answer, 16)) if answer else (Role.READ_ONLY, 0)
+    def role_of(self, backend: PostgresBackend) -> Answer:
+        return answered(self._ask_source(backend, lambda source: source.role))
 
-    def written(self, backend: PostgresBackend) -> int:
+    def written(self, backend: PostgresBackend) -> int | None:
         return self.position(backend)
 
-    def position(self, backend: PostgresBackend) -> int:
+    def position(self, backend: PostgresBackend) -> int | None:
         return position_of(partial(self._answer, backend))
 
     def joined(self, first: int, second: int) -> int:
@@ -355,15 +354,54 @@ class PostgresEngine:
         return has_reached(partial(self._answer, backend), position, timeout)
 
     def lag(self, backend: PostgresBackend) -> float | None:
-        return lag_of(partial(self._answer, backend))
+        return self.role_of(backend).lag
 
     def suspects(self, backend: PostgresBackend) -> Collection[str]:
         return suspects_of(partial(self._answer, backend))
 
-    def ask(self, login: PostgresLogin, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
+    def members_of(self, backend: PostgresBackend) -> tuple[Listed, ...]:
+        return hosts(self._ask_source(backend, lambda source: source.members))
+
+    def _ask_source(self, backend: PostgresBackend, question: Callable[[Source], bytes]) -> list[str]:
+        """The answer to a question that depends on what kind of server it is. Raises as `_answer` does."""
+        user = backend.login.user
+        if user not in self._sources:
+            self._sources[user] = detected(self._answer(backend, DETECT))
+        while True:
+            source = self._sources[user]
+            text = question(source)
+            try:
+                return self._answer(backend, text) if text else []
+            except psycopg.Error as error:
+                if source.fallback is None or error.sqlstate not in REFUSALS:
+                    raise
+                self._sources[user] = source.fallback
+                needs = f"; that needs {source.grant.format(user=user)}" if source.grant else ""
+                logger.warning("%s does not tell %s all, and is asked less: %s%s", source.name, user, error, needs)
+
+    def is_reader(self, backend: PostgresBackend) -> bool:
+        said = backend.pgconn.parameter_status(b"in_hot_standby")  # from 14 on it is told at login
+        return answered(self._answer(backend, BARE.role)).role is Role.READ_ONLY if said is None else said == b"on"
+
+    @property
+    def place(self) -> Endpoint | None:
+        base = self._base
+        host = str(base.get("host") or "")
+        port = str(base.get("port") or os.environ.get("PGPORT") or DEFAULT_PORTS[self.name])
+        if not host or host[0] in "/@" or "," in host or not port.isdigit():
+            return None
+        if "hostaddr" in base or base.get("target_session_attrs", "any") not in WRITERS:
+            return None
+        return Endpoint(host, int(port))
+
+    def place_of(self, backend: PostgresBackend) -> Endpoint:
+        pgconn = backend.pgconn
+        return Endpoint(pgconn.host.decode(), int(pgconn.port), pgconn.hostaddr.decode())
+
+    def ask(self, login: PostgresLogin, timeout: float, endpoint: Endpoint) -> Answer:
         backend = PostgresBackend(login, self._connect(login, timeout, endpoint))
         try:
-            return self.role_of(backend)
+            return replace(self.role_of(backend), hosts=self.members_of(backend))
         except psycopg.Error as error:
             raise OpenFailed(error, Refusal.TRANSIENT) from None
         finally:
@@ -374,6 +412,8 @@ class PostgresEngine:
         parameters = dict(login.parameters)
         if endpoint is not None:
             parameters["host"], parameters["port"] = endpoint.host, endpoint.port
+            if endpoint.address:
+                parameters["hostaddr"] = endpoint.address
         # libpq's least is 2 s
         parameters["connect_timeout"] = max(2, min(ceil(timeout), timeout_from_conninfo(parameters)))
         if (found := user_and_password(self._credentials, login, self.error)) is not None:

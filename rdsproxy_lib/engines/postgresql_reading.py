@@ -1,4 +1,4 @@
-"""Where PostgreSQL is in its log, how far a standby is behind, and which relations call what no text shows."""
+"""Where PostgreSQL is in its log, and which relations call what no text shows."""
 
 from __future__ import annotations
 
@@ -13,16 +13,9 @@ Answer = Callable[[bytes], list[str]]
 LOOK_AGAIN = 0.002
 """Seconds until a standby is asked again how far it is; doubled each time."""
 
+_WITHOUT_LOG = (psycopg.errors.FeatureNotSupported, psycopg.errors.ObjectNotInPrerequisiteState)
 POSITION = b"SELECT pg_catalog.pg_current_wal_insert_lsn()"
 REPLAYED = b"SELECT pg_catalog.pg_last_wal_replay_lsn()"
-
-LAG = b"""SELECT CASE
-WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_wal_receiver() AS receiver WHERE receiver.pid IS NOT NULL) THEN NULL
-WHEN pg_catalog.pg_last_wal_receive_lsn() OPERATOR(pg_catalog.=) pg_catalog.pg_last_wal_replay_lsn() THEN 0
-ELSE pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()
-    OPERATOR(pg_catalog.-) pg_catalog.pg_last_xact_replay_timestamp()) END"""
-"""Seconds. NULL without a connection to its writer. With all replayed that was received the age of the last transaction
-would tell how long the writer has had nothing to do."""
 
 # Of users' own: not C, which says of itself what it does, and not an extension's. Everything by its full name, as the
 # search_path is the session's.
@@ -75,9 +68,12 @@ def number_of(position: str) -> int:
     return (int(high, 16) << 32) + int(low, 16)
 
 
-def position_of(answer: Answer) -> int:
-    """How far the writer is."""
-    (position,) = answer(POSITION)
+def position_of(answer: Answer) -> int | None:
+    """How far the writer is; None where it has no log of its own, as on Aurora."""
+    try:
+        (position,) = answer(POSITION)
+    except _WITHOUT_LOG:
+        return None
     return number_of(position)
 
 
@@ -88,7 +84,7 @@ def has_reached(answer: Answer, position: int, timeout: float) -> bool | None:
     while True:
         try:
             (replayed,) = answer(REPLAYED)
-        except (psycopg.errors.FeatureNotSupported, psycopg.errors.ObjectNotInPrerequisiteState):
+        except _WITHOUT_LOG:
             return None
         if not replayed:  # it replays nothing: it is none
             return None
@@ -99,15 +95,6 @@ def has_reached(answer: Answer, position: int, timeout: float) -> bool | None:
             return False
         time.sleep(min(pause, remaining))
         pause *= 2
-
-
-def lag_of(answer: Answer) -> float | None:
-    """By how many seconds a standby is behind; None where it cannot say."""
-    try:
-        (lag,) = answer(LAG)
-    except (psycopg.errors.FeatureNotSupported, psycopg.errors.ObjectNotInPrerequisiteState):
-        return None
-    return float(lag) if lag else None
 
 
 def suspects_of(answer: Answer) -> Collection[str]:

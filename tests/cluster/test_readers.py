@@ -213,7 +213,7 @@ def test_a_reader_that_is_too_far_behind_is_left_out(cluster):
 
 
 def test_a_reader_that_lost_its_writer_is_too_far_behind(cluster):
-    """It cannot tell its lag, which is too much, however little it has to replay."""
+    """It may have replayed all that it received: how far it is behind only the age of that tells."""
     lone = cluster.nodes[1]
     source = lone.ask("show primary_conninfo")
     set_source = "alter system set primary_conninfo = '{}'"
@@ -222,7 +222,8 @@ def test_a_reader_that_lost_its_writer_is_too_far_behind(cluster):
         admin.execute("select pg_reload_conf()")
         until(lambda: lone.ask("select count(*) from pg_stat_wal_receiver") == 0, "it is alone")
         try:
-            with rdsproxy_lib.Proxy(cluster.url(), max_replica_lag=60) as proxy:
+            with rdsproxy_lib.Proxy(cluster.url(), max_replica_lag=0.2) as proxy:
+                time.sleep(0.3)
                 endpoint = proxy.endpoint("READ_ONLY")
                 conns = [endpoint.connect(autocommit=True) for _ in range(6)]
                 assert {node_of(cluster, conn).server.port for conn in conns} == {cluster.nodes[2].server.port}

@@ -180,14 +180,6 @@ def test_only_gtids_get_into_a_question():
     assert len(asked) == 1
 
 
-def test_recorded_replica_statuses():
-    """The column has another name on MariaDB; NULL, where it does not replicate, is no lag of 0."""
-    mariadb = ("Connection_name", "Slave_SQL_State", "Slave_IO_State", "Master_Host", "Seconds_Behind_Master")
-    assert mysql_reading.lag_of(mariadb, ("", "", "Waiting for master to send event", "db1", 3)) == 3.0
-    assert mysql_reading.lag_of(("Replica_IO_State", "Seconds_Behind_Source"), ("", None)) is None
-    assert mysql_reading.lag_of(("Replica_IO_State",), ("",)) is None
-
-
 def test_views_that_hide_calls():
     """By themselves, through another view, or where the definition may not be read."""
     views = [

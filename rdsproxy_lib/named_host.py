@@ -1,0 +1,194 @@
+"""A proxy of one name: which way leads to its hosts, and a name that moves in DNS.
+
+A Multi-AZ instance has one name, as whoever stands behind an address that is handed over: after a failover it leads to
+another host. Until it does, the old one may come back as a reader. Nothing is remembered of where it led: for each
+database connection the resolver of the system is asked anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from . import errors
+from .backend import Opener, OpenFailed, Refusal
+from .cluster import ASK_AGAIN, ASK_SECONDS, SEARCH_SECONDS, Cluster, HostOpener, WriterOpener
+from .endpoint_names import CLUSTER_KINDS, PROXY_KINDS, Kind, parsed
+from .topology import Endpoint, Role
+
+logger = logging.getLogger(__name__)
+
+HEARD_JUST_NOW = 0.1
+"""Seconds for which a host that said it takes writes is not asked again."""
+
+
+class NameOpener(HostOpener, Protocol):
+    """What is needed of an engine for one name, beside what a cluster needs of it."""
+
+    is_demoted_alive: bool
+    """Whether a server may become a reader under its open connections."""
+
+    @property
+    def place(self) -> Endpoint | None:
+        """Where its logins go unless they say otherwise: one name or address.
+
+        None for a socket, an address that the user has fixed, several hosts, or a reader by `target_session_attrs`.
+        """
+
+    def place_of(self, backend: Any) -> Endpoint:
+        """Where a backend is: the name, with the address that it led to. No I/O."""
+
+    def is_reader(self, backend: Any) -> bool:
+        """Whether its host took no writes when it was opened. No I/O, but with PostgreSQL before 14.
+
+        Raises the driver's errors.
+        """
+
+
+def way_to(
+    engine: NameOpener, endpoints: Sequence[Endpoint], retire: Callable[[], None]
+) -> tuple[Cluster | None, Opener]:
+    """The cluster that a proxy's hosts are, None for one host; and what opens backends there.
+
+    `endpoints` are the hosts where several were named. Where one is a cluster's name, it is asked for the hosts behind.
+    """
+    place = engine.place
+    named = endpoints or ((place,) if place is not None else ())
+    kinds = [parsed(each.host).kind for each in named]
+    if endpoints or Kind.WRITER in kinds:
+        seeds = [each for each, kind in zip(named, kinds, strict=True) if kind in CLUSTER_KINDS]
+        if seeds:  # the others are hosts of the cluster too, under the same or other names
+            seeds.sort(key=lambda each: parsed(each.host).kind is not Kind.WRITER)
+            cluster = Cluster(engine, (), retire, seeds=seeds)
+        else:
+            cluster = Cluster(engine, endpoints, retire)
+        return cluster, WriterOpener(engine, cluster)
+    if place is None or kinds[0] in PROXY_KINDS:
+        return None, engine
+    if kinds[0] in CLUSTER_KINDS:
+        cluster = Cluster(engine, (), retire, seeds=[place])
+        return cluster, GroupOpener(engine, cluster, place)
+    return None, NamedHost(engine, place, retire)
+
+
+class _ByName:
+    """What an opener of backends leaves to the engine."""
+
+    def __init__(self, engine: NameOpener) -> None:
+        self._engine = engine
+        self.close = engine.close
+        self.abandon = engine.abandon
+        self.hang_up = engine.hang_up
+        self.is_alive = engine.is_alive
+        self.error = engine.error
+
+
+class GroupOpener(_ByName):
+    """Opens backends where a cluster's reader or custom endpoint leads: who named that wants those hosts."""
+
+    def __init__(self, engine: NameOpener, cluster: Cluster, place: Endpoint) -> None:
+        super().__init__(engine)
+        self._cluster = cluster
+        self._place = place
+
+    def open(self, login: Any, timeout: float) -> Any:
+        """As the engine's, and notes which hosts there are. Raises OpenFailed."""
+        backend = self._engine.open(login, timeout)
+        if self._cluster.is_list_due:
+            asked_at = time.monotonic()
+            try:
+                hosts = self._engine.members_of(backend)
+            except Exception as error:
+                self._engine.close(backend)
+                raise OpenFailed(error, Refusal.TRANSIENT) from None
+            except BaseException:
+                self._engine.close(backend)
+                raise
+            if hosts:
+                self._cluster.take_list(self._place, hosts, asked_at)
+        return backend
+
+
+class NamedHost(_ByName):
+    """Opens backends where a name leads: wherever that is, but once it was a writer, on a writer only."""
+
+    def __init__(self, engine: NameOpener, place: Endpoint, retire: Callable[[], None]) -> None:
+        super().__init__(engine)
+        self._place = place
+        self._retire = retire
+        self._is_writers = False
+        """Whether it ever led to one."""
+        self._heard_at = -math.inf
+
+    def open(self, login: Any, timeout: float) -> Any:
+        """A backend. Waits up to a second where the name still leads to a former writer. Raises OpenFailed."""
+        started = time.monotonic()
+        deadline = started + timeout
+        while True:
+            turn = time.monotonic()
+            backend = self._engine.open(login, max(0.001, deadline - turn))
+            if self._is_taken(backend):
+                return backend
+            reader = self._engine.place_of(backend)
+            self._engine.close(backend)
+            for place in self._others(reader):
+                with suppress(OpenFailed):  # what there is to say, the next turn says
+                    backend = self._engine.open_at(login, max(0.001, deadline - time.monotonic()), place)
+                    if self._is_taken(backend):
+                        return backend
+                    self._engine.close(backend)
+            now = time.monotonic()
+            if now >= min(deadline, started + SEARCH_SECONDS):
+                why = (
+                    f"{self._place} took writes before, and leads to a reader now ({reader.address}); nothing was sent"
+                )
+                raise OpenFailed(self.error(errors.NoWriterAvailable, why), Refusal.TRANSIENT)
+            time.sleep(max(0.0, turn + ASK_AGAIN - now))
+
+    def _is_taken(self, backend: Any) -> bool:
+        try:
+            is_reader = self._engine.is_reader(backend)
+        except Exception as error:
+            self._engine.close(backend)
+            raise OpenFailed(error, Refusal.TRANSIENT) from None
+        except BaseException:
+            self._engine.close(backend)
+            raise
+        if not is_reader:
+            self._is_writers, self._heard_at = True, time.monotonic()
+        return not (is_reader and self._is_writers)
+
+    def _others(self, known: Endpoint) -> list[Endpoint]:
+        """The other addresses that the name leads to just now."""
+        try:
+            found = socket.getaddrinfo(known.host, known.port, type=socket.SOCK_STREAM)
+        except OSError:  # the next turn says so, with the driver's error
+            return []
+        addresses = dict.fromkeys(str(each[4][0]) for each in found)
+        return [Endpoint(known.host, known.port, each) for each in addresses if each != known.address]
+
+    def is_demoted(self, backend: Any) -> bool:
+        """After an error that says "read-only", which may have other causes: whether its host is a reader now.
+
+        Then no backend is lent again that is open.
+        """
+        if not self._engine.is_demoted_alive or not self._is_writers:
+            return False
+        if time.monotonic() - self._heard_at < HEARD_JUST_NOW:
+            return False
+        try:
+            answer = self._engine.ask(backend.login, ASK_SECONDS, self._engine.place_of(backend))
+        except OpenFailed as failed:
+            logger.info("%s said that it takes no writes, and could not be asked: %s", self._place, failed)
+            return False
+        if answer.role is not Role.READ_ONLY:
+            self._heard_at = time.monotonic()
+            return False
+        backend.expires_at = 0.0
+        self._retire()
+        return True

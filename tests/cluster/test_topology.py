@@ -1,0 +1,324 @@
+"""Where the hosts come from: those that a cluster lists, and a name that moves in DNS."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pymysql
+import pytest
+
+import rdsproxy_lib
+from rdsproxy_lib import cluster as cluster_module
+from rdsproxy_lib.backend import OpenFailed, Refusal
+from rdsproxy_lib.topology import Endpoint, Role
+from tests.cluster import aws
+from tests.cluster.aws import CUSTOM, READER, WRITER, Names, instance
+from tests.cluster.history import run
+from tests.cluster.postgresql import until
+from tests.mysql_servers import MySQLServer
+from tests.servers import PostgresServer
+
+PLACE = {"postgresql": "select current_setting('port')::int", "mysql": "select @@port"}
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """The resolver of this process, for one test."""
+    return Names(monkeypatch)
+
+
+def port_of(conn):
+    """Which server a connection is on."""
+    ((port,),) = run(conn, PLACE[conn.rdsproxy.engine.name])
+    return port
+
+
+def healths(proxy):
+    """What `targets()` says, by host."""
+    return {each.host: (each.role, each.state) for each in proxy.targets()}
+
+
+def promote(face, old, new):
+    """The writer dies, another instance takes its place. No name moves."""
+    face.nodes[old - 1].kill()
+    face.nodes[new - 1].promote()
+
+
+@pytest.mark.server("postgresql-15")
+def test_auroras_hosts_are_found_by_the_clusters_name(names):
+    """All are listed with role and lag. The writer dies, and statements find the new one, though DNS does not."""
+    with aws.aurora(names) as face, rdsproxy_lib.Proxy(face.url(), max_connections=2) as proxy:
+        assert healths(proxy) == {f"{WRITER}:{face.port}": ("UNKNOWN", "REGISTERED")}
+        with proxy.connect(autocommit=True) as conn:
+            assert port_of(conn) == face.nodes[0].server.port
+            until(lambda: "UNKNOWN" not in str(healths(proxy)), "all were heard")
+            assert healths(proxy) == {
+                face.address(1): ("READ_WRITE", "AVAILABLE"),
+                face.address(2): ("READ_ONLY", "AVAILABLE"),
+                face.address(3): ("READ_ONLY", "AVAILABLE"),
+            }
+            lags = {endpoint.host: seen.lag for endpoint, seen in proxy.cluster.view.members.items()}
+            assert lags == {instance(1): None, instance(2): 0.0125, instance(3): 0.0125}
+            run(conn, "create table kept (id int)")
+            aws.caught_up(face)  # a commit waits for one of two
+            promote(face, 1, 2)
+            conn.execute("insert into kept values (1)")
+            assert port_of(conn) == face.nodes[1].server.port
+            assert healths(proxy)[face.address(2)] == ("READ_WRITE", "AVAILABLE")
+            assert healths(proxy)[face.address(1)][1] == "UNAVAILABLE"
+            assert face.address(2) in repr(proxy)
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_host_that_is_added_later_is_found(names, monkeypatch):
+    """With the next database connection after the list is old; it may become the writer. One that is gone leaves."""
+    monkeypatch.setattr(cluster_module, "REFRESH_SECONDS", 0.5)
+    with aws.aurora(names) as face:
+        face.list(1, 2)
+        with (
+            rdsproxy_lib.Proxy(face.url(), max_connections=4) as proxy,
+            proxy.connect(autocommit=True) as conn,
+            proxy.connect() as second,
+            proxy.connect() as third,
+        ):
+            run(conn, "select 1")
+            assert set(healths(proxy)) == {face.address(1), face.address(2)}
+            face.list(1, 2, 3)
+            run(conn, "begin")
+            run(second, "select 1")
+            assert set(healths(proxy)) == {face.address(1), face.address(2)}, "the list is not old yet"
+            time.sleep(0.6)
+            run(third, "select 1")
+            assert set(healths(proxy)) == {face.address(1), face.address(2), face.address(3)}
+            for each in (conn, second, third):
+                each.rollback()
+            promote(face, 1, 3)
+            assert port_of(conn) == face.nodes[2].server.port
+            face.list(2, 3)
+            until(lambda: face.address(1) not in refreshed(proxy), "the old writer, which does not answer, is gone")
+            assert healths(proxy)[face.address(3)] == ("READ_WRITE", "AVAILABLE")
+
+
+def refreshed(proxy):
+    """What `targets()` says after one more database connection."""
+    time.sleep(0.6)
+    with proxy.connect(autocommit=True) as first, proxy.connect(autocommit=True) as second:
+        run(first, "begin")
+        run(second, "select 1")
+    proxy.pool.retire()
+    return healths(proxy)
+
+
+@pytest.mark.server("postgresql-15")
+@pytest.mark.parametrize("name", [READER, CUSTOM])
+def test_who_names_a_clusters_readers_gets_readers(names, name):
+    """Alone, a reader or custom endpoint is taken at its word; beside the writer endpoint it is one more way in."""
+    with aws.aurora(names, standbys=1) as face:
+        with rdsproxy_lib.Proxy(face.url(name)) as proxy, proxy.connect(autocommit=True) as conn:
+            assert port_of(conn) == face.nodes[1].server.port
+            assert set(healths(proxy)) == {face.address(1), face.address(2)}
+        face.lead(WRITER)  # nowhere
+        with rdsproxy_lib.Proxy(face.url(name, WRITER)) as proxy, proxy.connect(autocommit=True) as conn:
+            assert port_of(conn) == face.nodes[0].server.port
+            assert set(healths(proxy)) == {face.address(1), face.address(2)}
+
+
+@pytest.mark.server("postgresql-15")
+def test_hosts_of_a_multi_az_cluster_are_found(names, caplog):
+    """Who may not ask for them is told what to grant, and has the cluster's name as its one host; who may has them."""
+    caplog.set_level(logging.WARNING)
+    with aws.multi_az_postgresql(names, standbys=1) as face:
+        with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect(autocommit=True) as conn:
+            assert port_of(conn) == face.nodes[0].server.port
+            assert healths(proxy) == {f"{WRITER}:{face.port}": ("READ_WRITE", "AVAILABLE")}
+        (refused, alone) = (record.getMessage() for record in caplog.records)
+        assert "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA rds_tools TO app" in refused
+        assert "is used as one host" in alone
+        caplog.clear()
+        with face.nodes[0].server.admin(dbname="app") as admin:
+            for text in aws.GRANT:
+                admin.execute(text)
+        with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect(autocommit=True) as conn:
+            assert port_of(conn) == face.nodes[0].server.port
+            until(lambda: "UNKNOWN" not in str(healths(proxy)), "all were heard")
+            assert healths(proxy) == {
+                face.address(1): ("READ_WRITE", "AVAILABLE"),
+                face.address(2): ("READ_ONLY", "AVAILABLE"),
+            }
+            assert proxy.cluster.view.epoch == 1, "the timeline"
+            run(conn, "create table kept (id int)")
+            promote(face, 1, 2)
+            conn.execute("insert into kept values (1)")
+            assert port_of(conn) == face.nodes[1].server.port
+            assert proxy.cluster.view.epoch == 2
+        assert caplog.records == []
+
+
+@pytest.mark.server("mariadb-10.11")
+def test_hosts_of_a_multi_az_cluster_of_mysql_are_found(names, caplog):
+    """The same, where the hosts are in a table and whom a host follows is in its replica status."""
+    caplog.set_level(logging.WARNING)
+    with aws.multi_az_mariadb(names) as face:
+        with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn:
+            assert port_of(conn) == face.nodes[0].server.port
+            assert healths(proxy) == {f"{WRITER}:{face.port}": ("READ_WRITE", "AVAILABLE")}
+        (alone,) = (record.getMessage() for record in caplog.records)
+        assert "GRANT SELECT ON mysql.rds_topology TO the user" in alone
+        caplog.clear()
+        face.nodes[0].ask("grant select on mysql.rds_topology to app")
+        with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn:
+            assert port_of(conn) == face.nodes[0].server.port
+            assert healths(proxy)[face.address(1)] == ("READ_WRITE", "AVAILABLE")
+        assert "REPLICA MONITOR" in caplog.text, "only its own replica status tells that a host is not the writer"
+        caplog.clear()
+        face.nodes[0].ask("grant replica monitor on *.* to app")
+        with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect(autocommit=True) as conn:
+            assert port_of(conn) == face.nodes[0].server.port
+            until(lambda: "UNKNOWN" not in str(healths(proxy)), "all were heard")
+            assert healths(proxy) == {
+                face.address(1): ("READ_WRITE", "AVAILABLE"),
+                face.address(2): ("READ_ONLY", "AVAILABLE"),
+            }
+            lags = {endpoint.host: seen.lag for endpoint, seen in proxy.cluster.view.members.items()}
+            assert lags == {instance(1): None, instance(2): 0.0}
+            run(conn, "create table kept (id int)")
+            promote(face, 1, 2)
+            run(conn, "insert into kept values (1)")
+            assert port_of(conn) == face.nodes[1].server.port
+        assert caplog.records == []
+
+
+@pytest.mark.server("mariadb-10.11")
+def test_a_host_that_takes_writes_and_follows_another_is_no_writer(names):
+    """A reader of a Multi-AZ DB cluster whose read_only is off."""
+    with aws.multi_az_mariadb(names) as face:
+        face.nodes[0].ask("grant select on mysql.rds_topology to app", "grant replica monitor on *.* to app")
+        until(lambda: face.nodes[1].ask("show grants for app") and True, "the user is there")
+        face.nodes[1].ask("set global read_only = 0")
+        with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn:
+            assert port_of(conn) == face.nodes[0].server.port
+            until(lambda: "UNKNOWN" not in str(healths(proxy)), "all were heard")
+            assert healths(proxy)[face.address(2)] == ("READ_ONLY", "AVAILABLE")
+
+
+# -- a name that moves
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_name_that_has_not_moved_yet_is_not_taken(names):
+    """The old host comes back as a standby: statements wait, though it answers, until the name leads elsewhere."""
+    with aws.aurora(names, standbys=1) as face, rdsproxy_lib.Proxy(face.url(instance(1))) as proxy:
+        old, new = face.nodes
+        with proxy.connect(autocommit=True) as conn:
+            run(conn, "set timezone to 'Asia/Tokyo'")
+            assert port_of(conn) == old.server.port
+            assert healths(proxy) == {face.address(1): ("READ_WRITE", "AVAILABLE")}
+            old.demote()
+            new.promote()
+            old.follow(new)
+            mover = threading.Timer(1.5, face.lead, (instance(1), 2))
+            started = time.monotonic()
+            mover.start()
+            assert port_of(conn) == new.server.port
+            assert time.monotonic() - started > 1.4
+            assert run(conn, "show timezone") == [("Asia/Tokyo",)]
+            mover.join()
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_name_that_never_moves_is_waited_for_in_vain(names):
+    """NoWriterAvailable says where it leads. A reader that was named as such is used as it is."""
+    with aws.aurora(names, standbys=1) as face:
+        with rdsproxy_lib.Proxy(face.url(instance(1)), connection_borrow_timeout=2) as proxy, proxy.connect() as conn:
+            run(conn, "select 1")
+            conn.rollback()
+            proxy.pool.retire()
+            face.lead(instance(1), 2)
+            with pytest.raises(rdsproxy_lib.NoWriterAvailable, match=r"leads to a reader now \(127.0.0.3\)"):
+                run(conn, "select 1")
+            face.lead(instance(1), 2, 1)
+            assert port_of(conn) == face.nodes[0].server.port, "of several addresses the one of the writer"
+            conn.rollback()
+        with rdsproxy_lib.Proxy(face.url(instance(2))) as proxy, proxy.connect() as conn:
+            assert port_of(conn) == face.nodes[1].server.port
+            conn.rollback()
+            proxy.pool.retire()
+            assert port_of(conn) == face.nodes[1].server.port
+            conn.rollback()
+
+
+@pytest.mark.server("mariadb-10.11")
+def test_a_name_that_moves_while_the_old_host_lives_on(names):
+    """It refuses a write, and is asked by its address, as the name may have moved: the write waits for the next."""
+    with aws.multi_az_mariadb(names) as face, rdsproxy_lib.Proxy(face.url(instance(1)), max_connections=3) as proxy:
+        old, new = face.nodes
+        with proxy.connect(autocommit=True) as conn, proxy.connect(autocommit=True) as other:
+            run(conn, "create table kept (id int)")
+            run(conn, "set time_zone = '+09:00'")
+            assert port_of(other) == old.server.port
+            time.sleep(0.2)
+            old.demote()
+            new.promote()
+            mover = threading.Timer(1.5, face.lead, (instance(1), 2))
+            started = time.monotonic()
+            mover.start()
+            run(conn, "insert into kept values (1)")
+            assert time.monotonic() - started > 1.4
+            assert port_of(conn) == new.server.port
+            assert run(conn, "select @@time_zone") == [("+09:00",)] or run(conn, "select @@time_zone") == (("+09:00",),)
+            assert port_of(other) == new.server.port, "no session stays behind"
+            mover.join()
+
+
+@pytest.mark.server("mariadb-10.11")
+def test_a_refusal_with_another_cause_is_passed_on():
+    """Error 1290 is that of other options too: the host is asked, takes writes, and keeps its sessions."""
+    with (
+        MySQLServer("mariadb-10.11", options={"secure_file_priv": "/usr"}) as server,
+        rdsproxy_lib.Proxy(server.url()) as proxy,
+        proxy.connect(autocommit=True) as conn,
+    ):
+        with server.admin() as admin, admin.cursor() as cursor:
+            cursor.execute("grant file on *.* to app")
+        proxy.pool.retire()
+        run(conn, "select 1")
+        before = conn.rdsproxy.backend_id
+        time.sleep(0.2)
+        with pytest.raises(pymysql.err.OperationalError, match="secure-file-priv") as caught:
+            run(conn, "select 1 into outfile '/tmp/never'")
+        assert caught.value.args[0] == 1290
+        assert run(conn, "select connection_id()")[0][0] == before
+
+
+@pytest.mark.server("postgresql-15")
+def test_an_address_is_dialled_under_the_name_that_led_there():
+    """The server's certificate has to be the name's, not the address's."""
+    with PostgresServer("15", tls=True) as server:
+        check_the_name(server)
+
+
+@pytest.mark.server("mariadb-10.11")
+def test_an_address_is_dialled_under_the_name_that_led_there_on_mysql():
+    """Whose driver knows of no address beside the name."""
+    with MySQLServer("mariadb-10.11", tls=True) as server:
+        check_the_name(server)
+
+
+def check_the_name(server):
+    """A certificate for `localhost`, at an address under two names."""
+    tls = rdsproxy_lib.TLS(mode="verify-identity", ca_file=str(server.ca_file))
+    with rdsproxy_lib.Proxy(server.url(), tls=tls) as proxy:
+        engine = proxy.engine
+        login = engine.login(None, None, {})
+        named = Endpoint("localhost", server.port, "127.0.0.1")
+        assert engine.ask(login, 5.0, named).role is Role.READ_WRITE
+        backend = engine.open_at(login, 5.0, named)
+        assert engine.place_of(backend) == named
+        engine.close(backend)
+        with pytest.raises(OpenFailed, match=r"does not match|is not valid for|Hostname mismatch"):
+            engine.ask(login, 5.0, Endpoint("elsewhere.example", server.port, "127.0.0.1"))
+        with pytest.raises(OpenFailed) as refused:
+            engine.ask(login, 5.0, Endpoint("localhost", 1, "127.0.0.1"))
+        assert refused.value.refusal is Refusal.TRANSIENT
