@@ -43,14 +43,25 @@ class HostOpener(Opener, Protocol):
     def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any:
         """As `open`, on this host."""
 
-    def role_of(self, backend: Any) -> Answer:
-        """What its host says of itself (see topology), without the hosts it knows. Raises the driver's errors."""
+    def role_of(self, backend: Any, timeout: float = ...) -> Answer:
+        """What its host says of itself (see topology), without the hosts it knows. Raises the driver's errors.
+
+        `timeout` of each question is in seconds, 5 by default; where it passes, the backend is closed.
+        """
 
     def members_of(self, backend: Any) -> tuple[Listed, ...]:
         """The hosts that its host lists; empty where it has no list, or not for this user, which is logged once."""
 
     def ask(self, login: Any, timeout: float, endpoint: Endpoint) -> Answer:
         """Both of any host, on a connection that is closed again. Raises OpenFailed."""
+
+    def probe(
+        self, login: Any, timeout: float, endpoint: Endpoint | None, address: str, begin: Callable[[], None]
+    ) -> Any:
+        """A connection outside of the pool that was logged in, and no more, to the machine of this address.
+
+        `begin` is called when the credentials are there, and the host is about to be spoken to. Raises OpenFailed.
+        """
 
 
 class Cluster:
@@ -166,6 +177,15 @@ class Cluster:
             )
         if view.generation != before.generation:
             self._retire()
+
+    def refresh(self, login: Any, age: float) -> None:
+        """Ask each host, in a thread of its own, that was not heard for `age` seconds."""
+        with self._changed:
+            since = time.monotonic() - age
+            members = self._view.members
+            old = {endpoint for endpoint, seen in members.items() if seen is None or seen.at < since}
+            for endpoint in old if not self._is_closed else ():
+                self._ask_locked(endpoint, self._ask_once, login, endpoint)
 
     def _take_refusal(self, login: Any, endpoint: Endpoint, asked_at: float, failed: OpenFailed) -> None:
         with self._changed:
@@ -332,9 +352,11 @@ class Cluster:
 class WriterOpener:
     """Opens backends on the writer, for the pool."""
 
-    def __init__(self, engine: HostOpener, cluster: Cluster) -> None:
+    def __init__(self, engine: HostOpener, cluster: Cluster, patience: float) -> None:
+        """`patience` is how long, in seconds, one host may take to let somebody in."""
         self._engine = engine
         self._cluster = cluster
+        self._patience = patience
         self.close = engine.close
         self.abandon = engine.abandon
         self.hang_up = engine.hang_up
@@ -349,7 +371,7 @@ class WriterOpener:
             generation = self._cluster.view.generation
             asked_at = time.monotonic()
             try:
-                backend = self._engine.open_at(login, max(0.001, deadline - asked_at), endpoint)
+                backend = self._engine.open_at(login, max(0.001, min(deadline - asked_at, self._patience)), endpoint)
             except OpenFailed as failed:
                 if failed.refusal is not Refusal.TRANSIENT:
                     raise

@@ -51,11 +51,12 @@ class NameOpener(HostOpener, Protocol):
 
 
 def way_to(
-    engine: NameOpener, endpoints: Sequence[Endpoint], retire: Callable[[], None]
+    engine: NameOpener, endpoints: Sequence[Endpoint], retire: Callable[[], None], patience: float
 ) -> tuple[Cluster | None, Opener]:
     """The cluster that a proxy's hosts are, None for one host; and what opens backends there.
 
     `endpoints` are the hosts where several were named. Where one is a cluster's name, it is asked for the hosts behind.
+    `patience` is that of WriterOpener.
     """
     place = engine.place
     named = endpoints or ((place,) if place is not None else ())
@@ -67,7 +68,7 @@ def way_to(
             cluster = Cluster(engine, (), retire, seeds=seeds)
         else:
             cluster = Cluster(engine, endpoints, retire)
-        return cluster, WriterOpener(engine, cluster)
+        return cluster, WriterOpener(engine, cluster, patience)
     if place is None or kinds[0] in PROXY_KINDS:
         return None, engine
     if kinds[0] in CLUSTER_KINDS:

@@ -45,6 +45,8 @@ WARN_AFTER = 5.0
 """Seconds of waiting after which the log names the longest holders."""
 FRESH = 0.00005
 """Seconds since it was given back for which a backend is not looked at: its server answered a round trip ago."""
+SILENT = 0.2
+"""A look at an idle backend that took longer found no answer, and not a farewell, which is seen at once. Seconds."""
 LIFETIME_JITTER = 0.1
 """Each connection's lifetime is shortened by up to this share, so that they do not all end together."""
 
@@ -137,6 +139,10 @@ class Pool:
         self._closed = False
         self.epoch = 0
         """Goes up in a forked child: what was lent before is another process's."""
+        self.opened: Callable[[Backend], None] | None = None
+        """Called for each backend that was opened, by whoever opened it."""
+        self.lost: Callable[[Backend], None] | None = None
+        """Called with a backend that said nothing when it was asked before it was lent."""
         self.reclaim: Callable[[], None] | None = None
         """Called by whoever has to wait, to take back what idle client connections hold."""
         self._forget()
@@ -228,8 +234,20 @@ class Pool:
 
     def _is_fit(self, backend: Backend) -> bool:
         """The look before the first byte."""
-        idle_for = abs(time.time() - backend.idle_since)
-        return idle_for < FRESH or not backend.idle_since or self._opener.is_alive(backend, idle_for)
+        now = time.time()
+        idle_for = abs(now - backend.idle_since)
+        if idle_for < FRESH or not backend.idle_since or self._opener.is_alive(backend, idle_for):
+            return True
+        if abs(time.time() - now) > SILENT:
+            self._give_up_on(backend)
+        return False
+
+    def _give_up_on(self, silent: Backend) -> None:
+        """An idle backend was asked and did not answer: to ask the others of its host would take as long each."""
+        place = silent.endpoint, silent.address
+        self.retire_those(lambda backend: backend is not silent and (backend.endpoint, backend.address) == place)
+        if self.lost is not None:
+            self.lost(silent)
 
     def borrow_that(self, login: object, serial: int, owner: Callable[[], Any] | None = None) -> Backend | None:
         """The backend with that serial number if it is idle, else None."""
@@ -413,6 +431,8 @@ class Pool:
             self.counters.setups_succeeded += 1
             closing = self._decide_locked()  # the next in line may dial now
         self._close_all(closing)
+        if self.opened is not None:
+            self.opened(backend)
         return backend
 
     def _withdraw(self, waiter: Waiter) -> None:
@@ -645,6 +665,25 @@ class Pool:
         self._waiters.clear()
         return closing + self._decide_locked()
 
+    def retire_those(self, is_meant: Callable[[Backend], bool]) -> None:
+        """The same for those of which `is_meant` is true, and not for any that is being opened."""
+        with self._lock:
+            closing = []
+            for backend in [each for each in self._all if is_meant(each)]:
+                backend.expires_at = 0.0
+                if backend in self._idle:
+                    self._idle.remove(backend)
+                    self._all.discard(backend)
+                    closing.append(backend)
+            closing += self._decide_locked()
+        self._close_all(closing)
+
+    def backends(self) -> list[tuple[Backend, bool]]:
+        """Every backend that is open, and whether it is idle."""
+        with self._lock:
+            idle = set(self._idle)
+            return [(backend, backend in idle) for backend in self._all]
+
     def lent(self) -> list[Backend]:
         """Every backend that a client connection holds now."""
         with self._lock:
@@ -652,9 +691,7 @@ class Pool:
 
     def count(self, is_counted: Callable[[Any], bool]) -> int:
         """How many of the open backends answer yes."""
-        with self._lock:
-            backends = list(self._all)
-        return sum(1 for backend in backends if is_counted(backend))
+        return sum(1 for backend, _ in self.backends() if is_counted(backend))
 
     def statements(self) -> int:
         """How many statements were run, on open and closed backends."""

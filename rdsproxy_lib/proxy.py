@@ -19,6 +19,7 @@ from .backend import Opener
 from .client import Client
 from .config import TLS, Options, Target
 from .events import Events
+from .monitor import Monitor
 from .named_host import HEARD_JUST_NOW, NamedHost, way_to
 from .pool import Pool
 from .readers import Readers, Reading, is_named
@@ -31,6 +32,8 @@ from .topology import Endpoint, Observation, Role
 if TYPE_CHECKING:
     from .engines.base import Engine, Login
 
+SHORTEST_PATIENCE = 2.0
+"""Seconds that one of several hosts has at least to accept a login; libpq's own least."""
 FIRST_CHECK_SECONDS = 5.0
 """How long the first `connect()` of a login waits for the server to accept it."""
 
@@ -80,9 +83,11 @@ class Proxy:
         self._credentials = credentials
         config.check_engine(self.options, target.engine)
         self.engine = _engine(target, self.options, credentials, tls)
-        self.cluster, self._opener = way_to(self.engine, target.endpoints, self._retire)
+        patience = max(SHORTEST_PATIENCE, self.options.detection.total)
+        self.cluster, self._opener = way_to(self.engine, target.endpoints, self._retire, patience)
         self._allowed = self.options.max_connections
         """By `max_connections_percent`, once that is known."""
+        self.monitor = Monitor(self)
         self.pool = self._make_pool(self._opener, self.options.max_connections)
         self._lock = threading.Lock()
         self._endpoints: dict[Any, ProxyEndpoint] = {}
@@ -164,6 +169,9 @@ class Proxy:
             pinned_percent=self.options.max_pinned_percent,
             lifetime=self.options.connection_max_lifetime,
         )
+        pool.opened = self.monitor.note_opened
+        if self.cluster is not None:
+            pool.lost = self.lose
         if self.options.idle_client_timeout:
             pool.reclaim = self._expire_idle_clients
         return pool
@@ -186,7 +194,7 @@ class Proxy:
             found = [endpoint.readers for endpoint in self._endpoints.values() if endpoint.readers is not None]
         return found if self._splitting is None else [self._splitting, *found]
 
-    def _pools(self) -> list[Pool]:
+    def pools(self) -> list[Pool]:
         """The writer's, and those of readers."""
         return [self.pool, *(pool for readers in self._all_readers() for pool in readers.pools())]
 
@@ -236,10 +244,11 @@ class Proxy:
 
     def stats(self) -> Stats:
         """A snapshot of what this proxy counts. No I/O."""
-        pools = self._pools()
+        pools = self.pools()
         lent = [backend for pool in pools for backend in pool.lent()]
         occupancies = [pool.occupancy() for pool in pools]
         latency = BorrowLatency.of(pool.latency for pool in pools)
+        probing = self.monitor.counters()
 
         def total(name: str) -> int:
             return sum(getattr(pool.counters, name) for pool in pools)
@@ -279,6 +288,10 @@ class Proxy:
             query_requests=sum(pool.statements() for pool in pools),
             resets=total("resets"),
             reset_failures=total("reset_failures"),
+            probe_connections=probing.connections,
+            probes=probing.asked,
+            probes_failed=probing.unanswered,
+            hosts_lost=probing.lost,
             relabels=total("relabels"),
             relabel_failures=total("relabel_failures"),
             pins=MappingProxyType(dict(pins)),
@@ -301,7 +314,8 @@ class Proxy:
 
         Whoever waits for a connection, and every later statement that needs one, gets ProxyClosed.
         """
-        for pool in self._pools():
+        self.monitor.close()
+        for pool in self.pools():
             pool.close()
         if self.cluster is not None:
             self.cluster.close()
@@ -392,7 +406,7 @@ class Proxy:
         percent = self.options.max_connections_percent
         if percent is not None:
             self._allowed = max(1, self.engine.max_connections(backend) * percent // 100)
-            for pool in self._pools():
+            for pool in self.pools():
                 pool.resize(min(pool.limit, self._allowed))
         self._limit_known = True
 
@@ -441,7 +455,7 @@ class Proxy:
 
     def _expire_idle_clients(self) -> None:
         """Take back what client connections hold that were idle for longer than `idle_client_timeout`."""
-        for backend in (each for pool in self._pools() for each in pool.lent()):
+        for backend in (each for pool in self.pools() for each in pool.lent()):
             owner = backend.owner
             connection = owner() if owner is not None else None
             if connection is not None:
@@ -449,13 +463,14 @@ class Proxy:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
+        self.monitor.after_fork()
         if self.cluster is not None:
             self.cluster.after_fork()
         for readers in self._all_readers():
             readers.after_fork()
         for login in self._logins.values():
             login.check_lock = threading.Lock()
-        for backend in (each for pool in self._pools() for each in pool.after_fork()):
+        for backend in (each for pool in self.pools() for each in pool.after_fork()):
             connection = backend.owner() if backend.owner is not None else None
             if connection is not None:
                 connection._rdsproxy.orphan()

@@ -27,9 +27,17 @@ from ..sql import Cause, Dialect, Reason, Routine, Statement
 from ..topology import Answer, Endpoint, Listed
 from . import mysql_reading
 from .base import Login, user_and_password
-from .descriptor import point_at_nothing, shut_down
+from .descriptor import keep_alive, point_at_nothing, shut_down
 from .mysql_audit import left_over, stock_of
-from .mysql_errors import CANCELLED, DISCONNECTED_FOR_INACTIVITY, READ_ONLY_MODE, code_of, refusal_of, twin_of
+from .mysql_errors import (
+    CANCELLED,
+    DISCONNECTED_FOR_INACTIVITY,
+    READ_ONLY_MODE,
+    code_of,
+    is_answer,
+    refusal_of,
+    twin_of,
+)
 from .mysql_insert_id import InsertedIds, InsertId
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
 from .mysql_reading import GTIDS_SO_FAR, TELLS_GTIDS, VIEWS
@@ -136,6 +144,9 @@ class MySQLBackend(Backend):
         self.tracked = raw._rdsproxy_tracked
         self.inserted = InsertedIds()
         self.identity = raw.thread_id()
+        if raw._sock.family != socket.AF_UNIX:
+            with suppress(OSError):  # it was reset just now
+                self.address = raw._sock.getpeername()[0]
         self.lingers = False
         """A SAVEPOINT was set with autocommit off, which no status bit shows (MySQL bug 107875)."""
         self.is_reader = False
@@ -174,6 +185,7 @@ class MySQLEngine:
         given = {**from_text(target.driver), **options.driver_options}
         self.session_defaults = {name: given.pop(name) for name in SESSION_KEYWORDS & given.keys()}
         self._base = base_parameters(given, target, options, tls)
+        self._keepalive = options.detection.keepalive
         self._sources: dict[str | None, Source] = {}
         """What kind of server it is, by user: not each may ask everything. Empty until one was asked."""
         self._pipelines = True
@@ -225,9 +237,13 @@ class MySQLEngine:
             raise
         return backend
 
-    def role_of(self, backend: MySQLBackend) -> Answer:
+    def role_of(self, backend: MySQLBackend, timeout: float = COMMAND_SECONDS) -> Answer:
         backend.used_by = None
-        return self._role_on(backend.raw, backend.login.user)
+        backend.raw._read_timeout = timeout
+        try:
+            return self._role_on(backend.raw, backend.login.user)
+        finally:
+            backend.raw._read_timeout = COMMAND_SECONDS
 
     def written(self, backend: MySQLBackend) -> str | None:
         gtid, backend.tracked.gtid = backend.tracked.gtid, ""
@@ -322,11 +338,23 @@ class MySQLEngine:
             self._run(wire, "ROLLBACK AND NO CHAIN NO RELEASE")
         return source, [dict(zip(names, row, strict=True)) for row in rows]
 
-    def _connect(self, login: MySQLLogin, timeout: float, endpoint: Endpoint | None) -> Wire:
+    def probe(
+        self, login: MySQLLogin, timeout: float, endpoint: Endpoint | None, address: str, begin: Callable[[], None]
+    ) -> MySQLBackend:
+        return MySQLBackend(login, self._connect(login, timeout, endpoint, address, begin))
+
+    def _connect(
+        self,
+        login: MySQLLogin,
+        timeout: float,
+        endpoint: Endpoint | None,
+        address: str = "",
+        begin: Callable[[], None] | None = None,
+    ) -> Wire:
         parameters = dict(login.parameters)
         if endpoint is not None:
             parameters["host"], parameters["port"] = endpoint.host, endpoint.port
-        there = (endpoint.address, endpoint.port) if endpoint is not None and endpoint.address else None
+            address = address or endpoint.address
         for name in ("init_command", "sql_mode"):  # _set_up does that, then and after each reset
             parameters.pop(name, None)
         parameters["connect_timeout"] = min(timeout, parameters.get("connect_timeout") or timeout)
@@ -334,14 +362,19 @@ class MySQLEngine:
         parameters["client_flag"] = parameters.get("client_flag", 0) | LISTENING
         if (found := user_and_password(self._credentials, login, self.error)) is not None:
             parameters["user"], parameters["password"] = found
+        if begin is not None:
+            begin()
         try:
             # Looked up now, so that tracing which replaces it sees our connects.
-            raw = pymysql.connect(autocommit=None, defer_connect=there is not None, **parameters)
-            if there is not None:  # the name stays that by which TLS knows the server
-                raw.connect(_connected(there, parameters["connect_timeout"]))
+            raw = pymysql.connect(autocommit=None, defer_connect=bool(address), **parameters)
+            raw = getattr(raw, "__wrapped__", raw)
+            if address:  # of the very machine, whatever the name leads to by now; TLS goes by the name
+                raw.connect(_socket_to(address, raw))
+            if raw._sock.family != socket.AF_UNIX:
+                keep_alive(raw._sock, self._keepalive)
         except Exception as error:
-            raise OpenFailed(error, refusal_of(error)) from None
-        return _listening(getattr(raw, "__wrapped__", raw))
+            raise OpenFailed(error, refusal_of(error), is_answer=is_answer(error)) from None
+        return _listening(raw)
 
     def _set_up(self, backend: MySQLBackend, *, is_new: bool) -> None:
         """What every session of this login begins with; after a reset, all that the server or the driver did once."""
@@ -463,7 +496,7 @@ class MySQLEngine:
 
     def hang_up(self, backend: MySQLBackend) -> None:
         with suppress(OSError, AttributeError, ValueError):  # closed by now
-            shut_down(backend.raw._sock.fileno())
+            shut_down(lambda: backend.raw._sock.fileno())
 
     def is_alive(self, backend: MySQLBackend, idle_for: float) -> bool:
         if backend.look.poll(0):
@@ -471,10 +504,14 @@ class MySQLEngine:
         if idle_for < ASK_AFTER_IDLE:
             return True
         backend.used_by = None  # a ping changes what ROW_COUNT() says
+        wire = backend.raw
+        wire._read_timeout = min(COMMAND_SECONDS, self._options.detection.silence)
         try:
-            backend.raw.ping()
+            wire.ping()
         except err.Error:
             return False
+        finally:
+            wire._read_timeout = COMMAND_SECONDS
         return self.tx(backend) is Tx.NONE
 
     def tx(self, backend: MySQLBackend) -> Tx:
@@ -800,24 +837,23 @@ class MySQLEngine:
         return err.InterfaceError(0, "")  # the driver's, by which frameworks know that a connection is closed
 
 
-def _connected(there: tuple[str, int], timeout: float) -> socket.socket:
-    """A socket to an address, as the driver makes it. Raises the driver's error."""
-    try:
-        sock = socket.create_connection(there, timeout)
-    except OSError as error:
-        raise err.OperationalError(
-            CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {there[0]!r} ({error})"
-        ) from error
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return sock
-
-
 def _names(wire: Wire) -> str:
     return f"{wire.charset} COLLATE {wire.collation}" if wire.collation else wire.charset
 
 
 _THE_USERS = {"client_flag", "password", "init_command", "sql_mode", "connect_timeout", "encoders", "decoders"}
+
+
+def _socket_to(address: str, raw: Driver) -> socket.socket:
+    """A socket as the driver makes them, to an address. Raises the driver's error."""
+    source = None if raw.bind_address is None else (raw.bind_address, 0)
+    try:
+        sock = socket.create_connection((address, raw.port), raw.connect_timeout, source_address=source)
+    except OSError as error:
+        text = f"Can't connect to MySQL server on {address!r} ({error})"
+        raise err.OperationalError(CR.CR_CONN_HOST_ERROR, text) from None
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 def _listening(raw: Driver) -> Wire:

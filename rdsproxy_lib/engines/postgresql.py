@@ -33,7 +33,7 @@ from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
 from ..sql_postgresql import READING_SETTINGS
 from ..topology import Answer, Endpoint, Listed, Role
 from .base import Login, user_and_password
-from .descriptor import point_at_nothing, shut_down
+from .descriptor import point_at_nothing, set_user_timeout, shut_down
 from .postgresql_audit import left_over, stock_of
 from .postgresql_ping import refusal_at
 from .postgresql_plans import Plans
@@ -202,18 +202,21 @@ class PostgresLogin(Login):
 class PostgresBackend(Backend):
     """A slot with its libpq connection at hand."""
 
-    __slots__ = ("knobs", "look", "pgconn", "piped", "plans", "streamed")
+    __slots__ = ("knobs", "look", "pgconn", "piped", "plans", "streamed", "user_timeout")
 
     login: PostgresLogin
     raw: psycopg.Connection[Any]
 
     def __init__(self, login: PostgresLogin, raw: psycopg.Connection[Any]) -> None:
         super().__init__(login, raw)
+        self.address = raw.pgconn.hostaddr.decode()
         raw._pool = None  # the mark of a pooled connection: psycopg does not warn when it ends with the program
         self.pgconn = raw.pgconn
         self.identity = self.pgconn.backend_pid
         self.forget_plans()
-        self.piped = False  # it was in pipeline mode since it was last looked at
+        self.piped = False  # it was in pipeline mode, or copied, since it was last looked at
+        self.user_timeout = 0
+        """The milliseconds for which the server need not read, while `loosen` has lifted that limit; else 0."""
         self.streamed = False  # libpq was told to hand out single rows since the last plain exchange
         self.look = select.poll()
         self.look.register(self.pgconn.socket, select.POLLIN)
@@ -253,6 +256,13 @@ class PostgresEngine:
         """What the init_query sets."""
         self._credentials = source
         self._base = self._base_parameters(target, options, tls)
+        keepalive = options.detection.keepalive
+        self._keepalive = {
+            "keepalives_idle": keepalive.idle,
+            "keepalives_interval": keepalive.interval,
+            "keepalives_count": keepalive.count,
+            "tcp_user_timeout": keepalive.user_timeout,
+        }
         self._sources: dict[str | None, Source] = {}
         """What kind of server it is, by user: not each may ask everything. Empty until one was asked."""
         given = options.driver_options
@@ -338,8 +348,8 @@ class PostgresEngine:
             raise
         return backend
 
-    def role_of(self, backend: PostgresBackend) -> Answer:
-        return answered(self._ask_source(backend, lambda source: source.role))
+    def role_of(self, backend: PostgresBackend, timeout: float = COMMAND_SECONDS) -> Answer:
+        return answered(self._ask_source(backend, lambda source: source.role, timeout))
 
     def written(self, backend: PostgresBackend) -> int | None:
         return self.position(backend)
@@ -362,16 +372,18 @@ class PostgresEngine:
     def members_of(self, backend: PostgresBackend) -> tuple[Listed, ...]:
         return hosts(self._ask_source(backend, lambda source: source.members))
 
-    def _ask_source(self, backend: PostgresBackend, question: Callable[[Source], bytes]) -> list[str]:
+    def _ask_source(
+        self, backend: PostgresBackend, question: Callable[[Source], bytes], timeout: float = COMMAND_SECONDS
+    ) -> list[str]:
         """The answer to a question that depends on what kind of server it is. Raises as `_answer` does."""
         user = backend.login.user
         if user not in self._sources:
-            self._sources[user] = detected(self._answer(backend, DETECT))
+            self._sources[user] = detected(self._answer(backend, DETECT, timeout))
         while True:
             source = self._sources[user]
             text = question(source)
             try:
-                return self._answer(backend, text) if text else []
+                return self._answer(backend, text, timeout) if text else []
             except psycopg.Error as error:
                 if source.fallback is None or error.sqlstate not in REFUSALS:
                     raise
@@ -407,17 +419,32 @@ class PostgresEngine:
         finally:
             self.close(backend)
 
-    def _connect(self, login: Login, timeout: float, endpoint: Endpoint | None) -> psycopg.Connection[Any]:
+    def probe(
+        self, login: PostgresLogin, timeout: float, endpoint: Endpoint | None, address: str, begin: Callable[[], None]
+    ) -> PostgresBackend:
+        return PostgresBackend(login, self._connect(login, timeout, endpoint, address, begin))
+
+    def _connect(
+        self,
+        login: Login,
+        timeout: float,
+        endpoint: Endpoint | None,
+        address: str = "",
+        begin: Callable[[], None] | None = None,
+    ) -> psycopg.Connection[Any]:
         """Log in; once more where the server answers but refuses, since it may just have come up."""
-        parameters = dict(login.parameters)
+        parameters = {**self._keepalive, **login.parameters}  # libpq's own, where they were given, win
         if endpoint is not None:
             parameters["host"], parameters["port"] = endpoint.host, endpoint.port
-            if endpoint.address:
-                parameters["hostaddr"] = endpoint.address
+            address = address or endpoint.address
+        if address:
+            parameters["hostaddr"] = address
         # libpq's least is 2 s
         parameters["connect_timeout"] = max(2, min(ceil(timeout), timeout_from_conninfo(parameters)))
         if (found := user_and_password(self._credentials, login, self.error)) is not None:
             parameters["user"], parameters["password"] = found
+        if begin is not None:
+            begin()
         first: psycopg.Error | None = None
         deadline = time.monotonic() + timeout
         while True:
@@ -425,27 +452,30 @@ class PostgresEngine:
                 # Looked up now, so that tracing which replaces it sees our connects.
                 return psycopg.connect(autocommit=True, **parameters)
             except psycopg.Error as error:
-                refusal = self._refusal(error, deadline - time.monotonic())
+                refusal, is_answer = self._refusal(error, deadline - time.monotonic())
                 if refusal is not Refusal.PERMANENT or first is not None:
-                    raise OpenFailed(error, refusal) from None
+                    raise OpenFailed(error, refusal, is_answer=is_answer) from None
                 first = error
 
     @staticmethod
-    def _refusal(error: psycopg.Error, remaining: float) -> Refusal:
-        """What a failed login means. libpq gives no SQLSTATE for it, but the server gives one to whoever comes."""
+    def _refusal(error: psycopg.Error, remaining: float) -> tuple[Refusal, bool]:
+        """What a failed login means, and whether a server is there.
+
+        libpq gives no SQLSTATE for it, but the server gives one to whoever comes.
+        """
         pgconn, text = error.pgconn, str(error)
         if isinstance(error, psycopg.errors.ConnectionTimeout) or pgconn is None:
-            return Refusal.TRANSIENT
+            return Refusal.TRANSIENT, False
         if any(sign in text for sign in CUT_SHORT):
-            return Refusal.TRANSIENT
+            return Refusal.TRANSIENT, False
         host = pgconn.hostaddr.decode() or pgconn.host.decode()
         state = refusal_at(host, int(pgconn.port), max(SHORTEST_PING, min(remaining, PING_SECONDS)))
         if state is None or state == CANNOT_CONNECT_NOW:
-            return Refusal.TRANSIENT
+            return Refusal.TRANSIENT, state is not None
         # Once it knows who comes, the server keeps slots for others, and limits those of a role and a database: of
         # these refusals there is but the text, which is English on RDS.
         is_full = "too many clients" in text or "too many connections" in text or "slots are reserved" in text
-        return Refusal.FULL if is_full or state == TOO_MANY_CONNECTIONS else Refusal.PERMANENT
+        return (Refusal.FULL if is_full or state == TOO_MANY_CONNECTIONS else Refusal.PERMANENT), True
 
     def _run_init_query(self, backend: PostgresBackend) -> None:
         if self._options.init_query:
@@ -477,7 +507,23 @@ class PostgresEngine:
 
     def hang_up(self, backend: PostgresBackend) -> None:
         with suppress(psycopg.Error, OSError):
-            shut_down(backend.pgconn.socket)
+            shut_down(lambda: backend.pgconn.socket)
+
+    def loosen(self, backend: PostgresBackend) -> None:
+        """Much may be sent from now on, which a server that is busy or waits for a lock does not read at once.
+
+        Linux would take that for a host that is gone. See `descriptor.set_user_timeout`.
+        """
+        backend.piped = True
+        if not backend.user_timeout and not backend.is_dead():
+            backend.user_timeout = set_user_timeout(backend.pgconn.socket, 0)
+
+    def tighten(self, backend: PostgresBackend) -> None:
+        """The end of `loosen`."""
+        backend.piped = False
+        if backend.user_timeout and not backend.is_dead():
+            set_user_timeout(backend.pgconn.socket, backend.user_timeout)
+            backend.user_timeout = 0
 
     def is_alive(self, backend: PostgresBackend, idle_for: float) -> bool:
         if idle_for < ASK_AFTER_IDLE and not backend.look.poll(0):
@@ -485,7 +531,8 @@ class PostgresEngine:
         # Something arrived while it was idle: a notice, or the server's farewell. Only an answer tells.
         try:
             backend.pgconn.consume_input()
-            self._command(backend, b"SHOW server_version")  # which waits for no snapshot
+            # Which waits for no snapshot.
+            self._command(backend, b"SHOW server_version", min(COMMAND_SECONDS, self._options.detection.silence))
         except psycopg.Error:
             return False
         return self.tx(backend) is Tx.NONE
@@ -670,15 +717,15 @@ class PostgresEngine:
             for schema, name, language, body, settings, calls, riddles in map(json.loads, rows)
         ]
 
-    def _answer(self, backend: PostgresBackend, command: bytes) -> list[str]:
+    def _answer(self, backend: PostgresBackend, command: bytes, timeout: float = COMMAND_SECONDS) -> list[str]:
         """The first column of the rows that a text brings, in their order. Raises as `_command` does."""
         raw, pgconn = backend.raw, backend.pgconn
         pgconn.send_query(command)
         try:
-            results = raw.wait(execute(pgconn), timeout=COMMAND_SECONDS)
+            results = raw.wait(execute(pgconn), timeout=timeout)
         except psycopg.errors._WaitTimeout:
             self.close(backend)
-            raise psycopg.OperationalError(f"no answer within {COMMAND_SECONDS:g} s") from None
+            raise psycopg.OperationalError(f"no answer within {timeout:g} s") from None
         encoding = pgconn._encoding
         rows: list[str] = []
         for result in results:
@@ -702,13 +749,13 @@ class PostgresEngine:
         )
         return int(result.get_value(0, 0) or 0)
 
-    def _command(self, backend: PostgresBackend, command: bytes) -> Any:
+    def _command(self, backend: PostgresBackend, command: bytes, timeout: float = COMMAND_SECONDS) -> Any:
         raw = backend.raw
         try:
-            return raw.wait(raw._exec_command(command), timeout=COMMAND_SECONDS)
+            return raw.wait(raw._exec_command(command), timeout=timeout)
         except psycopg.errors._WaitTimeout:
             self.close(backend)
-            raise psycopg.OperationalError(f"no answer to {command.decode()} within {COMMAND_SECONDS:g} s") from None
+            raise psycopg.OperationalError(f"no answer to {command.decode()} within {timeout:g} s") from None
 
     # -- errors
 

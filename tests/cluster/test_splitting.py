@@ -53,7 +53,7 @@ def conn(proxy):
 
 def on_readers(proxy):
     """How many statements ran on readers."""
-    return sum(pool.statements() for pool in proxy._pools()[1:])
+    return sum(pool.statements() for pool in proxy.pools()[1:])
 
 
 def is_on_reader(proxy, work):
