@@ -27,6 +27,8 @@ ASK_AGAIN = 0.1
 REFUSED_SECONDS, OTHERS_SECONDS = 1.0, 0.5
 """How long a host that refused a login for good is left alone with it, doubled each time; and how long the others have
 to answer before the refusal is passed on."""
+HEARD_LATELY = 30.0
+"""Seconds for which a host that is away, or a reader, is taken for that by a first `connect()`: no statement waits."""
 SEARCH_SECONDS = 1.0
 """How long one search lasts: after it, who waits looks whether another one's connection has come free."""
 
@@ -65,6 +67,8 @@ class Cluster:
         """Which host refused which login for good, and when."""
         self._doubted: Endpoint | None = None
         """The writer, where a connection to it died: it is asked before another one is opened there."""
+        self._drained: frozenset[Endpoint] = frozenset()
+        """Hosts that get no work, whatever they are."""
 
     @property
     def view(self) -> View:
@@ -119,14 +123,37 @@ class Cluster:
                 self._doubted = None
             self._changed.notify_all()
 
-    def writer(self, login: Any, deadline: float) -> Endpoint:
-        """The writer; waits for one until `deadline` (monotonic seconds).
+    def drain(self, endpoint: Endpoint) -> bool:
+        """Give this host no work, also if it is the writer, until `allow`. False where that was so already."""
+        with self._changed:
+            is_new = endpoint not in self._drained
+            self._drained |= {endpoint}
+            return is_new
+
+    def allow(self, endpoint: Endpoint) -> None:
+        """End `drain`."""
+        with self._changed:
+            self._drained -= {endpoint}
+            self._changed.notify_all()
+
+    @property
+    def drained(self) -> frozenset[Endpoint]:
+        """The hosts that get no work."""
+        return self._drained
+
+    def _ready(self) -> Endpoint | None:
+        """The writer, where connections may be opened to it."""
+        writer = self._view.writer
+        return None if writer is None or writer == self._doubted or writer in self._drained else writer
+
+    def writer(self, login: Any, deadline: float, *, is_check: bool = False) -> Endpoint:
+        """The writer; waits for one until `deadline` (monotonic seconds). A check waits only while one may be found.
 
         Raises OpenFailed: with NoWriterAvailable where none was found in time, and at once with the server's error
         where a host refuses this login for good and none has taken it.
         """
-        writer = self._view.writer
-        if writer is not None and writer != self._doubted:
+        writer = self._ready()
+        if writer is not None:
             return writer
         started = time.monotonic()
         with self._changed:
@@ -137,14 +164,13 @@ class Cluster:
                     view = settled(before, now)
                     if view is not before:
                         self._take_locked(view)
-                    if view.writer is not None and view.writer != self._doubted:
-                        writer = view.writer
+                    if (writer := self._ready()) is not None:
                         break
                     self._check_refused_locked(login, started, now)
                     if self._is_closed:
                         closed = self._engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
                         raise OpenFailed(closed, Refusal.PERMANENT)
-                    if now >= deadline:
+                    if now >= deadline or (is_check and self._is_hopeless_locked(now)):
                         raise OpenFailed(self._no_writer(now - started), Refusal.TRANSIENT)
                     self._ask_all_locked()
                     hold = view.candidate_since + HOLD if view.candidate is not None else deadline
@@ -171,9 +197,19 @@ class Cluster:
                 self._refused.pop((login, endpoint), None)  # who comes again is asked about again
             raise failed
 
+    def _is_hopeless_locked(self, now: float) -> bool:
+        """Whether each host was heard lately, and none of those that may get work claims to be the writer."""
+        return all(
+            seen is not None
+            and now - seen.at < HEARD_LATELY
+            and (seen.role is not Role.READ_WRITE or endpoint in self._drained)
+            for endpoint, seen in self._view.members.items()
+        )
+
     def _no_writer(self, waited: float) -> Exception:
         heard = "; ".join(
             f"{endpoint}: {'not asked' if seen is None else seen.error or seen.role.value}"
+            + (", drained" if endpoint in self._drained else "")
             for endpoint, seen in self._view.members.items()
         )
         return self._engine.error(
@@ -196,7 +232,7 @@ class Cluster:
         while True:
             began = time.monotonic()
             with self._changed:
-                is_over = self._view.writer is not None and self._doubted is None
+                is_over = self._ready() is not None
                 if is_over or not self._waiting or self._is_closed:
                     self._asked.discard(endpoint)
                     return
@@ -261,7 +297,8 @@ class WriterOpener:
                 self._engine.close(backend)
                 raise
             self._cluster.report(Observation(endpoint, asked_at, role, epoch))
-            if role is Role.READ_WRITE and self._cluster.view.generation == generation:
+            is_drained = endpoint in self._cluster.drained
+            if role is Role.READ_WRITE and not is_drained and self._cluster.view.generation == generation:
                 backend.endpoint = endpoint
                 return backend
             self._engine.close(backend)

@@ -14,11 +14,12 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import config, errors
-from .backend import Opener
+from .backend import Opener, OpenFailed, Refusal
 from .client import Client
 from .cluster import Cluster, WriterOpener
 from .config import TLS, Options, Target
 from .events import Events
+from .planned import PlannedWork
 from .pool import Pool
 from .routines import Catalogue
 from .session import Tx
@@ -44,7 +45,7 @@ class TargetHealth:
     state: str
     """REGISTERED (not tried yet), AVAILABLE or UNAVAILABLE."""
     reason: str | None
-    """Why it is unavailable: CONNECTION_FAILED with the driver's message, or INVALID_REPLICATION_STATE."""
+    """Why it is unavailable: CONNECTION_FAILED with the driver's message, INVALID_REPLICATION_STATE, or DRAINED."""
 
 
 class Proxy:
@@ -91,6 +92,7 @@ class Proxy:
             pinned_percent=self.options.max_pinned_percent,
             lifetime=self.options.connection_max_lifetime,
         )
+        self._planned = PlannedWork(self._pools, self.cluster)
         if self.options.idle_client_timeout:
             self.pool.reclaim = self._expire_idle_clients
         self._lock = threading.Lock()
@@ -112,7 +114,8 @@ class Proxy:
 
         `user` and `dbname` default to the target's; `driver_kwargs` are the driver's own connect arguments. The first
         call for each login checks it against the server and raises what the server refuses for good; a server
-        that cannot be reached is left to the first statement. Later calls do no I/O.
+        that cannot be reached is left to the first statement: at once where it refuses connections, is known to be
+        away, or the proxy is paused; after five seconds where it says nothing. Later calls do no I/O.
         """
         return self._connect(face_of(self.engine.name), user, dbname, driver_kwargs)
 
@@ -139,7 +142,11 @@ class Proxy:
         """The database hosts of this proxy and how they are. No I/O: what was last heard of each."""
         if self.cluster is not None:
             view = self.cluster.view
-            return tuple(_health(endpoint, seen, view.writer) for endpoint, seen in view.members.items())
+            drained = self.cluster.drained
+            return tuple(
+                _health(endpoint, seen, view.writer, is_drained=endpoint in drained)
+                for endpoint, seen in view.members.items()
+            )
         error = self.pool.connect_error
         if error is not None:
             state, reason = "UNAVAILABLE", f"CONNECTION_FAILED: {error}"
@@ -191,6 +198,40 @@ class Proxy:
             pinned_sessions=tuple(sorted(_pinned_sessions(lent), key=lambda each: -each.seconds)),
         )
 
+    def pause(self, timeout: float | None = None) -> None:
+        """Before planned work on the servers: lend no database connection any more, and wait until none is left.
+
+        Transactions and pinned sessions go on to their end. All other statements wait for `resume()`, first come, first
+        served, for up to `connection_borrow_timeout`; `connect()` does not wait. Does nothing more where it is paused.
+
+        `timeout` is in seconds, by default half of `connection_borrow_timeout`, which leaves the other half for the
+        work itself. Raises DrainTimeout, which names who still has a database connection, and ProxyClosed; it is
+        not paused then.
+        """
+        self._planned.withhold(None, "pause()", self._patience(timeout))
+
+    def resume(self, host: str | None = None) -> None:
+        """End `pause()`, or with a host, `drain(host)`. Database connections are opened anew.
+
+        Does nothing where that is not so. Raises ConfigurationError for a host that is none of `targets()`.
+        """
+        self._planned.allow(self._endpoint(host), "resume()")
+
+    def drain(self, host: str, timeout: float | None = None) -> None:
+        """Give a host no more work, and wait until no database connection to it is left; others work on.
+
+        `host` is as in `targets()`, with or without its port. Where it is the writer, statements wait until another
+        host is, as in a failover. Where it is the only host this is `pause()`. `resume(host)` ends it; until then the
+        host gets no work, whatever it becomes. `timeout` and errors are those of `pause()`; ConfigurationError for a
+        host that is none of `targets()`.
+        """
+        self._planned.withhold(self._endpoint(host), f"drain({host!r})", self._patience(timeout))
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether statements wait for `resume()`."""
+        return self.pool.is_paused
+
     def add_event_handler(self, handler: Callable[[Any], object]) -> None:
         """Call `handler(event)` for each event of docs/events.md, in the thread and within the lock of the session.
 
@@ -230,7 +271,7 @@ class Proxy:
             host = str(self.cluster.view.writer or "none")
         return (
             f"<Proxy {self.target.engine} writer={host} [{occupancy.borrowed} borrowed, {occupancy.idle} idle, "
-            f"{occupancy.waiting} waiting, {occupancy.pinned} pinned]>"
+            f"{occupancy.waiting} waiting, {occupancy.pinned} pinned]{' paused' if occupancy.is_paused else ''}>"
         )
 
     # -- logging in
@@ -247,9 +288,22 @@ class Proxy:
 
     def _check(self, login: Login) -> None:
         """The first connect() of a login: single flight; only what the server refuses for good raises."""
-        with suppress(errors.BorrowTimeout):
-            self.haunt(login, FIRST_CHECK_SECONDS, is_check=True)
+        deadline = time.monotonic() + FIRST_CHECK_SECONDS
+        if not (self.pool.is_paused or self.pool.is_away) and self._may_have_writer(login, deadline):
+            with suppress(errors.BorrowTimeout):
+                self.haunt(login, max(0.001, deadline - time.monotonic()), is_check=True)
         login.is_checked = True
+
+    def _may_have_writer(self, login: Login, deadline: float) -> bool:
+        """Whether it is worth the while to log in. Raises what the hosts refuse for good."""
+        try:
+            if self.cluster is not None:
+                self.cluster.writer(login, deadline, is_check=True)
+        except OpenFailed as failed:
+            if failed.refusal is Refusal.PERMANENT:
+                raise failed.error from failed.error.__cause__
+            return False
+        return True
 
     def haunt(self, login: Login, timeout: float, *, is_check: bool = False) -> None:
         """Make sure that the login has a ghost, by giving it a backend of its own and closing its wire.
@@ -268,7 +322,7 @@ class Proxy:
             if login.ghost is not None or (is_check and login.is_checked):
                 return
             remaining = max(0.001, deadline - time.monotonic())
-            backend = self.pool.borrow(login, remaining)
+            backend = (self.pool.borrow_at_once if is_check else self.pool.borrow)(login, remaining)
             try:
                 if backend.label.values:  # the ghost answers for a session that has set nothing
                     self.engine.reset(backend)
@@ -297,8 +351,17 @@ class Proxy:
 
     # -- several hosts
 
+    def _pools(self) -> tuple[Pool, ...]:
+        return (self.pool,)
+
     def _retire(self) -> None:
         self.pool.retire()
+
+    def _endpoint(self, host: str | None) -> Endpoint | None:
+        return None if host is None else self._planned.endpoint(host, [target.host for target in self.targets()])
+
+    def _patience(self, timeout: float | None) -> float:
+        return self.options.connection_borrow_timeout / 2 if timeout is None else timeout
 
     def lose(self, backend: Any) -> None:
         """A database connection was lost in use: its host is asked before another one is opened there."""
@@ -364,7 +427,10 @@ def _pinned_sessions(lent: Iterable[Any]) -> Iterator[PinnedSession]:
             )
 
 
-def _health(endpoint: Endpoint, seen: Observation | None, writer: Endpoint | None) -> TargetHealth:
+def _health(endpoint: Endpoint, seen: Observation | None, writer: Endpoint | None, *, is_drained: bool) -> TargetHealth:
+    if is_drained:
+        role = Role.UNKNOWN if seen is None else seen.role
+        return TargetHealth(str(endpoint), role.value, "UNAVAILABLE", "DRAINED: it gets no work until resume(host)")
     if seen is None:
         return TargetHealth(str(endpoint), Role.UNKNOWN.value, "REGISTERED", None)
     if seen.role is Role.UNKNOWN:
