@@ -115,6 +115,27 @@ class Cluster:
         self.report(Observation(endpoint, asked_at, role, epoch))
         return role
 
+    def has_stepped_down(self, login: Any, endpoint: Endpoint) -> bool:
+        """Whether a host that has just refused a write is a reader, or gone. What it said before proves nothing.
+
+        Applications that write where they must not get the same refusal again and again: so it waits until the host
+        was not asked for ASK_AGAIN, unless another one is told meanwhile.
+        """
+        refused_at = time.monotonic()
+
+        def heard() -> Observation | None:
+            seen = self._view.members[endpoint]
+            return seen if seen is not None and seen.at >= refused_at else None
+
+        with self._changed:
+            before = self._view.members[endpoint]
+            if before is not None and before.role is Role.READ_WRITE:
+                self._changed.wait_for(heard, before.at + ASK_AGAIN - refused_at)
+        if heard() is None:
+            self.hear(login, endpoint)
+        seen = heard()
+        return seen is not None and seen.role is not Role.READ_WRITE
+
     def _take_refusal(self, login: Any, endpoint: Endpoint, asked_at: float, failed: OpenFailed) -> None:
         with self._changed:
             if failed.refusal is Refusal.PERMANENT:

@@ -29,8 +29,6 @@ from .topology import Endpoint, Observation, Role
 if TYPE_CHECKING:
     from .engines.base import Engine, Login
 
-HEARD_JUST_NOW = 0.1
-"""Seconds for which what a host said is not asked for again."""
 FIRST_CHECK_SECONDS = 5.0
 """How long the first `connect()` of a login waits for the server to accept it."""
 
@@ -369,16 +367,13 @@ class Proxy:
             self.cluster.doubt(backend.endpoint)
 
     def is_demoted(self, backend: Any) -> bool:
-        """After an error that says "read-only", which may have other causes: whether the host is a reader now."""
+        """After an error that says "read-only", which may have other causes: whether the host is the writer no more."""
         if self.cluster is None or backend.endpoint is None:
             return False
-        seen = self.cluster.view.members[backend.endpoint]
-        if seen is not None and seen.role is Role.READ_WRITE and time.monotonic() - seen.at < HEARD_JUST_NOW:
-            return False
-        is_reader = self.cluster.hear(backend.login, backend.endpoint) is Role.READ_ONLY
-        if is_reader:
+        is_demoted = self.cluster.has_stepped_down(backend.login, backend.endpoint)
+        if is_demoted:
             backend.expires_at = 0.0  # closed when it is given back, whoever is the writer by now
-        return is_reader
+        return is_demoted
 
     # -- the rest
 
