@@ -106,6 +106,31 @@ def test_a_switchover_that_nobody_announced(name):
         assert writers(proxy) == [new.address]
 
 
+@pytest.mark.server("postgresql-15")
+def test_read_only_by_configuration_is_a_reader_and_by_role_is_not():
+    """What a role has set is its own business: the host is the writer, and the refusal is passed on."""
+    with (
+        postgresql.Cluster("15", standbys=1) as cluster,
+        cluster.nodes[0].server.admin() as admin,
+        rdsproxy_lib.Proxy(cluster.url(), connection_borrow_timeout=0.5) as proxy,
+    ):
+        admin.execute("alter role app set default_transaction_read_only = on")
+        with proxy.connect(autocommit=True) as conn:
+            assert writers(proxy) == [cluster.nodes[0].address]
+            for _ in range(3):
+                with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                    run(conn, "insert into pg_am values (1)")
+            assert run(conn, "select 1") == [(1,)]
+            assert writers(proxy) == [cluster.nodes[0].address]
+        admin.execute("alter role app reset default_transaction_read_only")
+        admin.execute("alter system set default_transaction_read_only = on")
+        admin.execute("select pg_reload_conf()")
+        proxy.pause()
+        proxy.resume()
+        with proxy.connect(autocommit=True) as conn, pytest.raises(rdsproxy_lib.NoWriterAvailable):
+            until(lambda: run(conn, "select 1") and None, "there is a writer")
+
+
 def writers(proxy: rdsproxy_lib.Proxy) -> list[str]:
     """The hosts that are taken for the writer."""
     return [each.host for each in proxy.targets() if (each.role, each.state) == ("READ_WRITE", "AVAILABLE")]
