@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 from . import errors
@@ -19,53 +19,50 @@ from .topology import Endpoint
 logger = logging.getLogger(__name__)
 
 
-class PlannedWork:
-    """Pauses and drains the pools of one proxy. Safe for use from many threads; has no state of its own."""
+def withhold(
+    pools: Sequence[Pool], cluster: Cluster | None, endpoint: Endpoint | None, what: str, timeout: float
+) -> None:
+    """Lend nothing on this endpoint, or under None nothing at all, and wait until all of it is back.
 
-    def __init__(self, pools: Callable[[], Iterable[Pool]], cluster: Cluster | None) -> None:
-        self._pools = pools
-        self._cluster = cluster
+    `what` is what the application asked for. Raises DrainTimeout after `timeout` seconds, and ProxyClosed.
+    """
+    deadline = time.monotonic() + timeout
+    with ExitStack() as undo:
+        if cluster is not None and endpoint is not None and cluster.drain(endpoint):
+            undo.callback(cluster.allow, endpoint)
+        for pool in pools:
+            if pool.withhold(endpoint):
+                undo.callback(pool.allow, endpoint)
+        for pool in pools:
+            if why := pool.wait_until_returned(endpoint, deadline):
+                raise errors.DrainTimeout(
+                    f"{what} timed out after {timeout:.1f} s: {why}. It is taken back, and statements go on; end the"
+                    " transactions or close the sessions that are named, or give more time"
+                )
+        undo.pop_all()
+    logger.info("%s: no database connection is left", what)
 
-    def withhold(self, endpoint: Endpoint | None, what: str, timeout: float) -> None:
-        """Lend nothing on this endpoint, or under None nothing at all, and wait until all of it is back.
 
-        `what` is what the application asked for. Raises DrainTimeout after `timeout` seconds, and ProxyClosed.
-        """
-        deadline = time.monotonic() + timeout
-        with ExitStack() as undo:
-            if self._cluster is not None and endpoint is not None and self._cluster.drain(endpoint):
-                undo.callback(self._cluster.allow, endpoint)
-            for pool in self._pools():
-                if pool.withhold(endpoint):
-                    undo.callback(pool.allow, endpoint)
-            for pool in self._pools():
-                if why := pool.wait_until_returned(endpoint, deadline):
-                    raise errors.DrainTimeout(
-                        f"{what} timed out after {timeout:.1f} s: {why}. It is taken back, and statements go on; end"
-                        " the transactions or close the sessions that are named, or give more time"
-                    )
-            undo.pop_all()
-        logger.info("%s: no database connection is left", what)
+def allow(pools: Sequence[Pool], cluster: Cluster | None, endpoint: Endpoint | None, what: str) -> None:
+    """End `withhold`. Does nothing where that is not so."""
+    if cluster is not None and endpoint is not None:
+        cluster.allow(endpoint)
+    for pool in pools:
+        pool.allow(endpoint)
+    logger.info("%s: statements go on", what)
 
-    def allow(self, endpoint: Endpoint | None, what: str) -> None:
-        """End `withhold`."""
-        if self._cluster is not None and endpoint is not None:
-            self._cluster.allow(endpoint)
-        for pool in self._pools():
-            pool.allow(endpoint)
-        logger.info("%s: statements go on", what)
 
-    def endpoint(self, host: str, targets: Iterable[str]) -> Endpoint | None:
-        """Which of these is meant, by its name with or without the port; None, for all, where there is but one host.
+def endpoint_of(host: str, targets: Iterable[str], cluster: Cluster | None) -> Endpoint | None:
+    """Which of the targets is meant, by its name with or without the port; None, for all, where there is but one host.
 
-        Raises ConfigurationError.
-        """
-        known = {name: host in (name, _without_port(name)) for name in targets}
-        if sum(known.values()) != 1:
-            problem = "is more than one" if any(known.values()) else "is none"
-            raise errors.ConfigurationError(f"{host!r} {problem} of the targets {', '.join(known)}")
-        members = self._cluster.view.members if self._cluster is not None else ()
-        return next((each for each in members if known[str(each)]), None)
+    Raises ConfigurationError.
+    """
+    known = {name: host in (name, _without_port(name)) for name in targets}
+    if sum(known.values()) != 1:
+        problem = "is more than one" if any(known.values()) else "is none"
+        raise errors.ConfigurationError(f"{host!r} {problem} of the targets {', '.join(known)}")
+    members = cluster.view.members if cluster is not None else ()
+    return next((each for each in members if known[str(each)]), None)
 
 
 def _without_port(name: str) -> str:

@@ -701,8 +701,10 @@ class Pool:
         while True:
             if self.reclaim is not None:
                 self.reclaim()
+            closing: list[Backend] = []
             with self._lock:
-                closing = self._decide_locked()  # takes in what finalisers have left
+                if self._dropped:  # by finalisers, since the last operation
+                    closing = self._decide_locked()
             self._close_all(closing)
             with self._returned:
                 self._check_open_locked()

@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import config, errors
+from . import config, errors, planned
 from .backend import Opener, OpenFailed, Refusal
 from .client import Client
 from .cluster import Cluster, WriterOpener
 from .config import TLS, Options, Target
 from .events import Events
-from .planned import PlannedWork
 from .pool import Pool
 from .routines import Catalogue
 from .session import Tx
@@ -90,7 +89,6 @@ class Proxy:
             pinned_percent=self.options.max_pinned_percent,
             lifetime=self.options.connection_max_lifetime,
         )
-        self._planned = PlannedWork(self._pools, self.cluster)
         if self.options.idle_client_timeout:
             self.pool.reclaim = self._expire_idle_clients
         self._lock = threading.Lock()
@@ -206,14 +204,15 @@ class Proxy:
         work itself. Raises DrainTimeout, which names who still has a database connection, and ProxyClosed; it is
         not paused then.
         """
-        self._planned.withhold(None, "pause()", self._patience(timeout))
+        self._withhold(None, "pause()", timeout)
 
     def resume(self, host: str | None = None) -> None:
         """End `pause()`, or with a host, `drain(host)`. Database connections are opened anew.
 
         Does nothing where that is not so. Raises ConfigurationError for a host that is none of `targets()`.
         """
-        self._planned.allow(self._endpoint(host), "resume()")
+        endpoint = None if host is None else self._endpoint(host)
+        planned.allow(self._pools(), self.cluster, endpoint, f"resume({'' if host is None else repr(host)})")
 
     def drain(self, host: str, timeout: float | None = None) -> None:
         """Give a host no more work, and wait until no database connection to it is left; others work on.
@@ -223,7 +222,7 @@ class Proxy:
         host gets no work, whatever it becomes. `timeout` and errors are those of `pause()`; ConfigurationError for a
         host that is none of `targets()`.
         """
-        self._planned.withhold(self._endpoint(host), f"drain({host!r})", self._patience(timeout))
+        self._withhold(self._endpoint(host), f"drain({host!r})", timeout)
 
     @property
     def is_paused(self) -> bool:
@@ -313,8 +312,8 @@ class Proxy:
         if not turn.acquire(timeout=timeout):
             raise self.engine.error(
                 errors.BorrowTimeout,
-                f"timed out after {timeout:.1f} s waiting for another thread's first login as {login.user};"
-                " nothing was sent",
+                f"timed out after {timeout:.1f} s waiting for another thread's first login as {login.user}"
+                f"{', while the proxy is paused' if self.pool.is_paused else ''}; nothing was sent",
             )
         try:
             if login.ghost is not None or (is_check and login.is_checked):
@@ -355,11 +354,12 @@ class Proxy:
     def _retire(self) -> None:
         self.pool.retire()
 
-    def _endpoint(self, host: str | None) -> Endpoint | None:
-        return None if host is None else self._planned.endpoint(host, [target.host for target in self.targets()])
+    def _endpoint(self, host: str) -> Endpoint | None:
+        return planned.endpoint_of(host, [target.host for target in self.targets()], self.cluster)
 
-    def _patience(self, timeout: float | None) -> float:
-        return self.options.connection_borrow_timeout / 2 if timeout is None else timeout
+    def _withhold(self, endpoint: Endpoint | None, what: str, timeout: float | None) -> None:
+        seconds = self.options.connection_borrow_timeout / 2 if timeout is None else timeout
+        planned.withhold(self._pools(), self.cluster, endpoint, what, seconds)
 
     def lose(self, backend: Any) -> None:
         """A database connection was lost in use: its host is asked before another one is opened there."""

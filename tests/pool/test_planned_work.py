@@ -267,6 +267,54 @@ def test_what_garbage_holds_is_waited_for_no_longer(make_pool):
         gc.enable()
 
 
+def test_two_who_wait_do_not_wake_each_other(make_pool):
+    """They look around now and then, and not each time the other one does."""
+    pool = make_pool(1)
+    backend = hold(pool)
+    pool.withhold()
+    looks = []
+    pool.reclaim = lambda: looks.append(None)
+    calls = [Call(returned, pool) for _ in range(2)]
+    time.sleep(0.7)
+    pool.give_back(backend)
+    assert [call.result() for call in calls] == ["", ""]
+    assert len(looks) <= 6
+
+
+@pytest.mark.usefixtures("restless")
+def test_pauses_amid_many_borrowers(make_pool, fake_server):
+    """Each time nothing is left open, nothing is lent until it ends, and at last everybody was served."""
+    pool = make_pool(3)
+    lent, served, is_over = set(), [0] * 6, threading.Event()
+
+    def work(number):
+        while not is_over.is_set():
+            served[number] += 1
+            backend = hold(pool, (A, B)[number % 2])
+            lent.add(backend)
+            assert backend not in fake_server.closed
+            lent.discard(backend)
+            (pool.discard if number == 0 else pool.give_back)(backend)
+
+    workers = [Call(work, number) for number in range(6)]
+    try:
+        for _ in range(40):
+            assert pool.withhold()
+            assert returned(pool) == ""
+            before = sum(served)
+            assert not lent
+            assert pool.occupancy().open == 0
+            pool.allow()
+            while sum(served) < before + 12:
+                time.sleep(0.001)
+    finally:
+        is_over.set()
+    for worker in workers:
+        worker.result()
+    assert min(served) > 10
+    check_places(pool, fake_server, set())
+
+
 # -- one of several endpoints
 
 
@@ -403,6 +451,21 @@ def test_a_second_pause_that_times_out_does_not_end_the_first(url):
         conn.commit()
         first.result()
         proxy.resume()
+
+
+def test_an_interrupt_takes_the_pause_back(url):
+    """As an error does."""
+    with rdsproxy_lib.Proxy(url) as proxy, proxy.connect() as conn:
+        conn.execute("select 1")
+
+        def interrupt():
+            raise KeyboardInterrupt
+
+        proxy.pool.reclaim = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            proxy.pause()
+        proxy.pool.reclaim = None
+        assert not proxy.is_paused
 
 
 def test_the_default_leaves_time_for_the_work(url):
