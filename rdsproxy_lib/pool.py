@@ -296,7 +296,7 @@ class Pool:
             with self._lock:
                 self._check_open_locked()
                 if None in self._withheld and not waiter.is_patient:
-                    raise self._timeout_locked(started, "this is no statement")
+                    raise self._timeout_locked(started)
                 if waiter.until <= started:
                     if len(self._all) or len(self._dialers) or None in self._withheld:
                         raise self._timeout_locked(started, "connection_borrow_timeout is 0 and none is idle")
@@ -353,7 +353,7 @@ class Pool:
             closing = self._decide_locked()
             if waiter.gift is None and not waiter.may_dial:
                 if now >= waiter.until:
-                    timeout = self._timeout_locked(waiter.since, "all are in use or none could be opened")
+                    timeout = self._timeout_locked(waiter.since)
                 elif is_stuck and self._is_deadlock_locked(now):
                     timeout = self._timeout_locked(
                         waiter.since,
@@ -420,6 +420,8 @@ class Pool:
                 closing.append(backend)
                 self._waiters.appendleft(waiter)
                 self._retry_at = time.monotonic() + FIRST_RETRY
+                if not waiter.is_patient:
+                    waiter.until = 0.0
             else:
                 self._serial += 1
                 backend.serial = self._serial
@@ -610,13 +612,16 @@ class Pool:
         holders = [backend for backend in self._all if backend.owner is not None]
         return len(holders) >= self.limit and all(backend.user in waiting for backend in holders)
 
-    def _timeout_locked(self, since: float, why: str) -> Exception:
+    def _timeout_locked(self, since: float, why: str = "") -> Exception:
         self.counters.borrow_timeouts += 1
         waited = time.monotonic() - since
         has_no_writer = isinstance(self._connect_error, errors.NoWriterAvailable)
         if (paused_at := self._withheld.get(None)) is not None:
             has_no_writer = False
-            why = f"the proxy was paused {time.monotonic() - paused_at:.1f} s ago, until resume() is called"
+            paused = f"the proxy was paused {time.monotonic() - paused_at:.1f} s ago, until resume() is called"
+            why = f"{paused}; {why}" if why else paused
+        elif not why:
+            why = "all are in use or none could be opened"
         error = self._opener.error(
             errors.NoWriterAvailable if has_no_writer else errors.BorrowTimeout,
             f"timed out waiting to acquire a database connection after {waited:.1f} s: {why}; "
@@ -710,8 +715,9 @@ class Pool:
                 self._check_open_locked()
                 if endpoint not in self._withheld:
                     return "resume() was called meanwhile"
-                left = [backend for backend in self._all if endpoint is None or backend.endpoint == endpoint]
-                if not left and not (endpoint is None and len(self._dialers)):
+                # Nothing here may hold a backend meanwhile: one that was dropped on the floor ends by itself.
+                are_left = any(endpoint is None or backend.endpoint == endpoint for backend in self._all)
+                if not are_left and not (endpoint is None and len(self._dialers)):
                     return ""
                 now = time.monotonic()
                 if now >= deadline:

@@ -14,7 +14,7 @@ import pytest
 import rdsproxy_lib
 from rdsproxy_lib import BorrowTimeout, ConfigurationError, DrainTimeout, ProxyClosed
 from rdsproxy_lib.backend import Refusal
-from rdsproxy_lib.pool import RECLAIM_SECONDS
+from rdsproxy_lib.pool import STUCK_AFTER
 from tests.servers import TcpRelay, free_port
 
 from .conftest import SECONDS, Call, check_places, hold
@@ -27,6 +27,14 @@ HERE, THERE = "here:1", "there:1"
 def returned(pool, endpoint=None, seconds=SECONDS):
     """What `wait_until_returned` says."""
     return pool.wait_until_returned(endpoint, time.monotonic() + seconds)
+
+
+def until_asleep(pool):
+    """Return when a thread waits for the rest to come back."""
+    deadline = time.monotonic() + SECONDS
+    while not pool._returned._waiters:
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.001)
 
 
 # -- a pool over a server in memory
@@ -71,11 +79,11 @@ def test_the_last_one_that_comes_back_ends_the_wait_at_once(make_pool):
     backend = hold(pool)
     pool.withhold()
     all_back = Call(returned, pool)
-    time.sleep(0.6)  # beyond the first look
+    until_asleep(pool)
     started = time.monotonic()
     pool.give_back(backend)
     assert all_back.result() == ""
-    assert time.monotonic() - started < RECLAIM_SECONDS / 2
+    assert time.monotonic() - started < STUCK_AFTER / 2
 
 
 def test_who_waits_is_served_in_order(make_pool):
@@ -185,7 +193,7 @@ def test_a_pause_that_is_ended_meanwhile_is_none(make_pool):
     hold(pool)
     pool.withhold()
     waiting = Call(returned, pool)
-    time.sleep(0.05)
+    until_asleep(pool)
     pool.allow()
     assert "resume() was called meanwhile" in waiting.result()
 
@@ -218,6 +226,15 @@ def test_a_mere_check_does_not_wait(make_pool, fake_server):
         pool.borrow_at_once(B, SECONDS)
     pool.give_back(backend)
     assert fake_server.dials == 1
+    pool.allow()
+    fake_server.gate = threading.Semaphore(0)
+    check = Call(pool.borrow_at_once, B, SECONDS)
+    while fake_server.dials == 1:
+        assert fake_server.dialed.acquire(timeout=SECONDS)
+    pool.withhold()
+    fake_server.gate.release()
+    assert "paused" in str(check.error())
+    check_places(pool, fake_server, set())
 
 
 def test_a_mere_check_tries_once(make_pool, fake_server):
@@ -265,6 +282,18 @@ def test_what_garbage_holds_is_waited_for_no_longer(make_pool):
         assert returned(pool) == ""
     finally:
         gc.enable()
+
+
+def test_one_that_was_dropped_on_the_floor_is_not_waited_for(make_pool, fake_server):
+    """An interrupted thread lost it: who waits does not keep it alive."""
+    pool = make_pool(1)
+    hold(pool)
+    lost, fake_server.opened = fake_server.opened, []
+    pool.withhold()
+    all_back = Call(returned, pool)
+    until_asleep(pool)
+    lost.clear()
+    assert all_back.result() == ""
 
 
 def test_two_who_wait_do_not_wake_each_other(make_pool):
