@@ -23,6 +23,7 @@ CLUSTERS: dict[str, Callable[[], Any]] = {
     "mariadb-10.11": lambda: mysql.Cluster("mariadb-10.11"),
 }
 THREADS = 16
+FOLLOWING = "select count(*) from pg_stat_replication where state = 'streaming'"
 
 
 def of_each_engine(function):
@@ -85,6 +86,42 @@ def test_draining_the_old_writer_is_no_error_to_anybody(name):
             until(lambda: clients.count() > acknowledged, "the clients go on by themselves")
             proxy.resume(old.address)
         assert clients.history.undone == [], "not even a transaction was undone"
+        assert writers(proxy) == [new.address]
+
+
+@pytest.mark.slow
+@pytest.mark.server("postgresql-15")
+def test_maintenance_from_host_to_host():
+    """Each is drained, stopped and comes back as a reader, while 16 threads work; then the first one writes again."""
+    with postgresql.Cluster("15", standbys=1) as cluster:
+        with clients_at_work(cluster) as (proxy, clients):
+            for old, new in (cluster.nodes, reversed(cluster.nodes)):
+                proxy.drain(old.address, timeout=20)
+                old.demote()
+                new.promote()
+                old.follow(new)
+                before = clients.count()
+                proxy.resume(old.address)
+                until(lambda before=before: clients.count() > before + 50, "the clients go on")
+                assert writers(proxy) == [new.address]
+                until(lambda new=new: new.ask(FOLLOWING) == 1, "the other one follows")
+        assert clients.history.undone == []
+
+
+@pytest.mark.server("mariadb-10.11")
+def test_what_a_host_said_before_it_refused_proves_nothing():
+    """It was heard as the writer a moment before it is demoted: the statement that finds out is sent again."""
+    with mysql.Cluster("mariadb-10.11") as cluster, rdsproxy_lib.Proxy(cluster.url()) as proxy:
+        old, new = cluster.nodes
+        with proxy.connect(autocommit=True) as conn:
+            run(conn, TABLE)
+            promoting = threading.Timer(0.3, new.promote)
+            promoting.start()
+            proxy.cluster.hear(conn.rdsproxy.login, proxy.cluster.view.writer)
+            old.demote()
+            run(conn, "insert into history values (1)")
+            promoting.join()
+            assert run(conn, "select number from history") == [(1,)]
         assert writers(proxy) == [new.address]
 
 
