@@ -30,6 +30,8 @@ REFUSED_SECONDS, OTHERS_SECONDS = 1.0, 0.5
 to answer before the refusal is passed on."""
 REFRESH_SECONDS = 30.0
 """How old a list of the hosts may be when a database connection is opened."""
+HEARD_LATELY = 30.0
+"""Seconds for which a host that is away, or a reader, is taken for that by a first `connect()`: no statement waits."""
 SEARCH_SECONDS = 1.0
 """How long one search lasts: after it, who waits looks whether another one's connection has come free."""
 
@@ -95,6 +97,8 @@ class Cluster:
         """Which host refused which login for good, and when."""
         self._doubted: Endpoint | None = None
         """The writer, where a connection to it died: it is asked before another one is opened there."""
+        self._drained: frozenset[Endpoint] = frozenset()
+        """Hosts that get no work, whatever they are."""
 
     @property
     def view(self) -> View:
@@ -187,6 +191,27 @@ class Cluster:
             for endpoint in old if not self._is_closed else ():
                 self._ask_locked(endpoint, self._ask_once, login, endpoint)
 
+    def has_stepped_down(self, login: Any, endpoint: Endpoint) -> bool:
+        """Whether a host that has just refused a write is a reader, or gone. What it said before proves nothing.
+
+        Applications that write where they must not get the same refusal again and again: so it waits until the host
+        was not asked for ASK_AGAIN, unless another one is told meanwhile.
+        """
+        refused_at = time.monotonic()
+
+        def heard() -> Observation | None:
+            seen = self._view.members.get(endpoint)
+            return seen if seen is not None and seen.at >= refused_at else None
+
+        with self._changed:
+            before = self._view.members.get(endpoint)
+            if before is not None and before.role is Role.READ_WRITE:
+                self._changed.wait_for(heard, before.at + ASK_AGAIN - refused_at)
+        if heard() is None:
+            self.hear(login, endpoint)
+        seen = heard()
+        return seen is not None and seen.role is not Role.READ_WRITE
+
     def _take_refusal(self, login: Any, endpoint: Endpoint, asked_at: float, failed: OpenFailed) -> None:
         with self._changed:
             if failed.refusal is Refusal.PERMANENT:
@@ -195,16 +220,34 @@ class Cluster:
                 self._doubted = None
             self._changed.notify_all()
 
-    def writer(self, login: Any, deadline: float) -> Endpoint:
-        """The writer; waits for one until `deadline` (monotonic seconds).
+    def drain(self, endpoint: Endpoint) -> bool:
+        """Give this host no work, also if it is the writer, until `allow`. False where that was so already."""
+        with self._changed:
+            is_new = endpoint not in self._drained
+            self._drained |= {endpoint}
+            return is_new
+
+    def allow(self, endpoint: Endpoint) -> None:
+        """End `drain`."""
+        with self._changed:
+            self._drained -= {endpoint}
+            self._changed.notify_all()
+
+    @property
+    def drained(self) -> frozenset[Endpoint]:
+        """The hosts that get no work."""
+        return self._drained
+
+    def writer(self, login: Any, deadline: float, *, is_check: bool = False) -> Endpoint:
+        """The writer; waits for one until `deadline` (monotonic seconds). A check waits only while one may be found.
 
         Raises OpenFailed: with NoWriterAvailable where none was found in time, and at once with the server's error
         where a host refuses this login for good and none has taken it.
         """
-        writer = self._view.writer
-        if writer is not None and writer != self._doubted:
+        writer = self._ready(self._view)
+        if writer is not None:
             return writer
-        return self._search(login, deadline, self._find_writer, errors.NoWriterAvailable, "the writer")
+        return self._search(login, deadline, self._ready, errors.NoWriterAvailable, "the writer", is_check=is_check)
 
     def reader(self, login: Any, deadline: float, is_wanted: Callable[[Endpoint], bool]) -> Endpoint:
         """One of the wanted hosts that says, from now on, that it is a reader; waits for one until `deadline`.
@@ -221,8 +264,9 @@ class Cluster:
 
         return self._search(login, deadline, find, errors.BorrowTimeout, "a reader")
 
-    def _find_writer(self, view: View) -> Endpoint | None:
-        return None if view.writer == self._doubted else view.writer
+    def _ready(self, view: View) -> Endpoint | None:
+        """The writer, where connections may be opened to it."""
+        return None if view.writer == self._doubted or view.writer in self._drained else view.writer
 
     def _search(
         self,
@@ -231,6 +275,8 @@ class Cluster:
         find: Callable[[View], Endpoint | None],
         kind: type[errors.Error],
         what: str,
+        *,
+        is_check: bool = False,
     ) -> Endpoint:
         """Have all hosts asked until there is one."""
         started = time.monotonic()
@@ -248,7 +294,7 @@ class Cluster:
                     if self._is_closed:
                         closed = self._engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
                         raise OpenFailed(closed, Refusal.PERMANENT)
-                    if now >= deadline:
+                    if now >= deadline or (is_check and self._is_hopeless_locked(now)):
                         raise OpenFailed(self._nobody(kind, what, now - started), Refusal.TRANSIENT)
                     self._ask_all_locked()
                     hold = view.candidate_since + HOLD if view.candidate is not None else deadline
@@ -275,9 +321,19 @@ class Cluster:
                 self._refused.pop((login, endpoint), None)  # who comes again is asked about again
             raise failed
 
+    def _is_hopeless_locked(self, now: float) -> bool:
+        """Whether each host was heard lately, and none of those that may get work claims to be the writer."""
+        return all(
+            seen is not None
+            and now - seen.at < HEARD_LATELY
+            and (seen.role is not Role.READ_WRITE or endpoint in self._drained)
+            for endpoint, seen in self._view.hosts.items()
+        )
+
     def _nobody(self, kind: type[errors.Error], what: str, waited: float) -> Exception:
         heard = "; ".join(
             f"{endpoint}: {'not asked' if seen is None else seen.error or seen.role.value}"
+            + (", drained" if endpoint in self._drained else "")
             for endpoint, seen in self._view.hosts.items()
         )
         return self._engine.error(kind, f"no host was {what} for {waited:.1f} s ({heard}); nothing was sent")
@@ -395,7 +451,9 @@ class WriterOpener:
             self._cluster.report(seen)
             if hosts:
                 self._cluster.take_list(endpoint, hosts, asked_at)
-            if seen.role is Role.READ_WRITE and self._cluster.view.generation == generation:
+            is_drained = endpoint in self._cluster.drained
+            is_same = self._cluster.view.generation == generation
+            if seen.role is Role.READ_WRITE and is_same and not is_drained:
                 backend.endpoint = endpoint
                 return backend
             self._engine.close(backend)

@@ -104,6 +104,16 @@ class PinRefused(Error):
     retry_safe = True
 
 
+class DrainTimeout(Error, TimeoutError):
+    """`Proxy.pause()` or `drain()`: what was under way did not come to its end in time. It goes on, and all else too.
+
+    The message names who has a database connection.
+    """
+
+    __module__ = "rdsproxy_lib"
+    retry_safe = True
+
+
 class ProxyClosed(Error):
     """The `Proxy` was closed; its client connections cannot be used any more."""
 

@@ -67,6 +67,7 @@ class Waiter:
         "gate",
         "gift",
         "has_no_host",
+        "is_patient",
         "login",
         "may_dial",
         "since",
@@ -77,7 +78,9 @@ class Waiter:
         "warned",
     )
 
-    def __init__(self, login: object, wanted: Settings, since: float, until: float) -> None:
+    def __init__(self, login: object, wanted: Settings, since: float, until: float, *, is_patient: bool) -> None:
+        self.is_patient = is_patient
+        """It waits until the time is over, and not only for the first attempt to connect."""
         self.login = login
         self.wanted = wanted
         self.since = since
@@ -108,11 +111,12 @@ class Occupancy:
     dialing: int
     waiting: int
     limit: int
+    is_paused: bool
 
     def __str__(self) -> str:
         return (
             f"{self.borrowed} borrowed ({self.pinned} pinned), {self.idle} idle, {self.dialing} being opened, "
-            f"{self.waiting} waiting, max_connections={self.limit}"
+            f"{self.waiting} waiting, max_connections={self.limit}" + (", paused" if self.is_paused else "")
         )
 
 
@@ -156,6 +160,10 @@ class Pool:
         """Start with nothing: at construction, and in a forked child."""
         # Re-entrant for one case only: see is_inside.
         self._lock = threading.RLock()
+        # What is not to be lent, and since when: the backends on an endpoint, or under None all. A forked child has
+        # nobody who would end it.
+        self._withheld: dict[Any, float] = {}
+        self._returned = threading.Condition(self._lock)
         # Every live backend and dialling waiter. Weak: one that an interrupted thread dropped on the floor is
         # closed by its own end and stops counting, whatever line the interrupt hit.
         self._all: WeakSet[Backend] = WeakSet()
@@ -167,6 +175,7 @@ class Pool:
         self._retry_at = 0.0
         self._retry_delay = FIRST_RETRY
         self._connect_error: BaseException | None = None
+        self._is_away = False
         self.counters = Counters()
         self.latency = BorrowLatency()
 
@@ -206,7 +215,13 @@ class Pool:
         backend.borrowed_at = now
         return backend
 
-    def _borrow(self, login: object, wanted: Settings, timeout: float) -> Backend:
+    def borrow_at_once(self, login: object, timeout: float) -> Backend:
+        """As `borrow`, but raises BorrowTimeout as soon as an attempt to connect fails or the pool is paused."""
+        backend = self._borrow(login, CLEAN, timeout, is_patient=False)
+        backend.borrowed_at = time.time()
+        return backend
+
+    def _borrow(self, login: object, wanted: Settings, timeout: float, *, is_patient: bool = True) -> Backend:
         started = time.monotonic()
         while True:
             closing: list[Backend] = []
@@ -219,7 +234,8 @@ class Pool:
                     backend = self._pick_locked(login, wanted, closing, may_open=timeout > 0)
             if closing:
                 self._close_all(closing)
-            backend = backend or self._wait(login, wanted, started, started + timeout)
+            if backend is None:
+                backend = self._wait(Waiter(login, wanted, started, started + timeout, is_patient=is_patient))
             if self._is_fit(backend):
                 return backend
             self.discard(backend)
@@ -296,15 +312,17 @@ class Pool:
         self.counters.borrows += 1
         return backend
 
-    def _wait(self, login: object, wanted: Settings, started: float, deadline: float) -> Backend:
+    def _wait(self, waiter: Waiter) -> Backend:
+        started = waiter.since
         if self.reclaim is not None:
             self.reclaim()
-        waiter = Waiter(login, wanted, started, deadline)
         try:
             with self._lock:
                 self._check_open_locked()
-                if deadline <= started:
-                    if len(self._all) or len(self._dialers):
+                if None in self._withheld and not waiter.is_patient:
+                    raise self._timeout_locked(started)
+                if waiter.until <= started:
+                    if len(self._all) or len(self._dialers) or None in self._withheld:
                         raise self._timeout_locked(started, "connection_borrow_timeout is 0 and none is idle")
                     waiter.until = started + DIAL_SECONDS  # without any, nothing could ever become idle
                 self._waiters.append(waiter)
@@ -361,7 +379,7 @@ class Pool:
             closing = self._decide_locked()
             if waiter.gift is None and not waiter.may_dial:
                 if now >= waiter.until:
-                    timeout = self._timeout_locked(waiter.since, "all are in use or none could be opened")
+                    timeout = self._timeout_locked(waiter.since)
                 elif is_stuck and self._is_deadlock_locked(now):
                     timeout = self._timeout_locked(
                         waiter.since,
@@ -392,6 +410,9 @@ class Pool:
                 waiter.may_dial = False
                 self.counters.setups_failed += 1
                 self._connect_error = failed.error
+                self._is_away = failed.refusal is Refusal.TRANSIENT
+                if self._is_away and not waiter.is_patient:
+                    waiter.until = now
                 wait = failed.refusal is Refusal.TRANSIENT or (failed.refusal is Refusal.FULL and len(self._all))
                 if wait:
                     if failed.refusal is Refusal.FULL:  # one with other settings will have to do
@@ -418,19 +439,30 @@ class Pool:
                 self._look_around(waiter)
             return None
         backend.expires_at = time.time() + self._lifetime * (1 - LIFETIME_JITTER * random.random())
+        closing = []
         with self._lock:
-            self._serial += 1
-            backend.serial = self._serial
-            if self._retired != retired:
-                backend.expires_at = 0.0  # closed when it is given back
-            self._all.add(backend)
             self._dialers.discard(waiter)
             waiter.may_dial = False
-            self._retry_at, self._retry_delay, self._connect_error = 0.0, FIRST_RETRY, None
-            self.counters.borrows += 1
+            self._retry_at, self._retry_delay, self._connect_error, self._is_away = 0.0, FIRST_RETRY, None, False
             self.counters.setups_succeeded += 1
-            closing = self._decide_locked()  # the next in line may dial now
+            is_withheld = backend.endpoint in self._withheld or None in self._withheld
+            if is_withheld:  # since it was begun
+                closing.append(backend)
+                self._waiters.appendleft(waiter)
+                self._retry_at = time.monotonic() + FIRST_RETRY
+                if not waiter.is_patient:
+                    waiter.until = 0.0
+            else:
+                self._serial += 1
+                backend.serial = self._serial
+                if self._retired != retired:
+                    backend.expires_at = 0.0  # closed when it is given back
+                self._all.add(backend)
+                self.counters.borrows += 1
+            closing += self._decide_locked()  # the next in line may dial now
         self._close_all(closing)
+        if is_withheld:
+            return None
         if self.opened is not None:
             self.opened(backend)
         return backend
@@ -446,7 +478,7 @@ class Pool:
             self.counters.borrows_failed += 1
             closing = []
             if gift is not None:
-                if self._closed:
+                if self._closed or time.time() >= gift.expires_at:
                     self._all.discard(gift)
                     closing.append(gift)
                 else:
@@ -547,6 +579,8 @@ class Pool:
         while len(self._idle) > self._max_idle and self._is_surplus(self._idle[0]):
             closing.append(self._idle.pop(0))
             self._all.discard(closing[-1])
+        if self._withheld:
+            self._returned.notify_all()
         return closing
 
     @staticmethod
@@ -554,6 +588,8 @@ class Pool:
         return time.time() - backend.idle_since >= SURPLUS_IDLE_SECONDS
 
     def _serve_locked(self, now: float, closing: list[Backend]) -> None:
+        if None in self._withheld:
+            return
         for waiter in tuple(self._waiters):
             waiter.gift = self._pick_locked(waiter.login, waiter.wanted, closing)
             if waiter.gift is None:
@@ -610,10 +646,16 @@ class Pool:
         holders = [backend for backend in self._all if backend.owner is not None]
         return len(holders) >= self.limit and all(backend.user in waiting for backend in holders)
 
-    def _timeout_locked(self, since: float, why: str) -> Exception:
+    def _timeout_locked(self, since: float, why: str = "") -> Exception:
         self.counters.borrow_timeouts += 1
         waited = time.monotonic() - since
         has_no_writer = isinstance(self._connect_error, errors.NoWriterAvailable)
+        if (paused_at := self._withheld.get(None)) is not None:
+            has_no_writer = False
+            paused = f"the proxy was paused {time.monotonic() - paused_at:.1f} s ago, until resume() is called"
+            why = f"{paused}; {why}" if why else paused
+        elif not why:
+            why = "all are in use or none could be opened"
         error = self._opener.error(
             errors.NoWriterAvailable if has_no_writer else errors.BorrowTimeout,
             f"timed out waiting to acquire a database connection after {waited:.1f} s: {why}; "
@@ -623,9 +665,12 @@ class Pool:
         error.__cause__ = self._connect_error
         return error
 
-    def _holders_locked(self) -> str:
+    def _holders_locked(self, endpoint: Any = None) -> str:
         now = time.time()
-        held = sorted((b for b in self._all if b.owner is not None), key=lambda b: b.borrowed_at)[:5]
+        held = sorted(
+            (b for b in self._all if b.owner is not None and (endpoint is None or b.endpoint == endpoint)),
+            key=lambda b: b.borrowed_at,
+        )[:5]
         return ("longest holders: " if held else "no holders") + ", ".join(
             f"thread {b.user.name if b.user else '?'} for {now - b.borrowed_at:.1f} s"
             + (f" (pinned by {b.pinned_by})" if b.pinned else "")
@@ -645,13 +690,7 @@ class Pool:
     def retire(self) -> None:
         """Lend none of the present backends again: idle ones are closed now, the others as they come back."""
         with self._lock:
-            self._retired += 1
-            for backend in self._all:
-                backend.expires_at = 0.0
-            closing, self._idle = self._idle, []
-            for backend in closing:
-                self._all.discard(backend)
-            closing += self._decide_locked()
+            closing = self._retire_locked()
         self._close_all(closing)
 
     def _turn_away_locked(self) -> list[Backend]:
@@ -684,6 +723,90 @@ class Pool:
             idle = set(self._idle)
             return [(backend, backend in idle) for backend in self._all]
 
+    def _retire_locked(self, endpoint: Any = None) -> list[Backend]:
+        self._retired += 1
+        for backend in self._all:
+            if endpoint is None or backend.endpoint == endpoint:
+                backend.expires_at = 0.0
+        closing = [backend for backend in self._idle if not backend.expires_at]
+        for backend in closing:
+            self._idle.remove(backend)
+            self._all.discard(backend)
+        return closing + self._decide_locked()
+
+    def withhold(self, endpoint: Any = None) -> bool:
+        """Lend none on this endpoint, or none at all, until `allow`. False where that was so already.
+
+        Idle backends are closed now, the others as they come back; who waits goes on waiting. Raises ProxyClosed.
+        """
+        with self._lock:
+            self._check_open_locked()
+            if endpoint in self._withheld:
+                return False
+            self._withheld[endpoint] = time.monotonic()
+            closing = self._retire_locked(endpoint)
+            if endpoint is None:
+                for waiter in self._waiters:
+                    if not waiter.is_patient:
+                        waiter.until = 0.0
+                        waiter.wake()
+        self._close_all(closing)
+        return True
+
+    def allow(self, endpoint: Any = None) -> None:
+        """End `withhold`: who waits is served in order, with new backends."""
+        with self._lock:
+            self._returned.notify_all()
+            self._withheld.pop(endpoint, None)
+            closing = self._decide_locked()
+        self._close_all(closing)
+
+    def wait_until_returned(self, endpoint: Any, deadline: float) -> str:
+        """Wait until none is left of what is withheld. Returns ``""``, or who has some at `deadline` (monotonic).
+
+        Raises ProxyClosed.
+        """
+        seconds = STUCK_AFTER
+        while True:
+            if self.reclaim is not None:
+                self.reclaim()
+            closing: list[Backend] = []
+            with self._lock:
+                if self._dropped:  # by finalisers, since the last operation
+                    closing = self._decide_locked()
+            self._close_all(closing)
+            with self._returned:
+                self._check_open_locked()
+                if endpoint not in self._withheld:
+                    return "resume() was called meanwhile"
+                # Nothing here may hold a backend meanwhile: one that was dropped on the floor ends by itself.
+                are_left = any(endpoint is None or backend.endpoint == endpoint for backend in self._all)
+                if not are_left and not (endpoint is None and len(self._dialers)):
+                    return ""
+                now = time.monotonic()
+                if now >= deadline:
+                    return f"{self._occupancy_locked()}; {self._holders_locked(endpoint)}"
+                self._returned.wait(min(seconds, deadline - now))
+            if seconds == STUCK_AFTER:
+                gc.collect()  # as for one who waits for a backend
+                seconds = RECLAIM_SECONDS
+
+    def begin_like(self, other: Pool) -> None:
+        """A pool made later than another one of the same proxy: the process is the same, and so is what is withheld."""
+        self.epoch = other.epoch
+        with other._lock:
+            self._withheld.update(other._withheld)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is lent at all."""
+        return None in self._withheld
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last attempt to connect found nobody who lets anybody in: an outage."""
+        return self._is_away
+
     def lent(self) -> list[Backend]:
         """Every backend that a client connection holds now."""
         with self._lock:
@@ -715,6 +838,7 @@ class Pool:
             dialing=len(self._dialers),
             waiting=len(self._waiters),
             limit=self.limit,
+            is_paused=None in self._withheld,
         )
 
     @property
@@ -733,6 +857,7 @@ class Pool:
                 self._all.discard(backend)
             for waiter in self._waiters:
                 waiter.wake()
+            self._returned.notify_all()
         self._close_all(closing)
 
     def after_fork(self) -> list[Backend]:

@@ -14,13 +14,13 @@ from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import config, errors
-from .backend import Opener
+from . import config, errors, planned
+from .backend import Opener, OpenFailed, Refusal
 from .client import Client
 from .config import TLS, Options, Target
 from .events import Events
 from .monitor import Monitor
-from .named_host import HEARD_JUST_NOW, NamedHost, way_to
+from .named_host import NamedHost, way_to
 from .pool import Pool
 from .readers import Readers, Reading, is_named
 from .routines import Catalogue
@@ -48,7 +48,7 @@ class TargetHealth:
     state: str
     """REGISTERED (not tried yet), AVAILABLE or UNAVAILABLE."""
     reason: str | None
-    """Why it is unavailable: CONNECTION_FAILED with the driver's message, or INVALID_REPLICATION_STATE."""
+    """Why it is unavailable: CONNECTION_FAILED with the driver's message, INVALID_REPLICATION_STATE, or DRAINED."""
 
 
 class Proxy:
@@ -113,7 +113,8 @@ class Proxy:
 
         `user` and `dbname` default to the target's; `driver_kwargs` are the driver's own connect arguments. The first
         call for each login checks it against the server and raises what the server refuses for good; a server
-        that cannot be reached is left to the first statement. Later calls do no I/O.
+        that cannot be reached is left to the first statement: at once where it refuses connections, is known to be
+        away, or the proxy is paused; after five seconds where it says nothing. Later calls do no I/O.
         """
         return self._connect(face_of(self.engine.name), user, dbname, driver_kwargs)
 
@@ -231,8 +232,11 @@ class Proxy:
         """The database hosts of this proxy and how they are. No I/O: what was last heard of each."""
         if self.cluster is not None:
             view = self.cluster.view
-            known = view.members or view.seeds
-            return tuple(_health(endpoint, seen, view.writer) for endpoint, seen in known.items())
+            drained = self.cluster.drained
+            return tuple(
+                _health(endpoint, seen, view.writer, is_drained=endpoint in drained)
+                for endpoint, seen in (view.members or view.seeds).items()
+            )
         error = self.pool.connect_error
         if error is not None:
             state, reason = "UNAVAILABLE", f"CONNECTION_FAILED: {error}"
@@ -298,6 +302,41 @@ class Proxy:
             pinned_sessions=tuple(sorted(_pinned_sessions(lent), key=lambda each: -each.seconds)),
         )
 
+    def pause(self, timeout: float | None = None) -> None:
+        """Before planned work on the servers: lend no database connection any more, and wait until none is left.
+
+        Transactions and pinned sessions go on to their end. All other statements wait for `resume()`, first come, first
+        served, for up to `connection_borrow_timeout`; `connect()` does not wait. Does nothing more where it is paused.
+
+        `timeout` is in seconds, by default half of `connection_borrow_timeout`, which leaves the other half for the
+        work itself. Raises DrainTimeout, which names who still has a database connection, and ProxyClosed; it is
+        not paused then.
+        """
+        self._withhold(None, "pause()", timeout)
+
+    def resume(self, host: str | None = None) -> None:
+        """End `pause()`, or with a host, `drain(host)`. Database connections are opened anew.
+
+        Does nothing where that is not so. Raises ConfigurationError for a host that is none of `targets()`.
+        """
+        endpoint = None if host is None else self._endpoint(host)
+        planned.allow(self.pools(), self.cluster, endpoint, f"resume({'' if host is None else repr(host)})")
+
+    def drain(self, host: str, timeout: float | None = None) -> None:
+        """Give a host no more work, and wait until no database connection to it is left; others work on.
+
+        `host` is as in `targets()`, with or without its port. Where it is the writer, statements wait until another
+        host is, as in a failover. Where it is the only host this is `pause()`. `resume(host)` ends it; until then the
+        host gets no work, whatever it becomes. `timeout` and errors are those of `pause()`; ConfigurationError for a
+        host that is none of `targets()`.
+        """
+        self._withhold(self._endpoint(host), f"drain({host!r})", timeout)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether statements wait for `resume()`."""
+        return self.pool.is_paused
+
     def add_event_handler(self, handler: Callable[[Any], object]) -> None:
         """Call `handler(event)` for each event of docs/events.md, in the thread and within the lock of the session.
 
@@ -339,7 +378,7 @@ class Proxy:
             host = str(self.cluster.view.writer or "none")
         return (
             f"<Proxy {self.target.engine} writer={host} [{occupancy.borrowed} borrowed, {occupancy.idle} idle, "
-            f"{occupancy.waiting} waiting, {occupancy.pinned} pinned]>"
+            f"{occupancy.waiting} waiting, {occupancy.pinned} pinned]{' paused' if occupancy.is_paused else ''}>"
         )
 
     # -- logging in
@@ -356,9 +395,26 @@ class Proxy:
 
     def _check(self, login: Login, reading: Reading | None) -> None:
         """The first connect() of a login: single flight; only what the server refuses for good raises."""
-        with suppress(errors.BorrowTimeout):
-            self.haunt(login, FIRST_CHECK_SECONDS, reading, is_check=True)
+        deadline = time.monotonic() + FIRST_CHECK_SECONDS
+        if reading is not None and not reading.splits:
+            may_be_there = reading.readers.may_have_any()
+        else:
+            may_be_there = not self.pool.is_away and self._may_have_writer(login, deadline)
+        if may_be_there and not self.pool.is_paused:
+            with suppress(errors.BorrowTimeout):
+                self.haunt(login, max(0.001, deadline - time.monotonic()), reading, is_check=True)
         login.is_checked = True
+
+    def _may_have_writer(self, login: Login, deadline: float) -> bool:
+        """Whether it is worth the while to log in. Raises what the hosts refuse for good."""
+        try:
+            if self.cluster is not None:
+                self.cluster.writer(login, deadline, is_check=True)
+        except OpenFailed as failed:
+            if failed.refusal is Refusal.PERMANENT:
+                raise failed.error from failed.error.__cause__
+            return False
+        return True
 
     def haunt(self, login: Login, timeout: float, reading: Reading | None = None, *, is_check: bool = False) -> None:
         """Make sure that the login has a ghost, by giving it a backend of its own and closing its wire.
@@ -371,18 +427,18 @@ class Proxy:
         if not turn.acquire(timeout=timeout):
             raise self.engine.error(
                 errors.BorrowTimeout,
-                f"timed out after {timeout:.1f} s waiting for another thread's first login as {login.user};"
-                " nothing was sent",
+                f"timed out after {timeout:.1f} s waiting for another thread's first login as {login.user}"
+                f"{', while the proxy is paused' if self.pool.is_paused else ''}; nothing was sent",
             )
         try:
             if login.ghost is not None or (is_check and login.is_checked):
                 return
             remaining = max(0.001, deadline - time.monotonic())
             pool, backend = self.pool, None
-            if reading is None:
-                backend = pool.borrow(login, remaining)
-            else:
+            if reading is not None and not reading.splits:
                 pool, backend = reading.borrow(login, remaining, None, CLEAN)
+            else:
+                backend = (pool.borrow_at_once if is_check else pool.borrow)(login, remaining)
             try:
                 if backend.label.values:  # the ghost answers for a session that has set nothing
                     self.engine.reset(backend)
@@ -417,24 +473,28 @@ class Proxy:
         for readers in self._all_readers():
             readers.retire()
 
+    def _endpoint(self, host: str) -> Endpoint | None:
+        return planned.endpoint_of(host, [target.host for target in self.targets()], self.cluster)
+
+    def _withhold(self, endpoint: Endpoint | None, what: str, timeout: float | None) -> None:
+        seconds = self.options.connection_borrow_timeout / 2 if timeout is None else timeout
+        planned.withhold(self.pools(), self.cluster, endpoint, what, seconds)
+
     def lose(self, backend: Any) -> None:
         """A database connection was lost in use: its host is asked before another one is opened there."""
         if self.cluster is not None and backend.endpoint is not None and not self.pool.is_inside():
             self.cluster.doubt(backend.endpoint)
 
     def is_demoted(self, backend: Any) -> bool:
-        """After an error that says "read-only", which may have other causes: whether the host is a reader now."""
+        """After an error that says "read-only", which may have other causes: whether the host is the writer no more."""
         if isinstance(self._opener, NamedHost):
             return self._opener.is_demoted(backend)
         if self.cluster is None or backend.endpoint is None:
             return False
-        seen = self.cluster.view.members.get(backend.endpoint)
-        if seen is not None and seen.role is Role.READ_WRITE and time.monotonic() - seen.at < HEARD_JUST_NOW:
-            return False
-        is_reader = self.cluster.hear(backend.login, backend.endpoint) is Role.READ_ONLY
-        if is_reader:
+        is_demoted = self.cluster.has_stepped_down(backend.login, backend.endpoint)
+        if is_demoted:
             backend.expires_at = 0.0  # closed when it is given back, whoever is the writer by now
-        return is_reader
+        return is_demoted
 
     # -- the rest
 
@@ -506,7 +566,10 @@ def _pinned_sessions(lent: Iterable[Any]) -> Iterator[PinnedSession]:
             )
 
 
-def _health(endpoint: Endpoint, seen: Observation | None, writer: Endpoint | None) -> TargetHealth:
+def _health(endpoint: Endpoint, seen: Observation | None, writer: Endpoint | None, *, is_drained: bool) -> TargetHealth:
+    if is_drained:
+        role = Role.UNKNOWN if seen is None else seen.role
+        return TargetHealth(str(endpoint), role.value, "UNAVAILABLE", "DRAINED: it gets no work until resume(host)")
     if seen is None:
         return TargetHealth(str(endpoint), Role.UNKNOWN.value, "REGISTERED", None)
     if seen.role is Role.UNKNOWN:

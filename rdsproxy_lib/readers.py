@@ -245,16 +245,21 @@ class Readers:
             standing = self._standings.get(endpoint)
             if standing is None:
                 pool = self._make_pool(ReaderOpener(self.engine, self.cluster, endpoint))
-                pool.epoch = self.writers.epoch
+                pool.begin_like(self.writers)
                 standing = self._standings[endpoint] = Standing(pool)
             return standing
 
     def _is_ours(self, endpoint: Endpoint) -> bool:
         return self._hosts is None or any(is_named(endpoint, name) for name in self._hosts)
 
+    def may_have_any(self) -> bool:
+        """Whether a reader answered when it was last asked, or none was asked yet."""
+        candidates = list(self._candidates())
+        return not candidates or any(each.role in (Role.READ_ONLY, None) for each in candidates)
+
     def _candidates(self) -> Iterable[Candidate]:
         for endpoint, seen in self.cluster.view.members.items():
-            if self._is_ours(endpoint):
+            if self._is_ours(endpoint) and endpoint not in self.cluster.drained:
                 standing = self._standings.get(endpoint)
                 role = None if seen is None else seen.role
                 if standing is None:

@@ -49,11 +49,16 @@ WHERE EXTRACT(EPOCH FROM (pg_catalog.now() OPERATOR(pg_catalog.-) last_update_ti
 OR session_id OPERATOR(pg_catalog.=) 'MASTER_SESSION_ID' OR last_update_timestamp IS NULL
 """
 
-# pg_control_checkpoint() tells the new timeline only after the first checkpoint behind a promotion. A standby that
+# Whose configuration makes all transactions read-only is no writer: so one is prepared for a switchover. As a setting
+# of a role or a database it says nothing about the host. pg_control_checkpoint() tells the new timeline only after the
+# first checkpoint behind a promotion. A standby that
 # has replayed all it received is 0 behind, as long as it receives; else the time since the last commit it knows counts.
 _ROLE = b"""
 SELECT pg_catalog.json_build_array(
-    CASE WHEN NOT pg_catalog.pg_is_in_recovery() {condition} THEN
+    CASE WHEN NOT pg_catalog.pg_is_in_recovery() AND NOT (
+        pg_catalog.current_setting('default_transaction_read_only') OPERATOR(pg_catalog.=) 'on' AND (
+            SELECT source FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'default_transaction_read_only'
+        ) OPERATOR(pg_catalog.=) ANY (ARRAY['configuration file', 'command line'])) {condition} THEN
         pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END,
     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL
     WHEN pg_catalog.pg_last_wal_receive_lsn() OPERATOR(pg_catalog.=) pg_catalog.pg_last_wal_replay_lsn()

@@ -77,13 +77,13 @@ def test_later_connects_do_no_io(url):
 
 @pytest.mark.slow
 def test_connecting_while_the_server_is_away(private_server):
-    """connect() comes back within about five seconds, and the first statement works once the server is up."""
+    """connect() comes back at once, and the first statement works once the server is up."""
     url = private_server.url()
     private_server.stop()
     with rdsproxy_lib.Proxy(url, connection_borrow_timeout=30) as proxy:
         started = time.monotonic()
         conn = proxy.connect(autocommit=True)
-        assert time.monotonic() - started < 7
+        assert time.monotonic() - started < 1
         assert proxy.targets()[0].state == "UNAVAILABLE"
         statement = Call(lambda: conn.execute("select 1").fetchone())
         private_server.start()
@@ -96,10 +96,7 @@ def test_a_statement_while_the_server_is_away_times_out_with_the_cause(url, serv
     """The error says what the last attempt to connect met, and nothing was sent."""
     away = f"postgresql://app:app@127.0.0.1:{free_port()}/app"
     with rdsproxy_lib.Proxy(away, connection_borrow_timeout=0.3) as proxy:
-        proxy_check = proxy._check
-        proxy._check = lambda *_: None  # the five seconds of the first connect()
         conn = proxy.connect()
-        proxy._check = proxy_check
         started = time.monotonic()
         with pytest.raises(BorrowTimeout, match=r"Connection refused|connection failed") as caught:
             conn.execute("select 1")

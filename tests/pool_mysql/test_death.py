@@ -442,9 +442,8 @@ def test_the_dead_are_replaced(proxy, kill, ids):
 
 
 @pytest.mark.slow
-def test_a_server_that_goes_and_comes_back(private_mysql_server, monkeypatch):
+def test_a_server_that_goes_and_comes_back(private_mysql_server):
     """Outage: connect() works, statements time out with the cause; restart: parked sessions notice nothing."""
-    monkeypatch.setattr("rdsproxy_lib.proxy.FIRST_CHECK_SECONDS", 1.0)
     server = private_mysql_server
     with rdsproxy_lib.Proxy(server.url(), max_connections=2, connection_borrow_timeout=20) as proxy:
         parked, busy, pinned = (proxy.connect(autocommit=True) for _ in range(3))
@@ -456,7 +455,7 @@ def test_a_server_that_goes_and_comes_back(private_mysql_server, monkeypatch):
         quick = rdsproxy_lib.Proxy(server.url(), connection_borrow_timeout=0.3)
         begun = time.monotonic()
         late = quick.connect(autocommit=True)
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 1
         begun = time.monotonic()
         with pytest.raises(BorrowTimeout) as caught:
             ask(late, "select 1")

@@ -40,7 +40,7 @@ FLOORS: dict[str, int] = {
     "sql_mysql_builtins": 12, "sql_mysql_lexer": 11, "sql_mysql": 13, "sql_mysql_literals": 13, "sql": 14,
     "stats": 10, "topology": 10, "endpoint_names": 10, "detection": 10,
     "config": 20, "session": 20, "credentials": 20, "explanation": 20, "routines": 20,
-    "backend": 21, "pool": 22, "cluster": 22, "named_host": 23, "readers": 23, "monitor": 23,
+    "backend": 21, "pool": 22, "cluster": 22, "named_host": 23, "readers": 23, "monitor": 23, "planned": 23,
     "engines": 30, "engines/base": 31, "engines/descriptor": 31,
     "pinning": 34, "client": 35,
     "engines/mysql_tracking": 40, "engines/mysql_insert_id": 40, "engines/mysql_wire": 41,

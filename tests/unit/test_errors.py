@@ -17,7 +17,7 @@ KINDS = [
     for _, kind in inspect.getmembers(errors, inspect.isclass)
     if issubclass(kind, errors.Error) and kind is not errors.Error
 ]
-RAISED = [kind for kind in KINDS if kind is not errors.ConfigurationError]
+RAISED = [kind for kind in KINDS if kind not in (errors.ConfigurationError, errors.DrainTimeout)]
 SQLSTATES = {
     "BorrowTimeout": "08000",
     "NoWriterAvailable": "08000",

@@ -1,0 +1,70 @@
+"""Planned work on the servers: a proxy is paused, or one of its hosts drained, before anything is done to them.
+
+What is under way comes to its end, what comes later waits. Where something does not end in time there is an error, and
+the proxy goes on as if nothing had been asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+from . import errors
+from .cluster import Cluster
+from .pool import Pool
+from .topology import Endpoint
+
+logger = logging.getLogger(__name__)
+
+
+def withhold(
+    pools: Sequence[Pool], cluster: Cluster | None, endpoint: Endpoint | None, what: str, timeout: float
+) -> None:
+    """Lend nothing on this endpoint, or under None nothing at all, and wait until all of it is back.
+
+    `what` is what the application asked for. Raises DrainTimeout after `timeout` seconds, and ProxyClosed.
+    """
+    deadline = time.monotonic() + timeout
+    with ExitStack() as undo:
+        if cluster is not None and endpoint is not None and cluster.drain(endpoint):
+            undo.callback(cluster.allow, endpoint)
+        for pool in pools:
+            if pool.withhold(endpoint):
+                undo.callback(pool.allow, endpoint)
+        for pool in pools:
+            if why := pool.wait_until_returned(endpoint, deadline):
+                raise errors.DrainTimeout(
+                    f"{what} timed out after {timeout:.1f} s: {why}. It is taken back, and statements go on; end the"
+                    " transactions or close the sessions that are named, or give more time"
+                )
+        undo.pop_all()
+    logger.info("%s: no database connection is left", what)
+
+
+def allow(pools: Sequence[Pool], cluster: Cluster | None, endpoint: Endpoint | None, what: str) -> None:
+    """End `withhold`. Does nothing where that is not so."""
+    if cluster is not None and endpoint is not None:
+        cluster.allow(endpoint)
+    for pool in pools:
+        pool.allow(endpoint)
+    logger.info("%s: statements go on", what)
+
+
+def endpoint_of(host: str, targets: Iterable[str], cluster: Cluster | None) -> Endpoint | None:
+    """Which of the targets is meant, by its name with or without the port; None, for all, where there is but one host.
+
+    Raises ConfigurationError.
+    """
+    known = {name: host in (name, _without_port(name)) for name in targets}
+    if sum(known.values()) != 1:
+        problem = "is more than one" if any(known.values()) else "is none"
+        raise errors.ConfigurationError(f"{host!r} {problem} of the targets {', '.join(known)}")
+    members = cluster.view.members if cluster is not None else ()
+    return next((each for each in members if known[str(each)]), None)
+
+
+def _without_port(name: str) -> str:
+    host, _, port = name.rpartition(":")
+    return host.strip("[]") if port.isdigit() else name
