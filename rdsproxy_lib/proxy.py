@@ -17,6 +17,7 @@ from . import config, errors
 from .backend import Opener
 from .client import Client
 from .cluster import Cluster, WriterOpener
+from .commits import Commits
 from .config import TLS, Options, Target
 from .events import Events
 from .pool import Pool
@@ -84,6 +85,10 @@ class Proxy:
         if target.endpoints:
             self.cluster = Cluster(self.engine, target.endpoints, self._retire)
             opener = WriterOpener(self.engine, self.cluster)
+        self.commits: Commits | None = None
+        if self.options.resolve_commits:
+            survey = None if self.cluster is None else self.cluster.hear_all
+            self.commits = Commits(self.engine, opener, survey, self.options.connection_borrow_timeout)
         self.pool = Pool(
             opener,
             limit=self.options.max_connections,
@@ -274,6 +279,8 @@ class Proxy:
                     self.engine.reset(backend)
                 if not self._limit_known:
                     self._learn_limit(backend)
+                if self.commits is not None:
+                    self.commits.check(backend)
                 gave_its_wire = self.engine.haunt(backend)
             except BaseException:
                 self.pool.discard(backend)
@@ -346,6 +353,8 @@ class Proxy:
         self._lock = threading.Lock()
         if self.cluster is not None:
             self.cluster.after_fork()
+        if self.commits is not None:
+            self.commits.after_fork()
         for login in self._logins.values():
             login.check_lock = threading.Lock()
         for backend in self.pool.after_fork():

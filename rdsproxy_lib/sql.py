@@ -140,7 +140,7 @@ class Statement:
     changes_plans: bool
     """It pins or sets something: plans made before it, or by other sessions, are not to be used after it."""
     is_plain: bool
-    """It pins nothing, sets nothing, asks for nothing that was before: all that most statements are."""
+    """It pins nothing, sets nothing, asks for nothing that was before, and is no COMMIT: as most statements."""
     reads_diagnostics: bool
     lingers: bool
     commits: bool
@@ -272,6 +272,7 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
     awaits_question = any(part.awaits_question for part in parts)
     is_special = sets_local or reads_sequence or moves_sequence or reads_diagnostics or lingers
     is_special = is_special or bool(settings or frees or awaits_question) or any(part.holds for part in parts)
+    is_special = is_special or any(part.ends_transaction and part.verb in ("COMMIT", "END") for part in parts)
     return Statement(
         parts=parts,
         causes=causes,

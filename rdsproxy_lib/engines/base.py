@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from .. import credentials, errors
 from ..backend import Backend, OpenFailed, Refusal
 from ..cluster import HostOpener
+from ..commits import CommitEngine
 from ..routines import RoutineBody
 from ..session import Tx
 from ..settings import Settings
@@ -31,6 +32,7 @@ class Login:
         "is_checked",
         "parameters",
         "reads_sequences",
+        "token_table",
         "user",
     )
 
@@ -45,6 +47,8 @@ class Login:
         """Whether the first connect() has asked the server, with or without an answer."""
         self.reads_sequences = False
         """Whether any session asked currval() or lastval()."""
+        self.token_table = ""
+        """With ``resolve_commits``: the table's full name, as SQL."""
         self.audited: set[str] = set()
         """With ``audit=True``: the names of all settings that its sessions named."""
         self.ghost: Any = None
@@ -80,7 +84,7 @@ def _hashable(value: Any) -> Any:
     return value if isinstance(value, Hashable) else id(value)
 
 
-class Engine(HostOpener, Protocol):
+class Engine(HostOpener, CommitEngine, Protocol):
     """Everything the library asks of a server and its driver.
 
     Methods that talk to the server raise the driver's errors. None is called with a lock of ours held.

@@ -34,6 +34,7 @@ from ..topology import Endpoint, Role
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, shut_down
 from .postgresql_audit import left_over, stock_of
+from .postgresql_commits import MISUSE, TABLE, asking, finding, leaving, trying
 from .postgresql_ping import refusal_at
 from .postgresql_plans import Plans
 from .postgresql_settings import (
@@ -611,15 +612,15 @@ class PostgresEngine:
             for schema, name, language, body, settings, calls, riddles in map(json.loads, rows)
         ]
 
-    def _answer(self, backend: PostgresBackend, command: bytes) -> list[str]:
+    def _answer(self, backend: PostgresBackend, command: bytes, seconds: float = COMMAND_SECONDS) -> list[str]:
         """The first column of the rows that a text brings, in their order. Raises as `_command` does."""
         raw, pgconn = backend.raw, backend.pgconn
         pgconn.send_query(command)
         try:
-            results = raw.wait(execute(pgconn), timeout=COMMAND_SECONDS)
+            results = raw.wait(execute(pgconn), timeout=seconds)
         except psycopg.errors._WaitTimeout:
             self.close(backend)
-            raise psycopg.OperationalError(f"no answer within {COMMAND_SECONDS:g} s") from None
+            raise psycopg.OperationalError(f"no answer within {seconds:g} s") from None
         encoding = pgconn._encoding
         rows: list[str] = []
         for result in results:
@@ -627,6 +628,63 @@ class PostgresEngine:
                 raise psycopg.errors.error_from_result(result, encoding=encoding)
             rows += [(result.get_value(row, 0) or b"").decode(encoding) for row in range(result.ntuples)]
         return rows
+
+    # -- what became of a COMMIT
+
+    def check_tokens(self, backend: PostgresBackend) -> None:
+        name = self._options.resolve_commits or ""
+        try:
+            found = self._answer(backend, finding(name).encode("ascii"))
+            if found:
+                self._answer(backend, trying(found[0]).encode("ascii"))
+        except psycopg.Error as error:
+            raise self._judged_token_error(backend.login, error) from error
+        if not found:
+            raise errors.ConfigurationError(_misuse(name, backend.login, f"there is no table {name}"))
+        backend.login.token_table = found[0]
+
+    def leave_token(self, backend: PostgresBackend, token: str) -> bool:
+        try:
+            self._command(backend, self.token_order(backend.login, token))
+        except psycopg.Error as error:
+            if self.tx(backend) is Tx.FAILED:
+                self._command(backend, b"ROLLBACK")  # as a COMMIT that fails does
+            raise self._judged_token_error(backend.login, error) from error
+        return True
+
+    def commit_with(self, backend: PostgresBackend, token: str) -> Any:
+        """COMMIT with a token, in one round trip: a generator of the driver's kind, which returns the last result.
+
+        Where the token cannot be left the server does not come to the COMMIT: the transaction is undone.
+        """
+        raw, pgconn = backend.raw, backend.pgconn
+        pgconn.send_query(self.token_order(backend.login, token) + b"; COMMIT")
+        results = yield from execute(pgconn)
+        result = results[-1]
+        if result.status == pq.ExecStatus.COMMAND_OK:
+            return result
+        error = psycopg.errors.error_from_result(result, encoding=pgconn._encoding)
+        if len(results) > 1:
+            raise error  # the COMMIT's own, or the end of the connection
+        if self.tx(backend) is Tx.FAILED:
+            yield from raw._exec_command(b"ROLLBACK")
+        raise self._judged_token_error(backend.login, error)
+
+    @staticmethod
+    def token_order(login: PostgresLogin, token: str) -> bytes:
+        return leaving(login.token_table, token).encode("utf-8")
+
+    def _judged_token_error(self, login: Login, error: psycopg.Error) -> Exception:
+        """Ours where the table is to blame; else the server's, which is that of a COMMIT that failed."""
+        if error.sqlstate not in MISUSE:
+            return error
+        wrong = errors.ConfigurationError(_misuse(self._options.resolve_commits or "", login, str(error)))
+        wrong.__cause__ = error
+        return wrong
+
+    def ask_token(self, backend: PostgresBackend, token: str, seconds: float) -> bool:
+        (answer,) = self._answer(backend, asking(backend.login.token_table, token).encode("utf-8"), seconds)
+        return answer == "t"
 
     def absorb_cancel(self, backend: PostgresBackend) -> None:
         # The server has sent the signal before it closed the cancel request, so by the end of one more exchange
@@ -675,6 +733,11 @@ class PostgresEngine:
 
     def closed_error(self, message: str, *, is_expired: bool = False) -> psycopg.Error:
         return psycopg.OperationalError(message)
+
+
+def _misuse(name: str, login: Login, why: str) -> str:
+    order = TABLE.format(table=name, user=login.user or "public")
+    return f"resolve_commits={name!r}: {why}. Nothing was committed. The table is made by\n{order}"
 
 
 def _from_environment() -> dict[str, str]:

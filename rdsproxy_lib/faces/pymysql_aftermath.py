@@ -268,6 +268,7 @@ class Aftermath(Wire):
         self._force_close()
         self._rdsproxy_part(backend)
         self._result = None
+        self.server_status &= ~IN_TRANSACTION  # that one; else the next statement would seem to stand in it
         instead = client.failed(
             error,
             tx_open=is_open,
