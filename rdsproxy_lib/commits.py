@@ -70,8 +70,8 @@ class CommitEngine(Protocol):
     def check_tokens(self, backend: Any) -> None:
         """Find the table for this backend's login, and try it. Raises ConfigurationError, which tells what to do."""
 
-    def leave_token(self, backend: Any, token: str) -> bool:
-        """Leave the token in the open transaction, if that wrote something. One round trip.
+    def leave_token(self, backend: Any, token: str, *, is_sure: bool) -> bool:
+        """Leave the token in the open transaction, if that wrote something; `is_sure`: it did. One round trip.
 
         False where the transaction goes on without one. Raises where it was undone instead.
         """

@@ -643,7 +643,7 @@ class MySQLEngine:
             ) from error
         backend.login.token_table = table
 
-    def leave_token(self, backend: MySQLBackend, token: str) -> bool:
+    def leave_token(self, backend: MySQLBackend, token: str, *, is_sure: bool) -> bool:
         backend.used_by = None
         try:
             self._run(backend.raw, leaving(backend.login.token_table, token))

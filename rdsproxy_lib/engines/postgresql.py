@@ -643,22 +643,22 @@ class PostgresEngine:
             raise errors.ConfigurationError(_misuse(name, backend.login, f"there is no table {name}"))
         backend.login.token_table = found[0]
 
-    def leave_token(self, backend: PostgresBackend, token: str) -> bool:
+    def leave_token(self, backend: PostgresBackend, token: str, *, is_sure: bool) -> bool:
         try:
-            self._command(backend, self.token_order(backend.login, token))
+            self._command(backend, self._token_order(backend.login, token, is_sure))
         except psycopg.Error as error:
             if self.tx(backend) is Tx.FAILED:
                 self._command(backend, b"ROLLBACK")  # as a COMMIT that fails does
             raise self._judged_token_error(backend.login, error) from error
         return True
 
-    def commit_with(self, backend: PostgresBackend, token: str) -> Any:
+    def commit_with(self, backend: PostgresBackend, token: str, *, is_sure: bool) -> Any:
         """COMMIT with a token, in one round trip: a generator of the driver's kind, which returns the last result.
 
         Where the token cannot be left the server does not come to the COMMIT: the transaction is undone.
         """
         raw, pgconn = backend.raw, backend.pgconn
-        pgconn.send_query(self.token_order(backend.login, token) + b"; COMMIT")
+        pgconn.send_query(self._token_order(backend.login, token, is_sure) + b"; COMMIT")
         results = yield from execute(pgconn)
         result = results[-1]
         if result.status == pq.ExecStatus.COMMAND_OK:
@@ -671,8 +671,8 @@ class PostgresEngine:
         raise self._judged_token_error(backend.login, error)
 
     @staticmethod
-    def token_order(login: PostgresLogin, token: str) -> bytes:
-        return leaving(login.token_table, token).encode("utf-8")
+    def _token_order(login: PostgresLogin, token: str, is_sure: bool) -> bytes:
+        return leaving(login.token_table, token, is_sure=is_sure).encode("utf-8")
 
     def _judged_token_error(self, login: Login, error: psycopg.Error) -> Exception:
         """Ours where the table is to blame; else the server's, which is that of a COMMIT that failed."""

@@ -33,14 +33,15 @@ def finding(name: str) -> str:
     )
 
 
-def leaving(table: str, token: str) -> str:
-    """Leaves a token, where the transaction has written something.
+def leaving(table: str, token: str, *, is_sure: bool = False) -> str:
+    """Leaves a token, where the transaction has written something; `is_sure`: it has, or will as it is committed.
 
     The server decides, and not an INSERT … SELECT … WHERE: that is refused in a transaction that may only read. One
     that may only read and has a transaction id wrote to temporary tables.
     """
+    has_written = "true" if is_sure else "pg_catalog.txid_current_if_assigned() IS NOT NULL"
     return (
-        "DO $rdsproxy$ BEGIN IF pg_catalog.txid_current_if_assigned() IS NOT NULL"
+        f"DO $rdsproxy$ BEGIN IF {has_written}"
         " AND pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off' THEN"
         f" INSERT INTO {table} (token, is_committed) VALUES ('{token}', true); END IF; END $rdsproxy$"
     )

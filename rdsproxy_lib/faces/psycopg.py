@@ -36,7 +36,7 @@ from ..engines.postgresql import DEFAULT_KNOBS, TX
 from ..engines.postgresql_settings import UNKNOWN
 from ..session import Hold
 from ..settings import CLEAN, Immovable
-from ..sql import Reason, Statement, classify
+from ..sql import Reason, Statement, classify, notifies
 from .exchange import (
     CLOSE_CURSOR_GEN,
     DECLARE_GEN,
@@ -104,6 +104,8 @@ class Connection(psycopg.Connection[Row]):
     """How often the present statement was sent again."""
     _rdsproxy_reached: str | None = None
     """What reached below the driver while an exchange was under way: it pins when that ends."""
+    _rdsproxy_has_notified = False
+    """With `resolve_commits`: whether a NOTIFY waits for the COMMIT. It counts as writing, and may be a false alarm."""
     _rdsproxy_error_message = ""
     _rdsproxy_notifications: deque[psycopg.Notify] | None = None
     _rdsproxy_hears_notifications = False
@@ -185,8 +187,10 @@ class Connection(psycopg.Connection[Row]):
                 # Plans made by others, or under other settings, are not this session's: none is used or made from here
                 # on.
                 backend.plans.prepare_threshold = backend.knobs = None
-            if client.commits is not None and is_commit(statement):
-                self._rdsproxy_leave_token(statement, backend)
+            if client.commits is not None:
+                self._rdsproxy_has_notified = self._rdsproxy_has_notified or any(map(notifies, statement.parts))
+                if is_commit(statement):
+                    self._rdsproxy_leave_token(statement, backend)
         if is_cursor:
             who._pgconn = pgconn
             if (last := self._rdsproxy_cursor) is not None and last is not who:  # of the same pipeline
@@ -543,7 +547,9 @@ class Connection(psycopg.Connection[Row]):
         backend: Any = client.backend
         if backend.pgconn.transaction_status != INTRANS:
             return (yield from super()._exec_command(b"COMMIT"))
-        result = yield from client.engine.commit_with(backend, client.begin_commit(None))  # type: ignore[attr-defined]
+        engine: Any = client.engine
+        has_notified, self._rdsproxy_has_notified = self._rdsproxy_has_notified, False
+        result = yield from engine.commit_with(backend, client.begin_commit(None), is_sure=has_notified)
         client.end_commit()
         return result
 
@@ -554,8 +560,9 @@ class Connection(psycopg.Connection[Row]):
         if backend.pgconn.transaction_status != INTRANS or self._pipeline is not None:
             return
         token = client.begin_commit(statement)
+        has_notified, self._rdsproxy_has_notified = self._rdsproxy_has_notified, False
         try:
-            client.engine.leave_token(backend, token)
+            client.engine.leave_token(backend, token, is_sure=has_notified)
         except e.Error as error:
             ours = client.failed(error, tx_open=True, may_have_committed=False, is_over=True)
             if ours is not None:

@@ -216,7 +216,7 @@ class Exchange(Aftermath):
             if tracked.server == "mariadb" and self._rdsproxy_has_warned and self._rdsproxy_warnings is None:
                 self._rdsproxy_ask()  # it keeps the list of warnings over a COMMIT, and not over an INSERT
             token = client.begin_commit(statement)
-            if not self._rdsproxy_engine.leave_token(backend, token):
+            if not self._rdsproxy_engine.leave_token(backend, token, is_sure=True):
                 client.end_commit()
         except err.MySQLError as error:
             instead = self._rdsproxy_abort(IN_TRANSACTION, error)

@@ -114,6 +114,25 @@ def test_blocks_of_psycopg(postgresql):
         assert postgresql.tokens() == OURS * 2
 
 
+@pytest.mark.parametrize("text", ["notify news", "select pg_notify('news', 'here')"])
+def test_a_notification_counts_as_writing(postgresql, text):
+    """It is heard exactly if its COMMIT is told to have happened."""
+    with postgresql.proxy() as proxy, postgresql.private(autocommit=True) as listener:
+        listener.execute("listen news")
+        conn = proxy.connect()
+        cost = cost_of(postgresql, conn)
+        run(conn, text)
+        lose_request(postgresql)
+        with pytest.raises(rdsproxy_lib.TransactionLost):
+            conn.commit()
+        assert list(listener.notifies(timeout=0.3)) == []
+        run(conn, text)
+        lose_answer(postgresql, cost)
+        conn.commit()
+        assert len(list(listener.notifies(timeout=0.3))) == 1
+        conn.close()
+
+
 def test_transactions_that_may_only_read(postgresql):
     """They commit, also where they have written to a temporary table, and leave nothing."""
     with postgresql.proxy() as proxy:

@@ -736,9 +736,11 @@ def test_most_statements_are_plain(text: str) -> None:
     assert classify(text).is_plain
 
 
-@pytest.mark.parametrize("text", ["COMMIT", "end work", "INSERT INTO t VALUES (1); COMMIT"])
+@pytest.mark.parametrize(
+    "text", ["COMMIT", "end work", "INSERT INTO t VALUES (1); COMMIT", "NOTIFY a", "SELECT pg_notify('a', 'b')"]
+)
 def test_a_commit_is_not_plain(text: str) -> None:
-    """It is looked at more closely: a token may have to go with it."""
+    """It is looked at more closely, as a token may have to go with it; so is what it sends."""
     assert not classify(text).is_plain
 
 
