@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .backend import Backend
+from .commits import Outcome, new_token
 from .events import StateLeaked
 from .pinning import Home, Pinning
 from .readers import Reading
@@ -52,11 +53,14 @@ class Client(Pinning):
     __slots__ = (
         "_epoch",
         "_expired",
+        "_has_committed",
         "_last_serial",
         "_last_used",
+        "_pending",
         "_timeout",
         "_why_lost",
         "backend_id",
+        "commits",
         "has_moved_elsewhere",
         "idle_timeout",
         "insert_id",
@@ -78,6 +82,11 @@ class Client(Pinning):
         self._timeout = options.connection_borrow_timeout
         self._expired = False
         self._why_lost = ""
+        self.commits = home.commits
+        """With `resolve_commits`: who is asked what became of a COMMIT that was cut."""
+        self._pending: tuple[str, Any, Statement | None] | None = None
+        """The token of the COMMIT that is under way, the backend, and its statement."""
+        self._has_committed = False
         self.moved_on = 0
         """The serial number of the backend where this session moved a sequence last."""
         self.has_moved_elsewhere = False
@@ -482,6 +491,7 @@ class Client(Pinning):
         Where the backend is still alive the error is the statement's own and passes.
         """
         backend = self.backend
+        pending, self._pending, self._has_committed = self._pending, None, False
         if backend is None:
             return None
         if error is not None and not backend.is_dead() and not self.engine.is_fatal(error):
@@ -515,6 +525,7 @@ class Client(Pinning):
         # the server would have undone it too.
         is_own = statement is not None and bool(statement.settings) and statement.reads_only and not tx_open
         are_lost = bool(self.touched) and not is_own and not self.engine.undoes_settings
+        has_set = bool(self.touched)
         self.backend = self.touched = self.doubts = None
         self.lingers = False
         if are_lost and session.hold is _BORROWED:
@@ -531,7 +542,61 @@ class Client(Pinning):
         self._home.lose(backend)
         if self.reading is not None:
             self.reading.lose(backend)
+        if pending is not None and pending[1] is backend and pending[2] is statement and may_have_committed:
+            outcome = self._outcome_of(pending[0], error)
+            if outcome is not Outcome.UNKNOWN:
+                return self._told(outcome is Outcome.COMMITTED, has_set=has_set)
         return None if kind is None else self.engine.error(kind, text)
+
+    # -- the outcome of a COMMIT that was cut
+
+    def begin_commit(self, statement: Statement | None) -> str:
+        """A token for the COMMIT about to go out; `statement` is what `failed` will be given, None for the driver's."""
+        token = new_token()
+        self._pending = token, self.backend, statement
+        return token
+
+    def end_commit(self) -> None:
+        """The COMMIT was answered, or goes out without its token."""
+        self._pending = None
+
+    def has_committed(self) -> bool:
+        """Whether what `failed` has judged just now was a COMMIT that happened: then it has not failed. Tells once."""
+        has, self._has_committed = self._has_committed, False
+        return has
+
+    def _outcome_of(self, token: str, error: BaseException | None) -> Outcome:
+        if self.commits is None or self.pool.is_inside() or not isinstance(error, Exception):
+            return Outcome.UNKNOWN  # who is interrupted, or collects garbage, waits for nobody
+        return self.commits.outcome_of(self.login, token)
+
+    def _told(self, is_committed: bool, *, has_set: bool) -> Exception | None:
+        """The error that tells what became of a COMMIT that was cut; None where it happened, and cost nothing.
+
+        The session has parted with its backend. `has_set`: it had set something there that nobody can read any more.
+        """
+        session = self.session
+        if is_committed and session.hold is _PARKED and not has_set:
+            self._has_committed = True
+            return None
+        if not is_committed and session.hold is _PARKED:
+            return self.engine.error(
+                errors.TransactionLost,
+                "the database connection was lost in the COMMIT; the transaction is not committed, and never will be:"
+                " run it again",
+            )
+        what = "what it had set in this transaction" if session.hold is _PARKED else "what this session had on it"
+        text = (
+            f"the database connection was lost in the COMMIT, and with it {what}. The transaction"
+            f" {'IS committed' if is_committed else 'is NOT committed, and never will be'}; open a new connection"
+        )
+        if session.hold is _PARKED:
+            self._end_as_lost(text)
+        self._why_lost = text
+        lost: Any = self.engine.error(errors.SessionLost, text)
+        lost.committed, lost.retry_safe = is_committed, not is_committed
+        answer: Exception = lost
+        return answer
 
     def may_repeat(self, error: BaseException, statement: Statement | None) -> bool:
         """A statement was refused that began with no transaction open: whether it is sent again, on another backend.

@@ -350,9 +350,7 @@ class Cluster:
 
     def _ask_once(self, login: Any, endpoint: Endpoint) -> None:
         try:
-            self.hear(login, endpoint)
-        except Exception:
-            logger.exception("asking %s who it is failed", endpoint)
+            self._hear_quietly(login, endpoint)
         finally:
             with self._changed:
                 self._asked.discard(endpoint)
@@ -386,13 +384,33 @@ class Cluster:
                 at, _ = self._refused.get((login, endpoint), (-pause, None))
             turn += 1
             if began - at >= pause:
-                try:
-                    self.hear(login, endpoint)
-                except Exception:
-                    logger.exception("asking %s who it is failed", endpoint)
+                self._hear_quietly(login, endpoint)
                 if self._refused.get((login, endpoint), (-1.0, None))[0] >= began:
                     pause = min(pause * 2, 10.0) if at >= 0 else pause
             time.sleep(max(0.0, began + ASK_AGAIN - time.monotonic()))
+
+    def hear_all(self, login: Any, timeout: float) -> None:
+        """Ask every host now, and wait for the answers, for `timeout` seconds at most."""
+        deadline = time.monotonic() + timeout
+        asking = []
+        for endpoint in self._view.hosts:
+            thread = threading.Thread(
+                target=self._hear_quietly, args=(login, endpoint), name=f"rdsproxy-hear-{endpoint}", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:
+                logger.warning("no thread could be started to ask %s who it is", endpoint)
+            else:
+                asking.append(thread)
+        for thread in asking:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _hear_quietly(self, login: Any, endpoint: Endpoint) -> None:
+        try:
+            self.hear(login, endpoint)
+        except Exception:
+            logger.exception("asking %s who it is failed", endpoint)
 
     def close(self) -> None:
         """Let nobody wait any longer."""

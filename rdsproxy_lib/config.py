@@ -39,6 +39,7 @@ ENVIRONMENT_PREFIX = "RDSPROXY_"
 
 
 _PARAMETER = re.compile("[a-z_]+").fullmatch
+_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}(?:\.[A-Za-z_][A-Za-z0-9_]{0,62})?").fullmatch
 
 
 def _wrong(name: str, allowed: str, given: object) -> ConfigurationError:
@@ -101,6 +102,7 @@ class Options:
     pin_policy: str | Mapping[str, str] = "pin"
     keep_diagnostics: bool = False
     audit: bool = False
+    resolve_commits: str | None = None
     require_tls: bool = False
     monitor: bool | str = "auto"
     failure_detection_time: float = 5.0
@@ -135,6 +137,9 @@ class Options:
         self._check_pin_policy()
         _check_bool("keep_diagnostics", self.keep_diagnostics)
         _check_bool("audit", self.audit)
+        name = self.resolve_commits
+        if name is not None and not (isinstance(name, str) and _TABLE(name)):
+            raise _wrong("resolve_commits", "'table' or 'schema.table' (letters, digits, underscores), or None", name)
         _check_bool("require_tls", self.require_tls)
         if self.monitor != "auto" and not isinstance(self.monitor, bool):
             raise _wrong("monitor", "'auto', True or False", self.monitor)
@@ -227,6 +232,7 @@ _FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "pin_policy": _pin_policy,
     "keep_diagnostics": _is_true,
     "audit": _is_true,
+    "resolve_commits": str,
     "require_tls": _is_true,
     "monitor": lambda text: {"auto": "auto", "true": True, "false": False}[text.lower()],
     "failure_detection_time": float,

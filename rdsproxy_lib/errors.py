@@ -67,9 +67,13 @@ class SessionLost(Error):
     The connection of a pinned session died, and with it what pinned it (temporary table, lock, …); or one died when
     the transaction was over, before what it had set could be read; or the server refuses to set again what the
     session had set (a role that was dropped). SQLSTATE 08006.
+
+    With `resolve_commits`, where it was lost in a COMMIT: `committed` says what became of that, True or False; None
+    where it is not known, or there was none. False makes `retry_safe` True, on a new connection.
     """
 
     __module__ = "rdsproxy_lib"
+    committed: bool | None = None
 
 
 class DiagnosticsLost(Error):

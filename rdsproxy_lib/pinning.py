@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
 from .backend import HERE, Backend
+from .commits import Commits
 from .events import Events, PinnedShareHigh, SessionPinned, SessionUnpinned, call_site, warn
 from .pool import Pool
 from .readers import Reading
@@ -61,6 +62,7 @@ class Home(Protocol):
     engine: Engine
     catalogue: Catalogue
     events: Events
+    commits: Commits | None
 
     def haunt(self, login: Login, timeout: float, reading: Reading | None = None) -> None: ...
     def lose(self, backend: Any) -> None: ...

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import config, errors, planned
 from .backend import Opener, OpenFailed, Refusal
 from .client import Client
+from .commits import Commits
 from .config import TLS, Options, Target
 from .events import Events
 from .monitor import Monitor
@@ -85,6 +86,10 @@ class Proxy:
         self.engine = _engine(target, self.options, credentials, tls)
         patience = max(SHORTEST_PATIENCE, self.options.detection.total)
         self.cluster, self._opener = way_to(self.engine, target.endpoints, self._retire, patience)
+        self.commits: Commits | None = None
+        if self.options.resolve_commits:
+            survey = None if self.cluster is None else self.cluster.hear_all
+            self.commits = Commits(self.engine, self._opener, survey, self.options.connection_borrow_timeout)
         self._allowed = self.options.max_connections
         """By `max_connections_percent`, once that is known."""
         self.monitor = Monitor(self)
@@ -444,6 +449,8 @@ class Proxy:
                     self.engine.reset(backend)
                 if not self._limit_known:
                     self._learn_limit(backend)
+                if self.commits is not None:
+                    self.commits.check(backend)
                 gave_its_wire = self.engine.haunt(backend)
             except BaseException:
                 pool.discard(backend)
@@ -528,6 +535,8 @@ class Proxy:
             self.cluster.after_fork()
         for readers in self._all_readers():
             readers.after_fork()
+        if self.commits is not None:
+            self.commits.after_fork()
         for login in self._logins.values():
             login.check_lock = threading.Lock()
         for backend in (each for pool in self.pools() for each in pool.after_fork()):

@@ -142,7 +142,7 @@ class Statement:
     changes_plans: bool
     """It pins or sets something: plans made before it, or by other sessions, are not to be used after it."""
     is_plain: bool
-    """It pins nothing, sets nothing, asks for nothing that was before: all that most statements are."""
+    """It pins nothing, sets nothing, asks for nothing that was before, and is no COMMIT or NOTIFY: most statements."""
     reads_diagnostics: bool
     lingers: bool
     commits: bool
@@ -279,6 +279,7 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
     awaits_question = any(part.awaits_question for part in parts)
     is_special = sets_local or reads_sequence or moves_sequence or reads_diagnostics or lingers
     is_special = is_special or bool(settings or frees or awaits_question) or any(part.holds for part in parts)
+    is_special = is_special or any(_is_minded(part) for part in parts)
     return Statement(
         parts=parts,
         causes=causes,
@@ -297,6 +298,16 @@ def classify_uncached(text: str, dialect: Dialect) -> Statement:
         awaits_question=awaits_question,
         digest="; ".join(part.text for part in parts),
     )
+
+
+def _is_minded(part: Part) -> bool:
+    """Whether it is a COMMIT, or what a COMMIT sends that nobody finds in the database afterwards (see commits.py)."""
+    return (part.ends_transaction and part.verb in ("COMMIT", "END")) or notifies(part)
+
+
+def notifies(part: Part) -> bool:
+    """PostgreSQL: whether it sends a notification, when its transaction is committed."""
+    return part.verb == "NOTIFY" or "pg_notify" in part.text.lower()
 
 
 _NOTHING = Part(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from .. import credentials, errors
 from ..backend import Backend, OpenFailed, Refusal
+from ..commits import CommitEngine
 from ..named_host import NameOpener
 from ..readers import Reader
 from ..routines import RoutineBody
@@ -32,6 +33,7 @@ class Login:
         "is_checked",
         "parameters",
         "reads_sequences",
+        "token_table",
         "user",
     )
 
@@ -46,6 +48,8 @@ class Login:
         """Whether the first connect() has asked the server, with or without an answer."""
         self.reads_sequences = False
         """Whether any session asked currval() or lastval()."""
+        self.token_table = ""
+        """With ``resolve_commits``: the table's full name, as SQL."""
         self.audited: set[str] = set()
         """With ``audit=True``: the names of all settings that its sessions named."""
         self.ghost: Any = None
@@ -81,7 +85,7 @@ def _hashable(value: Any) -> Any:
     return value if isinstance(value, Hashable) else id(value)
 
 
-class Engine(NameOpener, Reader, Protocol):
+class Engine(NameOpener, Reader, CommitEngine, Protocol):
     """Everything the library asks of a server and its driver.
 
     Methods that talk to the server raise the driver's errors. None is called with a lock of ours held.

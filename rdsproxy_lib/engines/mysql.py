@@ -29,6 +29,7 @@ from . import mysql_reading
 from .base import Login, user_and_password
 from .descriptor import keep_alive, point_at_nothing, shut_down
 from .mysql_audit import left_over, stock_of
+from .mysql_commits import LIMITS, TABLE, asking, leaving, quoted, reading, trying
 from .mysql_errors import (
     CANCELLED,
     DISCONNECTED_FOR_INACTIVITY,
@@ -783,6 +784,50 @@ class MySQLEngine:
             " Nothing was sent. Run the transaction again (from now on it is carried along), or better, take"
             " cursor.lastrowid",
         )
+
+    # -- what became of a COMMIT
+
+    def check_tokens(self, backend: MySQLBackend) -> None:
+        name = self._options.resolve_commits or ""
+        schema = (text_of(backend.login.given["schema"]) or b"").decode("utf-8", "replace")
+        if "." not in name and not schema:
+            raise errors.ConfigurationError(f"resolve_commits={name!r}: this login has no database; say schema.{name}")
+        table = quoted(name) if "." in name else f"`{schema.replace('`', '``')}`.{quoted(name)}"
+        try:
+            for text in trying(table):
+                self._run(backend.raw, text)
+        except err.MySQLError as error:
+            if backend.is_dead():
+                raise
+            ddl = TABLE.format(table=name, user=backend.login.user)
+            raise errors.ConfigurationError(
+                f"resolve_commits={name!r}: {error}. Nothing was committed. The table is made by\n{ddl}"
+            ) from error
+        backend.login.token_table = table
+
+    def leave_token(self, backend: MySQLBackend, token: str, *, is_sure: bool) -> bool:
+        backend.used_by = None
+        try:
+            self._run(backend.raw, leaving(backend.login.token_table, token))
+        except err.MySQLError as error:
+            if backend.is_dead():
+                raise
+            self._run(backend.raw, "DO 0")  # an error has no status word
+            if not backend.raw.server_status & IN_TRANSACTION:
+                raise  # the server has undone all of it
+            logger.warning("a transaction goes without its token of resolve_commits: %s", str(error))
+            return False
+        return True
+
+    def ask_token(self, backend: MySQLBackend, token: str, seconds: float) -> bool:
+        wire, table = backend.raw, backend.login.token_table
+        wire._read_timeout = wire._write_timeout = seconds
+        self._run(wire, LIMITS)
+        self._run(wire, "START TRANSACTION READ WRITE")
+        self._run(wire, asking(table, token))
+        _, (answer,) = wire._rdsproxy_row_of(reading(table, token))
+        self._run(wire, "COMMIT AND NO CHAIN NO RELEASE")
+        return answer == b"1"
 
     def absorb_cancel(self, backend: MySQLBackend) -> None:
         with suppress(err.OperationalError):  # 1317: the server takes in a KILL QUERY with the next command

@@ -30,7 +30,17 @@ class Malformed(ValueError):
 class Tracked:
     """What is known of one session on the server, by its trackers."""
 
-    __slots__ = ("changes", "characteristics", "charsets", "dialect", "gtid", "has_begun", "schema", "server")
+    __slots__ = (
+        "changes",
+        "characteristics",
+        "charsets",
+        "dialect",
+        "gtid",
+        "has_begun",
+        "schema",
+        "server",
+        "write_mark",
+    )
 
     def __init__(self, dialect: Dialect) -> None:
         self.changes: list[str] = []
@@ -49,6 +59,8 @@ class Tracked:
         self.has_begun = False
         """Whether a transaction was begun by a statement, and nobody has taken note of it."""
         self.schema = schema
+        self.write_mark = b""
+        """``W`` where the open transaction has written something that it can take back, at its last report."""
         """The database in use, ``""`` for none."""
         self.charsets: dict[str, str] = {}
         """Of the variables that say in which character sets is spoken, those that were set."""
@@ -60,6 +72,8 @@ class Tracked:
         while at < end:
             kind = block[at]
             if kind == _TRANSACTION or (kind == _VARIABLE and block.startswith(_NOISE, at + 2)):
+                if kind == _TRANSACTION:
+                    self.write_mark = block[at + 7 : at + 8]
                 at += block[at + 1] + 2 if at + 1 < end else 1  # of most statements
                 continue
             data, at = read_string(block, at + 1)

@@ -35,6 +35,7 @@ from ..topology import Answer, Endpoint, Listed, Role
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, set_user_timeout, shut_down
 from .postgresql_audit import left_over, stock_of
+from .postgresql_commits import MISUSE, TABLE, asking, finding, leaving, trying
 from .postgresql_ping import refusal_at
 from .postgresql_plans import Plans
 from .postgresql_reading import has_reached, position_of, suspects_of
@@ -734,6 +735,63 @@ class PostgresEngine:
             rows += [(result.get_value(row, 0) or b"").decode(encoding) for row in range(result.ntuples)]
         return rows
 
+    # -- what became of a COMMIT
+
+    def check_tokens(self, backend: PostgresBackend) -> None:
+        name = self._options.resolve_commits or ""
+        try:
+            found = self._answer(backend, finding(name).encode("ascii"))
+            if found:
+                self._answer(backend, trying(found[0]).encode("ascii"))
+        except psycopg.Error as error:
+            raise self._judged_token_error(backend.login, error) from error
+        if not found:
+            raise errors.ConfigurationError(_misuse(name, backend.login, f"there is no table {name}"))
+        backend.login.token_table = found[0]
+
+    def leave_token(self, backend: PostgresBackend, token: str, *, is_sure: bool) -> bool:
+        try:
+            self._command(backend, self._token_order(backend.login, token, is_sure))
+        except psycopg.Error as error:
+            if self.tx(backend) is Tx.FAILED:
+                self._command(backend, b"ROLLBACK")  # as a COMMIT that fails does
+            raise self._judged_token_error(backend.login, error) from error
+        return True
+
+    def commit_with(self, backend: PostgresBackend, token: str, *, is_sure: bool) -> Any:
+        """COMMIT with a token, in one round trip: a generator of the driver's kind, which returns the last result.
+
+        Where the token cannot be left the server does not come to the COMMIT: the transaction is undone.
+        """
+        raw, pgconn = backend.raw, backend.pgconn
+        pgconn.send_query(self._token_order(backend.login, token, is_sure) + b"; COMMIT")
+        results = yield from execute(pgconn)
+        result = results[-1]
+        if result.status == pq.ExecStatus.COMMAND_OK:
+            return result
+        error = psycopg.errors.error_from_result(result, encoding=pgconn._encoding)
+        if len(results) > 1:
+            raise error  # the COMMIT's own, or the end of the connection
+        if self.tx(backend) is Tx.FAILED:
+            yield from raw._exec_command(b"ROLLBACK")
+        raise self._judged_token_error(backend.login, error)
+
+    @staticmethod
+    def _token_order(login: PostgresLogin, token: str, is_sure: bool) -> bytes:
+        return leaving(login.token_table, token, is_sure=is_sure).encode("utf-8")
+
+    def _judged_token_error(self, login: Login, error: psycopg.Error) -> Exception:
+        """Ours where the table is to blame; else the server's, which is that of a COMMIT that failed."""
+        if error.sqlstate not in MISUSE:
+            return error
+        wrong = errors.ConfigurationError(_misuse(self._options.resolve_commits or "", login, str(error)))
+        wrong.__cause__ = error
+        return wrong
+
+    def ask_token(self, backend: PostgresBackend, token: str, seconds: float) -> bool:
+        (answer,) = self._answer(backend, asking(backend.login.token_table, token).encode("utf-8"), seconds)
+        return answer == "t"
+
     def absorb_cancel(self, backend: PostgresBackend) -> None:
         # The server has sent the signal before it closed the cancel request, so by the end of one more exchange
         # it has struck. https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
@@ -784,6 +842,11 @@ class PostgresEngine:
 
     def closed_error(self, message: str, *, is_expired: bool = False) -> psycopg.Error:
         return psycopg.OperationalError(message)
+
+
+def _misuse(name: str, login: Login, why: str) -> str:
+    order = TABLE.format(table=name, user=login.user or "public")
+    return f"resolve_commits={name!r}: {why}. Nothing was committed. The table is made by\n{order}"
 
 
 def _from_environment() -> dict[str, str]:

@@ -31,12 +31,13 @@ from psycopg.waiting import wait
 
 from ..backend import HERE
 from ..client import REPEATS, Client
+from ..commits import is_commit
 from ..engines.postgresql import DEFAULT_KNOBS, TX
 from ..engines.postgresql_settings import UNKNOWN
 from ..readers import Reading
 from ..session import Hold
 from ..settings import CLEAN, Immovable
-from ..sql import Reason, Statement, classify
+from ..sql import Reason, Statement, classify, notifies
 from .exchange import (
     CLOSE_CURSOR_GEN,
     COPY_GEN,
@@ -105,6 +106,8 @@ class Connection(psycopg.Connection[Row]):
     """How often the present statement was sent again."""
     _rdsproxy_reached: str | None = None
     """What reached below the driver while an exchange was under way: it pins when that ends."""
+    _rdsproxy_has_notified = False
+    """With `resolve_commits`: whether a NOTIFY waits for the COMMIT. It counts as writing, and may be a false alarm."""
     _rdsproxy_error_message = ""
     _rdsproxy_notifications: deque[psycopg.Notify] | None = None
     _rdsproxy_hears_notifications = False
@@ -183,9 +186,15 @@ class Connection(psycopg.Connection[Row]):
         self.lock.user = backend.user = HERE.thread
         pgconn = backend.pgconn
         self._prepared = backend.plans
-        if not is_plain and statement is not None and statement.changes_plans:
-            # Plans made by others, or under other settings, are not this session's: none is used or made from here on.
-            backend.plans.prepare_threshold = backend.knobs = None
+        if not is_plain and statement is not None:
+            if statement.changes_plans:
+                # Plans made by others, or under other settings, are not this session's: none is used or made from here
+                # on.
+                backend.plans.prepare_threshold = backend.knobs = None
+            if client.commits is not None:
+                self._rdsproxy_has_notified = self._rdsproxy_has_notified or any(map(notifies, statement.parts))
+                if is_commit(statement):
+                    self._rdsproxy_leave_token(statement, backend)
         if is_cursor:
             who._pgconn = pgconn
             if (last := self._rdsproxy_cursor) is not None and last is not who:  # of the same pipeline
@@ -228,8 +237,7 @@ class Connection(psycopg.Connection[Row]):
                 finally:
                     self._rdsproxy_repeats -= 1
             if self._rdsproxy_failed(error, was_open, code, who, names, statement):
-                # What was to be undone went with the backend. The text of a ROLLBACK gets its answer from another one.
-                return None if code is ROLLBACK_GEN else self.wait(who._execute_gen(names["query"]))
+                return self._rdsproxy_answer_instead(code, who, names)
             raise
         else:
             if code is EXIT_GEN and backend.is_dead():
@@ -525,11 +533,65 @@ class Connection(psycopg.Connection[Row]):
                 raise ours from error
             return False
         self._tpc = None
-        if is_rollback and client.session.hold is Hold.PARKED:
+        if client.has_committed() or (is_rollback and client.session.hold is Hold.PARKED):
             return True
         if ours is not None:
             raise ours from error
         return False
+
+    def _rdsproxy_answer_instead(self, code: Any, who: Any, names: dict[str, Any]) -> Any:
+        """The result of a ROLLBACK or COMMIT whose backend was lost, and that has not failed by it.
+
+        What was to be undone went with the backend, or the COMMIT is known to have happened. Where it was a text of the
+        application's, another backend answers it.
+        """
+        if code is not EXECUTE_GEN:
+            return False if code is EXIT_GEN else None
+        query = names["query"]
+        if is_plain_rollback(statement_of(self, who, names)):
+            return self.wait(who._execute_gen(query))
+        autocommit, self._autocommit = self._autocommit, False  # a BEGIN goes before it, so that there is no warning
+        try:
+            return self.wait(who._execute_gen(query))
+        except e.Error:  # what is committed is committed: then the cursor has no status message
+            return None
+        finally:
+            self._autocommit = autocommit
+
+    # -- tokens of `resolve_commits`
+
+    def _exec_command(self, command: Any, result_format: pq.Format = pq.Format.TEXT) -> Any:
+        """A command of the driver's own. Its COMMIT takes a token along."""
+        if command == b"COMMIT" and self._rdsproxy.commits is not None and self._pipeline is None:
+            return self._rdsproxy_commit_gen()
+        return super()._exec_command(command, result_format)
+
+    def _rdsproxy_commit_gen(self) -> Any:
+        client = self._rdsproxy
+        backend: Any = client.backend
+        if backend.pgconn.transaction_status != INTRANS:
+            return (yield from super()._exec_command(b"COMMIT"))
+        engine: Any = client.engine
+        has_notified, self._rdsproxy_has_notified = self._rdsproxy_has_notified, False
+        result = yield from engine.commit_with(backend, client.begin_commit(None), is_sure=has_notified)
+        client.end_commit()
+        return result
+
+    def _rdsproxy_leave_token(self, statement: Statement, backend: Any) -> None:
+        """Before a text of the application's that is a COMMIT."""
+        client = self._rdsproxy
+        client.end_commit()
+        if backend.pgconn.transaction_status != INTRANS or self._pipeline is not None:
+            return
+        token = client.begin_commit(statement)
+        has_notified, self._rdsproxy_has_notified = self._rdsproxy_has_notified, False
+        try:
+            client.engine.leave_token(backend, token, is_sure=has_notified)
+        except e.Error as error:
+            ours = client.failed(error, tx_open=True, may_have_committed=False, is_over=True)
+            if ours is not None:
+                raise ours from error
+            raise
 
     def _rdsproxy_in_lost_transaction(self, gen: Any, code: Any, who: Any, names: dict[str, Any]) -> Any:
         """Between the loss of an open transaction and its ROLLBACK: only that, and leaving its blocks, is possible."""

@@ -115,6 +115,9 @@ class Aftermath(Wire):
         if statement.ends_transaction and self._rdsproxy_count_warnings():
             self._rdsproxy_warnings = None
             self._rdsproxy_has_warned = True
+        has_token = statement.ends_transaction and self._rdsproxy.commits is not None
+        if has_token and getattr(self._rdsproxy_warnings, "rows", None):
+            backend.used_by = None  # MariaDB's list is still to be told, and the token has emptied it there
         if statement.ends_transaction or self.server_status & AUTOCOMMIT:  # switching it on commits
             backend.lingers = False
         elif backend.lingers:
@@ -275,6 +278,7 @@ class Aftermath(Wire):
         self._force_close()
         self._rdsproxy_part(backend)
         self._result = None
+        self.server_status &= ~IN_TRANSACTION  # that one; else the next statement would seem to stand in it
         instead = client.failed(
             error,
             tx_open=is_open,

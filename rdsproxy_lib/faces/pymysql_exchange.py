@@ -14,6 +14,7 @@ from pymysql.connections import MySQLResult, err
 from .. import errors
 from ..backend import HERE
 from ..client import REPEATS
+from ..commits import is_commit
 from ..engines.mysql import UNSET
 from ..engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION
 from ..readers import Reading
@@ -24,6 +25,7 @@ from .lock import Lock
 from .mysql_statements import (
     HARMLESS,
     NO_WARNINGS,
+    ROLLBACK,
     asks_for_a_sequence,
     asks_for_found_rows,
     asks_for_row_count,
@@ -116,6 +118,8 @@ class Exchange(Aftermath):
             is_simple = is_plain and not (statement.commits or statement.ends_transaction)
             if not is_simple:  # ALTER TABLE … RENAME holds without a cause
                 self._rdsproxy_hold_by_name(statement, text, dialect, backend)
+                if client.commits is not None and is_commit(statement):
+                    self._rdsproxy_leave_token(statement, backend)
             backend.user = HERE.thread
             if is_simple or not statement.ends_transaction or dialect.server != "mariadb":  # which keeps the list then
                 self._rdsproxy_warnings = None
@@ -136,6 +140,8 @@ class Exchange(Aftermath):
                     is_first = not (was_open or unbuffered) and repeats < REPEATS
                     if not (is_first and self._rdsproxy_may_repeat(error, statement)):
                         self._rdsproxy_failed(error, was_open)
+                        if client.has_committed():
+                            return self._rdsproxy_answer_commit()
                         if not isinstance(error, err.MySQLError) or not self._rdsproxy_is_rolled_back() or repeats:
                             raise  # else what was to be undone went with the backend, and another one answers
                 finally:
@@ -180,6 +186,8 @@ class Exchange(Aftermath):
             result = work(*arguments)
         except BaseException as error:
             self._rdsproxy_failed(error, self.server_status & IN_TRANSACTION or backend.lingers)
+            if self._rdsproxy.has_committed():
+                return self._rdsproxy_answer_commit()
             raise
         finally:
             self._rdsproxy_is_exchanging = False
@@ -194,6 +202,8 @@ class Exchange(Aftermath):
             if self._result is not None:
                 self._rdsproxy_finish_last(self._result)
             backend = self._rdsproxy_need(statement)
+            if client.commits is not None and is_commit(statement):
+                self._rdsproxy_leave_token(statement, backend)
             backend.used_by = client.owner
             self._rdsproxy_statement = statement
             if statement is not HARMLESS and (
@@ -208,8 +218,38 @@ class Exchange(Aftermath):
                 return result
 
             result = self._rdsproxy_converse(backend, exchange)
-            self._rdsproxy_note(statement, backend)
+            if client.backend is backend:  # else it was lost in a COMMIT that has happened
+                self._rdsproxy_note(statement, backend)
             return result
+
+    def _rdsproxy_leave_token(self, statement: Statement, backend: Any) -> None:
+        """Before a COMMIT: leave the token that tells what became of it, where the transaction wrote something."""
+        client = self._rdsproxy
+        client.end_commit()
+        tracked = self._rdsproxy_tracked
+        if not self.server_status & IN_TRANSACTION or tracked.write_mark != b"W":
+            return
+        self._rdsproxy_statement = ROLLBACK  # what it comes to if this fails: nothing of the COMMIT has gone out
+        try:
+            if tracked.server == "mariadb" and self._rdsproxy_has_warned and self._rdsproxy_warnings is None:
+                self._rdsproxy_ask()  # it keeps the list of warnings over a COMMIT, and not over an INSERT
+            token = client.begin_commit(statement)
+            if not self._rdsproxy_engine.leave_token(backend, token, is_sure=True):
+                client.end_commit()
+        except err.MySQLError as error:
+            instead = self._rdsproxy_abort(IN_TRANSACTION, error)
+            if instead is None:
+                raise
+            raise instead from error
+        self._current_timeout = UNSET
+
+    def _rdsproxy_answer_commit(self) -> int:
+        """The answer to a COMMIT whose own was lost, and that is known to have happened."""
+        self._rdsproxy_warnings = None
+        self._affected_rows = 0
+        self._result = result = MySQLResult(None)
+        result.affected_rows = result.insert_id = 0
+        return 0
 
     def _rdsproxy_show_warnings(self) -> int:
         """The answer to SHOW WARNINGS, asked for before its backend was given back or spoken to."""

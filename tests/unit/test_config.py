@@ -44,6 +44,7 @@ WRONG_CHOICES = {
     "pin_policy": (("refuse", "", None, True, ("TEMP_TABLE",)), "'pin', 'warn', 'error'"),
     "keep_diagnostics": (("yes", 1, None), "True or False"),
     "audit": (("yes", 1, None), "True or False"),
+    "resolve_commits": (("", "a b", "a.b.c", "a;b", '"a"', "1a", 5, True, "a" * 64), "'schema.table'"),
     "require_tls": (("yes", 1, None), "True or False"),
     "monitor": (("on", None, 2, 1), "'auto', True or False"),
     "read_write_splitting": (("yes", 1, None), "True or False"),
@@ -429,7 +430,7 @@ def test_the_environment_sets_options():
 
 TEXTS = {"init_query": "select 1", "consistency": "session", "monitor": "auto", "session_pinning_filters": ""}
 TEXTS |= {"require_tls": "false", "read_write_splitting": "0", "routine_policy": "reset", "pin_policy": "warn"}
-TEXTS |= {"keep_diagnostics": "1", "audit": "TRUE", "reader_fallback": "writer"}
+TEXTS |= {"keep_diagnostics": "1", "audit": "TRUE", "reader_fallback": "writer", "resolve_commits": "app.commits"}
 
 
 @pytest.mark.parametrize("name", sorted(OPTION_NAMES - {"driver_options"}))

@@ -730,10 +730,18 @@ def test_short_texts_are_judged_once() -> None:
     assert classify(long) == classify(long)
 
 
-@pytest.mark.parametrize("text", ["SELECT 1", "DELETE FROM t", "BEGIN", "COMMIT", "CREATE TABLE t (a int)"])
+@pytest.mark.parametrize("text", ["SELECT 1", "DELETE FROM t", "BEGIN", "ROLLBACK", "CREATE TABLE t (a int)"])
 def test_most_statements_are_plain(text: str) -> None:
     """Nothing is set, freed or asked: the short way through the proxy."""
     assert classify(text).is_plain
+
+
+@pytest.mark.parametrize(
+    "text", ["COMMIT", "end work", "INSERT INTO t VALUES (1); COMMIT", "NOTIFY a", "SELECT pg_notify('a', 'b')"]
+)
+def test_a_commit_is_not_plain(text: str) -> None:
+    """It is looked at more closely, as a token may have to go with it; so is what it sends."""
+    assert not classify(text).is_plain
 
 
 def test_every_reason_says_its_name() -> None:
