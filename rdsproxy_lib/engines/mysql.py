@@ -127,6 +127,7 @@ class MySQLEngine:
 
     name = "mysql"
     undoes_settings = False
+    admits_late = 0.2  # MariaDB refuses first, lets go of who waited, and then sets the variable
     session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:

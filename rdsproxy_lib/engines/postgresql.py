@@ -252,6 +252,7 @@ class PostgresEngine:
 
     name = "postgresql"
     undoes_settings = True
+    admits_late = 0.0
     session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:

@@ -26,16 +26,18 @@ class Stage:
     cluster: Any
     clients: Clients
     has_monitor: bool
+    new: Any = None
+    """The one that was promoted."""
 
     @property
     def old(self) -> Any:
         """The writer."""
         return self.cluster.nodes[0]
 
-    @property
-    def new(self) -> Any:
-        """The one that may be promoted."""
-        return self.cluster.nodes[1]
+    def promote(self) -> None:
+        """The node that has everything becomes the writer."""
+        self.new = self.cluster.successor()
+        self.new.promote()
 
     def fence(self) -> None:
         """Without a monitor nothing tells clients that a host is silent but the kernel's own time limits.
@@ -54,7 +56,7 @@ def kill(stage: Stage) -> None:
     time.sleep(OUTAGE / 2)
     stage.clients.wake()
     time.sleep(OUTAGE / 2)
-    stage.new.promote()
+    stage.promote()
 
 
 def switch_over(stage: Stage) -> None:
@@ -62,7 +64,7 @@ def switch_over(stage: Stage) -> None:
     stage.old.demote()
     stage.clients.wake()
     time.sleep(OUTAGE)
-    stage.new.promote()
+    stage.promote()
 
 
 def shut_down(stage: Stage) -> None:
@@ -71,14 +73,14 @@ def shut_down(stage: Stage) -> None:
     time.sleep(OUTAGE / 2)
     stage.clients.wake()
     time.sleep(OUTAGE / 2)
-    stage.new.promote()
+    stage.promote()
 
 
 def freeze(stage: Stage) -> None:
     """The network of the writer holds everything back, new connections too."""
     stage.old.relay.freeze()
     time.sleep(OUTAGE)
-    stage.new.promote()
+    stage.promote()
     stage.fence()
 
 
@@ -86,7 +88,7 @@ def blackhole(stage: Stage) -> None:
     """The network of the writer swallows everything."""
     stage.old.relay.blackhole()
     time.sleep(OUTAGE)
-    stage.new.promote()
+    stage.promote()
     stage.fence()
 
 
@@ -94,7 +96,7 @@ def sigstop(stage: Stage) -> None:
     """The writer's processes stop where they are; its kernel goes on accepting connections."""
     stage.old.freeze()
     time.sleep(OUTAGE)
-    stage.new.promote()
+    stage.promote()
     stage.fence()
 
 
@@ -122,13 +124,13 @@ def lose_reader(stage: Stage) -> None:
 
 
 def cut_commits(stage: Stage) -> None:
-    """Connections are cut as the server answers, or a few bytes before it is asked, until it was COMMITs."""
+    """Connections are cut about when a COMMIT is asked for and answered, until some of them hit one."""
     dice = random.Random(1)
 
     def cut_one() -> bool:
-        direction = dice.choice(("to_server", "to_client", "to_client"))
-        stage.old.relay.cut_after(dice.randrange(60), direction)
-        time.sleep(0.02)
+        stage.clients.wait_for_a_commit()
+        stage.old.relay.cut_after(dice.randrange(20), dice.choice(("to_server", "to_client")))
+        time.sleep(0.01)
         return len(stage.clients.history.commits) >= CUTS
 
     until(cut_one, "COMMITs were cut")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tests.cluster import nodes
@@ -72,17 +73,26 @@ class Node(nodes.Node):
 
     def _has_applied_all(self) -> bool:
         if self.server.is_mariadb:
+            return bool(self._position()[0] == self.ask("select @@gtid_slave_pos")[0])
+        received, _ = self._position()
+        return self.ask(f"select gtid_subset('{received}', @@global.gtid_executed)") == (1,)
+
+    def _position(self) -> tuple[str, int]:
+        """The GTIDs it has received, and the number of the last one: all are one writer's."""
+        if self.server.is_mariadb:
             with self.server.admin() as admin, admin.cursor() as cursor:
                 cursor.execute("show slave status")
                 status = dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
-                cursor.execute("select @@gtid_slave_pos")
-                ((applied,),) = cursor.fetchall()
-            return applied == status["Gtid_IO_Pos"]
-        (is_applied,) = self.ask(
-            "select gtid_subset(received_transaction_set, @@global.gtid_executed)"
-            " from performance_schema.replication_connection_status"
-        )
-        return bool(is_applied)
+            received = status["Gtid_IO_Pos"]
+        else:
+            (received,) = self.ask(
+                "select received_transaction_set from performance_schema.replication_connection_status"
+            )
+        return received, int(re.split("[-:]", received or "0")[-1])
+
+    def received(self) -> int:
+        """In transactions."""
+        return self._position()[1]
 
     def shut_down(self) -> None:
         """Stop in order: what was committed is on the replicas."""

@@ -36,6 +36,10 @@ class Node:
         """Every process of the server at once."""
         self.server.kill()
 
+    def received(self) -> int:
+        """How far it has what the writer wrote; to be compared with that of other nodes."""
+        raise NotImplementedError
+
     def fence(self) -> None:
         """Make sure that nobody is served by it any more, whatever became of it: its clients are told."""
         self.kill()
@@ -68,6 +72,10 @@ class Cluster:
     def _start(self, server: Any, kind: type[Node]) -> None:
         self._stack.enter_context(server)
         self.nodes.append(kind(server, self._stack.enter_context(TcpRelay(server.host, server.port))))
+
+    def successor(self) -> Any:
+        """The node to be promoted: a commit waited for one of them, which has what the others may not have."""
+        return max(self.nodes[1:], key=lambda node: node.received())
 
     def url(self, **query: Any) -> str:
         """All nodes, through their relays."""

@@ -29,6 +29,10 @@ class Node(nodes.Node):
             ((value,),) = admin.execute(text)
         return value
 
+    def received(self) -> int:
+        """In bytes."""
+        return int(self.ask("select pg_last_wal_receive_lsn() - '0/0'"))
+
     def promote(self) -> None:
         """Make it the writer."""
         assert self.ask("select pg_promote(true, 30)")
