@@ -31,6 +31,7 @@ class Backend:
 
     __slots__ = (
         "__weakref__",
+        "address",
         "began",
         "borrowed_at",
         "cancel_lock",
@@ -86,6 +87,8 @@ class Backend:
         """The server's process id."""
         self.endpoint: Any = None
         """Which of several hosts it is on."""
+        self.address = ""
+        """The IP address it is connected to; empty on a unix socket."""
         self.statements = 0
 
     @property
@@ -108,10 +111,12 @@ class Refusal(Enum):
 class OpenFailed(Exception):
     """Raised by `Opener.open`: the driver's error, and what it means."""
 
-    def __init__(self, error: Exception, refusal: Refusal) -> None:
+    def __init__(self, error: Exception, refusal: Refusal, *, is_answer: bool = False) -> None:
         super().__init__(str(error))
         self.error = error
         self.refusal = refusal
+        self.is_answer = is_answer
+        """Whether the server itself said so, and is there."""
 
 
 class Opener(Protocol):

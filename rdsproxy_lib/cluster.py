@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -37,11 +37,22 @@ class HostOpener(Opener, Protocol):
     def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any:
         """As `open`, on this host."""
 
-    def role_of(self, backend: Any) -> tuple[Role, int]:
-        """Whether its host takes writes, and its epoch (see topology). One round trip. Raises the driver's errors."""
+    def role_of(self, backend: Any, timeout: float = ...) -> tuple[Role, int]:
+        """Whether its host takes writes, and its epoch (see topology). One round trip. Raises the driver's errors.
+
+        `timeout` is in seconds, 5 by default; where it passes, the backend is closed.
+        """
 
     def ask(self, login: Any, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
         """The same of any host, on a connection that is closed again. Raises OpenFailed."""
+
+    def probe(
+        self, login: Any, timeout: float, endpoint: Endpoint | None, address: str, begin: Callable[[], None]
+    ) -> Any:
+        """A connection outside of the pool that was logged in, and no more, to the machine of this address.
+
+        `begin` is called when the credentials are there, and the host is about to be spoken to. Raises OpenFailed.
+        """
 
 
 class Cluster:
@@ -110,6 +121,24 @@ class Cluster:
             return Role.UNKNOWN
         self.report(Observation(endpoint, asked_at, role, epoch))
         return role
+
+    def refresh(self, login: Any, age: float) -> None:
+        """Ask each host, in a thread of its own, that was not heard for `age` seconds."""
+        with self._changed:
+            since = time.monotonic() - age
+            members = self._view.members
+            old = {endpoint for endpoint, seen in members.items() if seen is None or seen.at < since}
+            if not self._is_closed:
+                self._start_asking_locked(old, lambda endpoint: self._ask_once(login, endpoint))
+
+    def _ask_once(self, login: Any, endpoint: Endpoint) -> None:
+        try:
+            self.hear(login, endpoint)
+        except Exception:
+            logger.exception("asking %s who it is failed", endpoint)
+        finally:
+            with self._changed:
+                self._asked.discard(endpoint)
 
     def _take_refusal(self, login: Any, endpoint: Endpoint, asked_at: float, failed: OpenFailed) -> None:
         with self._changed:
@@ -181,10 +210,13 @@ class Cluster:
         )
 
     def _ask_all_locked(self) -> None:
-        for endpoint in self._view.members.keys() - self._asked:
+        self._start_asking_locked(self._view.members.keys(), self._ask_on)
+
+    def _start_asking_locked(self, endpoints: Iterable[Endpoint], ask: Callable[[Endpoint], None]) -> None:
+        for endpoint in set(endpoints) - self._asked:
             name = f"rdsproxy-ask-{endpoint}"
             try:
-                threading.Thread(target=self._ask_on, args=(endpoint,), name=name, daemon=True).start()
+                threading.Thread(target=ask, args=(endpoint,), name=name, daemon=True).start()
             except RuntimeError:  # no more threads just now: at the next turn
                 logger.warning("no thread could be started to ask %s who it is", endpoint)
             else:
@@ -226,9 +258,11 @@ class Cluster:
 class WriterOpener:
     """Opens backends on the writer, for the pool."""
 
-    def __init__(self, engine: HostOpener, cluster: Cluster) -> None:
+    def __init__(self, engine: HostOpener, cluster: Cluster, patience: float) -> None:
+        """`patience` is how long, in seconds, one host may take to let somebody in."""
         self._engine = engine
         self._cluster = cluster
+        self._patience = patience
         self.close = engine.close
         self.abandon = engine.abandon
         self.hang_up = engine.hang_up
@@ -243,7 +277,7 @@ class WriterOpener:
             generation = self._cluster.view.generation
             asked_at = time.monotonic()
             try:
-                backend = self._engine.open_at(login, max(0.001, deadline - asked_at), endpoint)
+                backend = self._engine.open_at(login, max(0.001, min(deadline - asked_at, self._patience)), endpoint)
             except OpenFailed as failed:
                 if failed.refusal is not Refusal.TRANSIENT:
                     raise

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from .detection import Limits
 from .errors import ConfigurationError
 from .sql import Reason
 from .topology import Endpoint
@@ -102,6 +103,9 @@ class Options:
     audit: bool = False
     require_tls: bool = False
     monitor: bool | str = "auto"
+    failure_detection_time: float = 5.0
+    failure_detection_interval: float = 1.0
+    failure_detection_count: int = 3
     read_write_splitting: bool = False
     consistency: str = "session"
     driver_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
@@ -132,12 +136,20 @@ class Options:
         _check_bool("require_tls", self.require_tls)
         if self.monitor != "auto" and not isinstance(self.monitor, bool):
             raise _wrong("monitor", "'auto', True or False", self.monitor)
+        _check_number("failure_detection_time", self.failure_detection_time, 0.1, 3600, " seconds")
+        _check_number("failure_detection_interval", self.failure_detection_interval, 0.05, 60, " seconds")
+        _check_number("failure_detection_count", self.failure_detection_count, 1, 100, "", whole=True)
         _check_bool("read_write_splitting", self.read_write_splitting)
         if self.consistency not in ("session", "eventual"):
             raise _wrong("consistency", "'session' or 'eventual'", self.consistency)
         if not isinstance(self.driver_options, Mapping):
             raise _wrong("driver_options", "a mapping of the driver's connect arguments", self.driver_options)
         self._refuse_what_is_not_there_yet()
+
+    @property
+    def detection(self) -> Limits:
+        """When a host is asked whether it is there, and when it counts as lost."""
+        return Limits(self.failure_detection_time, self.failure_detection_interval, self.failure_detection_count)
 
     def policy_of(self, reason: str) -> str:
         """What a statement does that would pin for the reason of this name: ``pin``, ``warn`` or ``error``.
@@ -168,8 +180,6 @@ class Options:
         object.__setattr__(self, "pin_policy", MappingProxyType(dict(policy)))  # whoever gave it may change theirs
 
     def _refuse_what_is_not_there_yet(self) -> None:
-        if self.monitor is True:
-            raise ConfigurationError("monitor=True is not there yet: a host is asked when a connection to it fails")
         if self.read_write_splitting:
             raise ConfigurationError("read_write_splitting is not there yet")
 
@@ -218,6 +228,9 @@ _FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "audit": _is_true,
     "require_tls": _is_true,
     "monitor": lambda text: {"auto": "auto", "true": True, "false": False}[text.lower()],
+    "failure_detection_time": float,
+    "failure_detection_interval": float,
+    "failure_detection_count": int,
     "read_write_splitting": _is_true,
     "consistency": str,
     "session_pinning_filters": _list,

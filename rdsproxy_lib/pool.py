@@ -131,6 +131,8 @@ class Pool:
         self._closed = False
         self.epoch = 0
         """Goes up in a forked child: what was lent before is another process's."""
+        self.opened: Callable[[Backend], None] | None = None
+        """Called for each backend that was opened, by whoever opened it."""
         self.reclaim: Callable[[], None] | None = None
         """Called by whoever has to wait, to take back what idle client connections hold."""
         self._forget()
@@ -401,6 +403,8 @@ class Pool:
             self.counters.setups_succeeded += 1
             closing = self._decide_locked()  # the next in line may dial now
         self._close_all(closing)
+        if self.opened is not None:
+            self.opened(backend)
         return backend
 
     def _withdraw(self, waiter: Waiter) -> None:
@@ -622,6 +626,25 @@ class Pool:
             closing += self._decide_locked()
         self._close_all(closing)
 
+    def retire_those(self, is_meant: Callable[[Backend], bool]) -> None:
+        """The same for those of which `is_meant` is true, and not for any that is being opened."""
+        with self._lock:
+            closing = []
+            for backend in [each for each in self._all if is_meant(each)]:
+                backend.expires_at = 0.0
+                if backend in self._idle:
+                    self._idle.remove(backend)
+                    self._all.discard(backend)
+                    closing.append(backend)
+            closing += self._decide_locked()
+        self._close_all(closing)
+
+    def backends(self) -> list[tuple[Backend, bool]]:
+        """Every backend that is open, and whether it is idle."""
+        with self._lock:
+            idle = set(self._idle)
+            return [(backend, backend in idle) for backend in self._all]
+
     def lent(self) -> list[Backend]:
         """Every backend that a client connection holds now."""
         with self._lock:
@@ -629,9 +652,7 @@ class Pool:
 
     def count(self, is_counted: Callable[[Any], bool]) -> int:
         """How many of the open backends answer yes."""
-        with self._lock:
-            backends = list(self._all)
-        return sum(1 for backend in backends if is_counted(backend))
+        return sum(1 for backend, _ in self.backends() if is_counted(backend))
 
     def statements(self) -> int:
         """How many statements were run, on open and closed backends."""

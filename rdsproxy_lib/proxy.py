@@ -19,6 +19,7 @@ from .client import Client
 from .cluster import Cluster, WriterOpener
 from .config import TLS, Options, Target
 from .events import Events
+from .monitor import Monitor
 from .pool import Pool
 from .routines import Catalogue
 from .session import Tx
@@ -28,6 +29,8 @@ from .topology import Endpoint, Observation, Role
 if TYPE_CHECKING:
     from .engines.base import Engine, Login
 
+SHORTEST_PATIENCE = 2.0
+"""Seconds that one of several hosts has at least to accept a login; libpq's own least."""
 HEARD_JUST_NOW = 0.1
 """Seconds for which what a host said is not asked for again."""
 ADMITS_AGAIN = 0.02
@@ -85,7 +88,8 @@ class Proxy:
         opener: Opener = self.engine
         if target.endpoints:
             self.cluster = Cluster(self.engine, target.endpoints, self._retire)
-            opener = WriterOpener(self.engine, self.cluster)
+            patience = max(SHORTEST_PATIENCE, self.options.detection.total)
+            opener = WriterOpener(self.engine, self.cluster, patience)
         self.pool = Pool(
             opener,
             limit=self.options.max_connections,
@@ -93,6 +97,8 @@ class Proxy:
             pinned_percent=self.options.max_pinned_percent,
             lifetime=self.options.connection_max_lifetime,
         )
+        self.monitor = Monitor(self)
+        self.pool.opened = self.monitor.note_opened
         if self.options.idle_client_timeout:
             self.pool.reclaim = self._expire_idle_clients
         self._lock = threading.Lock()
@@ -157,6 +163,7 @@ class Proxy:
         lent = pool.lent()
         occupancy = pool.occupancy()
         counters, latency = pool.counters, pool.latency
+        probing = self.monitor.counters()
         with self._lock:
             self._count_departed_locked()
             received, gone = self._received, self._gone
@@ -187,6 +194,10 @@ class Proxy:
             query_requests=pool.statements(),
             resets=counters.resets,
             reset_failures=counters.reset_failures,
+            probe_connections=probing.connections,
+            probes=probing.asked,
+            probes_failed=probing.unanswered,
+            hosts_lost=probing.lost,
             relabels=counters.relabels,
             relabel_failures=counters.relabel_failures,
             pins=MappingProxyType(dict(counters.pins)),
@@ -209,6 +220,7 @@ class Proxy:
 
         Whoever waits for a connection, and every later statement that needs one, gets ProxyClosed.
         """
+        self.monitor.close()
         self.pool.close()
         if self.cluster is not None:
             self.cluster.close()
@@ -299,6 +311,10 @@ class Proxy:
 
     # -- several hosts
 
+    def pools(self) -> Iterable[Pool]:
+        """All pools whose backends the monitor looks at."""
+        return (self.pool,)
+
     def _retire(self) -> None:
         self.pool.retire()
 
@@ -354,6 +370,7 @@ class Proxy:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
+        self.monitor.after_fork()
         if self.cluster is not None:
             self.cluster.after_fork()
         for login in self._logins.values():

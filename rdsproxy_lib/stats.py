@@ -113,6 +113,14 @@ class Stats:
     """Backends whose session state was reset before they were lent again."""
     reset_failures: int
     """Resets that failed; the backend was closed instead."""
+    probe_connections: int = 0
+    """Connections open now by which the monitor asks hosts: outside of the budget, at most one for each host."""
+    probes: int = 0
+    """Questions to hosts that kept a statement waiting."""
+    probes_failed: int = 0
+    """Those that had no answer."""
+    hosts_lost: int = 0
+    """How often a host was given up: statements that waited for it were cut."""
     relabels: int = 0
     """Backends that got the settings of their borrower, in place of those they had."""
     relabel_failures: int = 0

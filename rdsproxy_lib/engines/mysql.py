@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import select
+import socket
 import ssl
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pymysql
 from pymysql.connections import Connection as Driver
 from pymysql.connections import err
-from pymysql.constants import COMMAND, ER
+from pymysql.constants import COMMAND, CR, ER
 
 from .. import credentials, errors
 from ..backend import MIXED, Backend, OpenFailed, Refusal
@@ -23,9 +24,9 @@ from ..settings import Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement
 from ..topology import Endpoint, Role
 from .base import Login, user_and_password
-from .descriptor import point_at_nothing, shut_down
+from .descriptor import keep_alive, point_at_nothing, shut_down
 from .mysql_audit import left_over, stock_of
-from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, READ_ONLY_MODE, code_of, refusal_of, twin_of
+from .mysql_errors import DISCONNECTED_FOR_INACTIVITY, READ_ONLY_MODE, code_of, is_answer, refusal_of, twin_of
 from .mysql_insert_id import InsertedIds, InsertId
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
 from .mysql_settings import (
@@ -103,6 +104,9 @@ class MySQLBackend(Backend):
         self.tracked = raw._rdsproxy_tracked
         self.inserted = InsertedIds()
         self.identity = raw.thread_id()
+        if raw._sock.family != socket.AF_UNIX:
+            with suppress(OSError):  # it was reset just now
+                self.address = raw._sock.getpeername()[0]
         self.lingers = False
         """A SAVEPOINT was set with autocommit off, which no status bit shows (MySQL bug 107875)."""
         self.is_streaming = False
@@ -136,6 +140,7 @@ class MySQLEngine:
         given = {**from_text(target.driver), **options.driver_options}
         self.session_defaults = {name: given.pop(name) for name in SESSION_KEYWORDS & given.keys()}
         self._base = base_parameters(given, target, options, tls)
+        self._keepalive = options.detection.keepalive
         self._pipelines = True
         """Whether several commands go out at once. Where a server reads but the first of them, it is the last time."""
 
@@ -185,9 +190,13 @@ class MySQLEngine:
             raise
         return backend
 
-    def role_of(self, backend: MySQLBackend) -> tuple[Role, int]:
+    def role_of(self, backend: MySQLBackend, timeout: float = COMMAND_SECONDS) -> tuple[Role, int]:
         backend.used_by = None
-        return self._role_on(backend.raw)
+        backend.raw._read_timeout = timeout
+        try:
+            return self._role_on(backend.raw)
+        finally:
+            backend.raw._read_timeout = COMMAND_SECONDS
 
     def ask(self, login: MySQLLogin, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
         wire = self._connect(login, timeout, endpoint)
@@ -203,7 +212,19 @@ class MySQLEngine:
         takes_writes = all(str(answer).upper() in ("0", "OFF") for answer in answers)
         return (Role.READ_WRITE if takes_writes else Role.READ_ONLY), 0
 
-    def _connect(self, login: MySQLLogin, timeout: float, endpoint: Endpoint | None) -> Wire:
+    def probe(
+        self, login: MySQLLogin, timeout: float, endpoint: Endpoint | None, address: str, begin: Callable[[], None]
+    ) -> MySQLBackend:
+        return MySQLBackend(login, self._connect(login, timeout, endpoint, address, begin))
+
+    def _connect(
+        self,
+        login: MySQLLogin,
+        timeout: float,
+        endpoint: Endpoint | None,
+        address: str = "",
+        begin: Callable[[], None] | None = None,
+    ) -> Wire:
         parameters = dict(login.parameters)
         if endpoint is not None:
             parameters["host"], parameters["port"] = endpoint.host, endpoint.port
@@ -214,12 +235,19 @@ class MySQLEngine:
         parameters["client_flag"] = parameters.get("client_flag", 0) | LISTENING
         if (found := user_and_password(self._credentials, login, self.error)) is not None:
             parameters["user"], parameters["password"] = found
+        if begin is not None:
+            begin()
         try:
             # Looked up now, so that tracing which replaces it sees our connects.
-            raw = pymysql.connect(autocommit=None, **parameters)
+            raw = pymysql.connect(autocommit=None, defer_connect=bool(address), **parameters)
+            raw = getattr(raw, "__wrapped__", raw)
+            if address:  # of the very machine, whatever the name leads to by now; TLS goes by the name
+                raw.connect(_socket_to(address, raw))
+            if raw._sock.family != socket.AF_UNIX:
+                keep_alive(raw._sock, self._keepalive)
         except Exception as error:
-            raise OpenFailed(error, refusal_of(error)) from None
-        return _listening(getattr(raw, "__wrapped__", raw))
+            raise OpenFailed(error, refusal_of(error), is_answer=is_answer(error)) from None
+        return _listening(raw)
 
     def _set_up(self, backend: MySQLBackend, *, is_new: bool) -> None:
         """What every session of this login begins with; after a reset, all that the server or the driver did once."""
@@ -338,7 +366,7 @@ class MySQLEngine:
 
     def hang_up(self, backend: MySQLBackend) -> None:
         with suppress(OSError, AttributeError, ValueError):  # closed by now
-            shut_down(backend.raw._sock.fileno())
+            shut_down(lambda: backend.raw._sock.fileno())
 
     def is_alive(self, backend: MySQLBackend, idle_for: float) -> bool:
         if backend.look.poll(0):
@@ -675,6 +703,18 @@ def _names(wire: Wire) -> str:
 
 
 _THE_USERS = {"client_flag", "password", "init_command", "sql_mode", "connect_timeout", "encoders", "decoders"}
+
+
+def _socket_to(address: str, raw: Driver) -> socket.socket:
+    """A socket as the driver makes them, to an address. Raises the driver's error."""
+    source = None if raw.bind_address is None else (raw.bind_address, 0)
+    try:
+        sock = socket.create_connection((address, raw.port), raw.connect_timeout, source_address=source)
+    except OSError as error:
+        text = f"Can't connect to MySQL server on {address!r} ({error})"
+        raise err.OperationalError(CR.CR_CONN_HOST_ERROR, text) from None
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 def _listening(raw: Driver) -> Wire:

@@ -87,6 +87,11 @@ def code_of(error: BaseException | None) -> int:
     return 0
 
 
+def is_answer(error: Exception) -> bool:
+    """Whether an error of a login is the server's own, so that it is there."""
+    return bool(code := code_of(error)) and not CR.CR_ERROR_FIRST <= code <= CR.CR_ERROR_LAST
+
+
 def refusal_of(error: Exception) -> Refusal:
     """What a failed login means, by its code."""
     if not isinstance(error, err.Error) or isinstance(error, errors.TlsRequired | err.NotSupportedError):

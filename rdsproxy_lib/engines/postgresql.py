@@ -218,6 +218,7 @@ class PostgresBackend(Backend):
 
     def __init__(self, login: PostgresLogin, raw: psycopg.Connection[Any]) -> None:
         super().__init__(login, raw)
+        self.address = raw.pgconn.hostaddr.decode()
         raw._pool = None  # the mark of a pooled connection: psycopg does not warn when it ends with the program
         self.pgconn = raw.pgconn
         self.identity = self.pgconn.backend_pid
@@ -261,6 +262,13 @@ class PostgresEngine:
         """What the init_query sets."""
         self._credentials = source
         self._base = self._base_parameters(target, options, tls)
+        keepalive = options.detection.keepalive
+        self._keepalive = {
+            "keepalives_idle": keepalive.idle,
+            "keepalives_interval": keepalive.interval,
+            "keepalives_count": keepalive.count,
+            "tcp_user_timeout": keepalive.user_timeout,
+        }
         given = options.driver_options
         self.session_defaults = {name: given[name] for name in SESSION_KEYWORDS & given.keys()}
 
@@ -344,8 +352,8 @@ class PostgresEngine:
             raise
         return backend
 
-    def role_of(self, backend: PostgresBackend) -> tuple[Role, int]:
-        (answer,) = self._answer(backend, ROLE)
+    def role_of(self, backend: PostgresBackend, timeout: float = COMMAND_SECONDS) -> tuple[Role, int]:
+        (answer,) = self._answer(backend, ROLE, timeout)
         return (Role.READ_WRITE, int(answer, 16)) if answer else (Role.READ_ONLY, 0)
 
     def ask(self, login: PostgresLogin, timeout: float, endpoint: Endpoint) -> tuple[Role, int]:
@@ -357,15 +365,31 @@ class PostgresEngine:
         finally:
             self.close(backend)
 
-    def _connect(self, login: Login, timeout: float, endpoint: Endpoint | None) -> psycopg.Connection[Any]:
+    def probe(
+        self, login: PostgresLogin, timeout: float, endpoint: Endpoint | None, address: str, begin: Callable[[], None]
+    ) -> PostgresBackend:
+        return PostgresBackend(login, self._connect(login, timeout, endpoint, address, begin))
+
+    def _connect(
+        self,
+        login: Login,
+        timeout: float,
+        endpoint: Endpoint | None,
+        address: str = "",
+        begin: Callable[[], None] | None = None,
+    ) -> psycopg.Connection[Any]:
         """Log in; once more where the server answers but refuses, since it may just have come up."""
-        parameters = dict(login.parameters)
+        parameters = {**self._keepalive, **login.parameters}  # libpq's own, where they were given, win
         if endpoint is not None:
             parameters["host"], parameters["port"] = endpoint.host, endpoint.port
+        if address:
+            parameters["hostaddr"] = address
         # libpq's least is 2 s
         parameters["connect_timeout"] = max(2, min(ceil(timeout), timeout_from_conninfo(parameters)))
         if (found := user_and_password(self._credentials, login, self.error)) is not None:
             parameters["user"], parameters["password"] = found
+        if begin is not None:
+            begin()
         first: psycopg.Error | None = None
         deadline = time.monotonic() + timeout
         while True:
@@ -373,27 +397,30 @@ class PostgresEngine:
                 # Looked up now, so that tracing which replaces it sees our connects.
                 return psycopg.connect(autocommit=True, **parameters)
             except psycopg.Error as error:
-                refusal = self._refusal(error, deadline - time.monotonic())
+                refusal, is_answer = self._refusal(error, deadline - time.monotonic())
                 if refusal is not Refusal.PERMANENT or first is not None:
-                    raise OpenFailed(error, refusal) from None
+                    raise OpenFailed(error, refusal, is_answer=is_answer) from None
                 first = error
 
     @staticmethod
-    def _refusal(error: psycopg.Error, remaining: float) -> Refusal:
-        """What a failed login means. libpq gives no SQLSTATE for it, but the server gives one to whoever comes."""
+    def _refusal(error: psycopg.Error, remaining: float) -> tuple[Refusal, bool]:
+        """What a failed login means, and whether a server is there.
+
+        libpq gives no SQLSTATE for it, but the server gives one to whoever comes.
+        """
         pgconn, text = error.pgconn, str(error)
         if isinstance(error, psycopg.errors.ConnectionTimeout) or pgconn is None:
-            return Refusal.TRANSIENT
+            return Refusal.TRANSIENT, False
         if any(sign in text for sign in CUT_SHORT):
-            return Refusal.TRANSIENT
+            return Refusal.TRANSIENT, False
         host = pgconn.hostaddr.decode() or pgconn.host.decode()
         state = refusal_at(host, int(pgconn.port), max(SHORTEST_PING, min(remaining, PING_SECONDS)))
         if state is None or state == CANNOT_CONNECT_NOW:
-            return Refusal.TRANSIENT
+            return Refusal.TRANSIENT, state is not None
         # Once it knows who comes, the server keeps slots for others, and limits those of a role and a database: of
         # these refusals there is but the text, which is English on RDS.
         is_full = "too many clients" in text or "too many connections" in text or "slots are reserved" in text
-        return Refusal.FULL if is_full or state == TOO_MANY_CONNECTIONS else Refusal.PERMANENT
+        return (Refusal.FULL if is_full or state == TOO_MANY_CONNECTIONS else Refusal.PERMANENT), True
 
     def _run_init_query(self, backend: PostgresBackend) -> None:
         if self._options.init_query:
@@ -425,7 +452,7 @@ class PostgresEngine:
 
     def hang_up(self, backend: PostgresBackend) -> None:
         with suppress(psycopg.Error, OSError):
-            shut_down(backend.pgconn.socket)
+            shut_down(lambda: backend.pgconn.socket)
 
     def is_alive(self, backend: PostgresBackend, idle_for: float) -> bool:
         if idle_for < ASK_AFTER_IDLE and not backend.look.poll(0):
@@ -618,15 +645,15 @@ class PostgresEngine:
             for schema, name, language, body, settings, calls, riddles in map(json.loads, rows)
         ]
 
-    def _answer(self, backend: PostgresBackend, command: bytes) -> list[str]:
+    def _answer(self, backend: PostgresBackend, command: bytes, timeout: float = COMMAND_SECONDS) -> list[str]:
         """The first column of the rows that a text brings, in their order. Raises as `_command` does."""
         raw, pgconn = backend.raw, backend.pgconn
         pgconn.send_query(command)
         try:
-            results = raw.wait(execute(pgconn), timeout=COMMAND_SECONDS)
+            results = raw.wait(execute(pgconn), timeout=timeout)
         except psycopg.errors._WaitTimeout:
             self.close(backend)
-            raise psycopg.OperationalError(f"no answer within {COMMAND_SECONDS:g} s") from None
+            raise psycopg.OperationalError(f"no answer within {timeout:g} s") from None
         encoding = pgconn._encoding
         rows: list[str] = []
         for result in results:

@@ -410,6 +410,11 @@ class Connection(psycopg.Connection[Row]):
             self._rdsproxy_live = None
         raise e.InternalError("the driver wanted to send something with no transaction open")
 
+    @property
+    def _rdsproxy_is_waiting(self) -> bool:
+        """Whether a statement waits for its answer; notifies() is none. For other threads: plain attributes only."""
+        return self._rdsproxy_live is not None and not self._rdsproxy_streams
+
     def _rdsproxy_is_streaming(self) -> bool:
         """Whether a stream, copy or notification generator is open: it keeps the lock between its exchanges."""
         backend = self._rdsproxy.backend

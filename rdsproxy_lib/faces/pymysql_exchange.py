@@ -60,6 +60,11 @@ class Exchange(Aftermath):
     _rdsproxy_is_expiring = False
     """Another thread holds the lock to see whether `idle_client_timeout` is over."""
 
+    @property
+    def _rdsproxy_is_waiting(self) -> bool:
+        """Whether a statement waits for its answer. For other threads: plain attributes only."""
+        return self._rdsproxy_is_exchanging
+
     # -- one exchange
 
     def query(self, sql: str | bytes | bytearray, unbuffered: bool = False) -> int:

@@ -38,9 +38,9 @@ FLOORS: dict[str, int] = {
     "errors": 10, "events": 10, "settings": 10,
     "sql_builtins": 10, "sql_finding": 10, "sql_lexer": 11, "sql_calls": 12, "sql_postgresql": 13,
     "sql_mysql_builtins": 12, "sql_mysql_lexer": 11, "sql_mysql": 13, "sql_mysql_literals": 13, "sql": 14,
-    "stats": 10, "topology": 10,
+    "stats": 10, "topology": 10, "detection": 10,
     "config": 20, "session": 20, "credentials": 20, "explanation": 20, "routines": 20,
-    "backend": 21, "pool": 22, "cluster": 22,
+    "backend": 21, "pool": 22, "cluster": 22, "monitor": 23,
     "engines": 30, "engines/base": 31, "engines/descriptor": 31,
     "pinning": 34, "client": 35,
     "engines/mysql_tracking": 40, "engines/mysql_insert_id": 40, "engines/mysql_wire": 41,
@@ -56,7 +56,7 @@ FLOORS: dict[str, int] = {
 }  # fmt: skip
 """A module imports from lower floors only. Command line and integrations stand on the roof."""
 ROOF = 80
-PURE = {"session", "settings", "config", "errors", "stats", "explanation", "topology"}
+PURE = {"session", "settings", "config", "errors", "stats", "explanation", "topology", "detection"}
 """With every module whose name begins with `sql`."""
 IMPURE = {
     "time", "datetime", "threading", "_thread", "socket", "select", "selectors", "asyncio", "subprocess", "signal",

@@ -30,6 +30,9 @@ RANGES = {
     "connection_borrow_timeout": (0, 3600, "a number from 0 to 3600 seconds"),
     "idle_client_timeout": (0.01, 28_800, "a number from 0.01 to 28800 seconds"),
     "connection_max_lifetime": (0.01, 86_400, "a number from 0.01 to 86400 seconds"),
+    "failure_detection_time": (0.1, 3600, "a number from 0.1 to 3600 seconds"),
+    "failure_detection_interval": (0.05, 60, "a number from 0.05 to 60 seconds"),
+    "failure_detection_count": (1, 100, "a whole number from 1 to 100"),
 }
 NONE_IS_ALLOWED = {"max_connections_percent", "idle_client_timeout"}
 WHOLE = {name for name, (_, _, text) in RANGES.items() if "whole" in text}
@@ -99,7 +102,7 @@ def test_choices_keep_to_what_is_allowed(name, wrong):
 
 @pytest.mark.parametrize(
     "options",
-    [{"monitor": True}, {"read_write_splitting": True}],
+    [{"read_write_splitting": True}],
 )
 def test_what_is_not_served_yet_says_so(options):
     """An option without effect would be a lie."""
