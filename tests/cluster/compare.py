@@ -1,8 +1,8 @@
 """`python -m tests.cluster.compare`: who writes how soon after a promotion, side by side in the same events.
 
 On PostgreSQL: this library, psycopg_pool over the same hosts with target_session_attrs=read-write, and the AWS Advanced
-Python Wrapper with its plugin `failover`; those that are not installed are left out. The wrapper's failover asks Aurora's functions for the hosts:
-the servers are given such functions for it. What it says to plain hosts is written below the table.
+Python Wrapper with its plugin `failover`; those that are not installed are left out. The wrapper asks Aurora's
+functions for the hosts: the servers are given such functions for it. What it says to plain hosts is written below.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any
 
 import psycopg
 
-from rdsproxy_lib.config import OPTION_NAMES
 from tests.cluster import postgresql
 from tests.cluster.recovery import INSERT, Write, ours, promote
 from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER
@@ -124,8 +123,7 @@ def wrapper(cluster: Any, **options: Any) -> Iterator[Write]:
 
 def clients(cluster: Any) -> Iterator[tuple[str, Any]]:
     """Who takes part."""
-    if "failure_detection_time" in OPTION_NAMES:
-        yield "rdsproxy_lib, monitor=True", ours(cluster, monitor=True)
+    yield "rdsproxy_lib, monitor=True", ours(cluster, monitor=True)
     yield "rdsproxy_lib, monitor=False", ours(cluster, monitor=False)
     if find_spec("psycopg_pool") is not None:
         yield "psycopg_pool", psycopg_pool(cluster)

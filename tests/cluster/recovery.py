@@ -32,13 +32,13 @@ Write = Callable[[], object]
 class Writer:
     """A thread that writes again and again: `with Writer(name, write):`; `at` has the time of each success."""
 
-    def __init__(self, name: str, write: Write) -> None:
+    def __init__(self, name: Any, write: Write) -> None:
         self.name = name
         self.at: list[float] = []
         self.errors: list[Exception] = []
         self._write = write
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name)
+        self._thread = threading.Thread(target=self._run, name=str(name))
 
     def __enter__(self) -> Writer:
         self._thread.start()
@@ -99,7 +99,7 @@ def ours(cluster: Any, **options: Any) -> Iterator[Write]:
         yield lambda: run(conn, INSERT)
 
 
-def promote(cluster: Any, clients: Iterable[tuple[str, Any]], seed: int) -> dict[str, float]:
+def promote(cluster: Any, clients: Iterable[tuple[Any, Any]], seed: int) -> dict[Any, float]:
     """Kill the writer of a cluster, promote another node: the seconds of each client, by its name.
 
     `clients` are context managers that give the function by which one of them writes.
