@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import random
 import statistics
 import sys
 import time
@@ -161,14 +162,17 @@ def main() -> int:
     """Measure, print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.compare", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--events", type=int, default=10, help="promotions, each on a cluster of its own (10)")
-    events = parser.parse_args().events
+    parser.add_argument("--outage", type=float, default=1.0, help="about how many seconds there is no writer (1)")
+    arguments = parser.parse_args()
     logging.disable(logging.ERROR)  # each of them tells of its attempts
     seconds: dict[str, list[float]] = {}
-    for seed in range(events):
+    dice = random.Random(1)
+    for _ in range(arguments.events):
         with Cluster("15", 1) as cluster:
-            for name, each in promote(cluster, clients(cluster), seed).items():
+            for name, each in promote(cluster, clients(cluster), arguments.outage * dice.uniform(0.5, 1.5)).items():
                 seconds.setdefault(name, []).append(each)
-    print(f"PostgreSQL 15, psycopg {psycopg.__version__}, {events} promotions after a kill -9 of the writer")
+    print(f"PostgreSQL 15, psycopg {psycopg.__version__}, {arguments.events} promotions after a kill -9 of the writer,")
+    print(f"each after {arguments.outage / 2:g} to {arguments.outage * 1.5:g} s without one")
     print("milliseconds from the first INSERT that any client could have done to each one's own:\n")
     line = "{:<32} {:>8} {:>8} {:>8}"
     print(line.format("", "median", "least", "most"))

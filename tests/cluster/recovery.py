@@ -6,7 +6,6 @@ connection that it keeps. Each client writes as fast as it may, and writes again
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,8 +22,6 @@ from tests.cluster.nodes import until
 TABLE = "create table recovery (number int)"
 INSERT = "insert into recovery values (1)"
 TRIES_EVERY = 0.005
-OUTAGE = (0.5, 1.5)
-"""Seconds between the writer's death and the promotion: somewhere between, lest all are in step."""
 
 Write = Callable[[], object]
 
@@ -99,8 +96,8 @@ def ours(cluster: Any, **options: Any) -> Iterator[Write]:
         yield lambda: run(conn, INSERT)
 
 
-def promote(cluster: Any, clients: Iterable[tuple[Any, Any]], seed: int) -> dict[Any, float]:
-    """Kill the writer of a cluster, promote another node: the seconds of each client, by its name.
+def promote(cluster: Any, clients: Iterable[tuple[Any, Any]], outage: float) -> dict[Any, float]:
+    """Kill the writer of a cluster, promote another node `outage` seconds later: the seconds of each client, by name.
 
     `clients` are context managers that give the function by which one of them writes.
     """
@@ -120,7 +117,7 @@ def promote(cluster: Any, clients: Iterable[tuple[Any, Any]], seed: int) -> dict
         died = time.monotonic()
         old.kill()
         died_at_last = time.monotonic()
-        time.sleep(random.Random(seed).uniform(*OUTAGE))
+        time.sleep(outage)
         cluster.successor().promote()
         until(lambda: any(prober.first_since(died) for prober in probers), "there is a writer")
         zero = min(at for prober in probers if (at := prober.first_since(died)) is not None)

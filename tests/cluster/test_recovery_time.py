@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 
 import pytest
@@ -29,10 +30,11 @@ BOUNDS = {True: 0.25, False: 1.5}
 def test_sessions_write_soon_after_a_promotion(name, events, record_property):
     """The median of some promotions: 250 ms with the monitor, 1.5 s without."""
     seconds: dict[bool, list[float]] = {True: [], False: []}
-    for seed in range(events):
+    dice = random.Random(1)
+    for _ in range(events):
         with CLUSTERS[name]() as cluster:
             clients = [(has_monitor, ours(cluster, monitor=has_monitor)) for has_monitor in seconds]
-            for has_monitor, each in promote(cluster, clients, seed).items():
+            for has_monitor, each in promote(cluster, clients, outage=dice.uniform(0.5, 1.5)).items():
                 seconds[has_monitor].append(each)
     medians = {has_monitor: statistics.median(values) for has_monitor, values in seconds.items()}
     texts = [
