@@ -11,9 +11,9 @@ from typing import Any
 from tests.cluster.history import Clients
 from tests.cluster.nodes import until
 
-OUTAGE = 0.3
+OUTAGE = 0.2
 """Seconds for which there is no writer."""
-BEFORE_THE_FENCE = 0.7
+BEFORE_THE_FENCE = 0.4
 """Seconds after a promotion until somebody makes sure that the old writer, which says nothing, serves nobody."""
 CUTS = 5
 """How many COMMITs, or results, are cut."""
@@ -185,5 +185,5 @@ FAULTS = (
     Fault(lose_reader, spares_all=True, standbys=2),
     Fault(cut_commits, cuts_some=True, repeats=3),
     Fault(cut_results, cuts_some=True),
-    Fault(shut_down, moves=True),
+    Fault(shut_down, moves=True, repeats=0),  # for the servers kill() in slow motion
 )

@@ -40,7 +40,7 @@ class Node(nodes.Node):
     def demote(self) -> None:
         """Take no writes any more, as a DBA does it before a planned switchover, and let those that run come to an end.
 
-        Who is in a transaction since before, and does not end it within half a second, is disconnected: it could write.
+        Who is in a transaction since before, and does not end it within 0.2 s, is disconnected: it could write.
         """
         with self.server.admin() as admin:
             admin.execute("alter system set default_transaction_read_only = on")
@@ -61,7 +61,7 @@ class Node(nodes.Node):
                         == (True,)
                     ),
                     "no transaction from before is left",
-                    patience=0.5,
+                    patience=0.2,
                 )
             except AssertionError:
                 admin.execute(
