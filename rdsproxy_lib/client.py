@@ -518,7 +518,7 @@ class Client(Pinning):
             return False
         if self.session.hold is not _BORROWED or statement.causes or statement.settings or self.lingers:
             return False
-        if statement.parts[0].verb not in REFUSED_WHOLE or not self._home.is_demoted(backend, is_asked_anew=True):
+        if statement.parts[0].verb not in REFUSED_WHOLE or not self._home.is_demoted(backend):
             return False
         self.backend = self.touched = self.doubts = None
         self.session.step(Event.FAULT_IDLE)

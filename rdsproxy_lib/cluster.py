@@ -27,12 +27,17 @@ ASK_AGAIN = 0.1
 REFUSED_SECONDS, OTHERS_SECONDS = 1.0, 0.5
 """How long a host that refused a login for good is left alone with it, doubled each time; and how long the others have
 to answer before the refusal is passed on."""
+ADMITS_AGAIN = 0.02
+"""Seconds between two questions to a host that has refused a write, and does not say yet that it takes none."""
 SEARCH_SECONDS = 1.0
 """How long one search lasts: after it, who waits looks whether another one's connection has come free."""
 
 
 class HostOpener(Opener, Protocol):
     """What is needed of an engine where there are several hosts, beside what the pool needs of it."""
+
+    admits_late: float
+    """Seconds for which a server may refuse writes and still say, when it is asked, that it takes them."""
 
     def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any:
         """As `open`, on this host."""
@@ -139,6 +144,33 @@ class Cluster:
         finally:
             with self._changed:
                 self._asked.discard(endpoint)
+
+    def has_stepped_down(self, login: Any, endpoint: Endpoint) -> bool:
+        """Whether a host that has just refused a write is a reader, or gone. What it said before proves nothing.
+
+        Applications that write where they must not get the same refusal again and again: so it waits until the host
+        was not asked for ASK_AGAIN, unless another one is told meanwhile.
+        """
+        refused_at = time.monotonic()
+
+        def heard() -> Observation | None:
+            seen = self._view.members[endpoint]
+            return seen if seen is not None and seen.at >= refused_at else None
+
+        with self._changed:
+            before = self._view.members[endpoint]
+            if before is not None and before.role is Role.READ_WRITE:
+                self._changed.wait_for(heard, before.at + ASK_AGAIN - refused_at)
+        if heard() is None:
+            self.hear(login, endpoint)
+        seen = heard()
+        while seen is not None and seen.role is Role.READ_WRITE:
+            if time.monotonic() - refused_at >= self._engine.admits_late:
+                return False
+            time.sleep(ADMITS_AGAIN)
+            self.hear(login, endpoint)
+            seen = heard()
+        return seen is not None
 
     def _take_refusal(self, login: Any, endpoint: Endpoint, asked_at: float, failed: OpenFailed) -> None:
         with self._changed:

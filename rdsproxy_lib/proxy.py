@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 
 SHORTEST_PATIENCE = 2.0
 """Seconds that one of several hosts has at least to accept a login; libpq's own least."""
-HEARD_JUST_NOW = 0.1
-"""Seconds for which what a host said is not asked for again."""
-ADMITS_AGAIN = 0.02
-"""Seconds between two questions to a host that refuses writes, and does not say yet that it takes none."""
 FIRST_CHECK_SECONDS = 5.0
 """How long the first `connect()` of a login waits for the server to accept it."""
 
@@ -323,25 +319,14 @@ class Proxy:
         if self.cluster is not None and backend.endpoint is not None and not self.pool.is_inside():
             self.cluster.doubt(backend.endpoint)
 
-    def is_demoted(self, backend: Any, *, is_asked_anew: bool = False) -> bool:
-        """After an error that says "read-only", which may have other causes: whether the host is a reader now.
-
-        `is_asked_anew`: that it took writes just before the error does not count.
-        """
+    def is_demoted(self, backend: Any) -> bool:
+        """After an error that says "read-only", which may have other causes: whether the host is the writer no more."""
         if self.cluster is None or backend.endpoint is None:
             return False
-        now = time.monotonic()
-        seen = self.cluster.view.members[backend.endpoint]
-        role = seen.role if seen is not None and now - seen.at < HEARD_JUST_NOW else Role.UNKNOWN
-        if role is Role.UNKNOWN or (is_asked_anew and role is Role.READ_WRITE):
-            role = self.cluster.hear(backend.login, backend.endpoint)
-            while is_asked_anew and role is Role.READ_WRITE and time.monotonic() - now < self.engine.admits_late:
-                time.sleep(ADMITS_AGAIN)
-                role = self.cluster.hear(backend.login, backend.endpoint)
-        is_reader = role is Role.READ_ONLY
-        if is_reader:
+        is_demoted = self.cluster.has_stepped_down(backend.login, backend.endpoint)
+        if is_demoted:
             backend.expires_at = 0.0  # closed when it is given back, whoever is the writer by now
-        return is_reader
+        return is_demoted
 
     # -- the rest
 

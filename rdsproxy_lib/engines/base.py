@@ -89,8 +89,6 @@ class Engine(HostOpener, Protocol):
     name: str
     undoes_settings: bool
     """Whether ROLLBACK takes back what the transaction has set."""
-    admits_late: float
-    """Seconds for which a server may refuse writes and still say, when it is asked, that it takes them."""
     session_keywords: frozenset[str]
     """Connect arguments that shape the Python side: the client connection's, not part of what a login is."""
     session_defaults: dict[str, Any]

@@ -119,16 +119,15 @@ WHERE p.proname OPERATOR(pg_catalog.=) ANY (ARRAY[{names}]::pg_catalog.name[]) L
 """
 _SAVEPOINT = b"rdsproxy_lib_routines"
 ROLE = b"""SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
-WHEN pg_catalog.current_setting('default_transaction_read_only') OPERATOR(pg_catalog.=) 'on' AND EXISTS (
-SELECT FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'default_transaction_read_only'
-AND source IN ('configuration file', 'command line')) THEN NULL
+WHEN pg_catalog.current_setting('default_transaction_read_only') OPERATOR(pg_catalog.=) 'on' AND (
+    SELECT source FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'default_transaction_read_only'
+) OPERATOR(pg_catalog.=) ANY (ARRAY['configuration file', 'command line']) THEN NULL
 ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END"""
 """The timeline a writer writes on, as eight hexadecimal digits; NULL of a standby. Any user may ask.
 
-A server whose configuration makes all transactions read-only takes no writes, as before a planned switchover. Where
-that comes from elsewhere (ALTER ROLE, the connection's own options) it is that user's wish, and says nothing of it.
-
-pg_control_checkpoint() tells the new one only after the first checkpoint behind a promotion.
+NULL also of a writer whose configuration makes all transactions read-only: so it is prepared for a switchover. As a
+setting of a role or a database it says nothing about the host. pg_control_checkpoint() tells the new timeline only
+after the first checkpoint behind a promotion.
 """
 
 DEFAULT_KNOBS: tuple[int | None, int] = (PrepareManager.prepare_threshold, PrepareManager.prepared_max)

@@ -143,7 +143,7 @@ def cut_results(stage: Stage) -> None:
     def cut_one() -> bool:
         stage.old.relay.cut_after(dice.randrange(60_000), "to_client")
         time.sleep(0.02)
-        kinds = stage.clients.history.cut
+        kinds = stage.clients.history.cuts
         return kinds.count("result") >= CUTS and kinds.count("stream") >= 1
 
     until(cut_one, "results were cut")

@@ -69,7 +69,7 @@ class History:
     unknown: list[int] = field(default_factory=list)
     undone: list[int] = field(default_factory=list)
     """Reported as not having happened."""
-    cut: list[str] = field(default_factory=list)
+    cuts: list[str] = field(default_factory=list)
     """Work that ended in an error without having written anything, or with the end of a pinned session, by its kind."""
     cut_alone: list[str] = field(default_factory=list)
     """Work outside of transactions that got an error, or whose outcome is unknown, by its kind."""
@@ -77,6 +77,11 @@ class History:
     """Transactions of which the COMMIT was cut, by their first number."""
     errors: list[tuple[str, BaseException]] = field(default_factory=list)
     """Of work that has to go on without one, by its kind."""
+
+    @property
+    def cut(self) -> int:
+        """How many."""
+        return len(self.cuts)
 
     def acknowledge(self, *numbers: int) -> None:
         """They are there, the server said."""
@@ -92,7 +97,7 @@ class History:
             acknowledged=len(self.acknowledged),
             unknown=len(self.unknown),
             undone=len(self.undone),
-            cut=len(self.cut),
+            cut=self.cut,
             lost=sum(number not in counts for number in self.acknowledged),
             doubled=sum(count > 1 for count in counts.values()),
             wrong=sum(number in counts for number in self.undone) + len(counts.keys() - told),
@@ -100,14 +105,19 @@ class History:
             gap=max((later - earlier for earlier, later in itertools.pairwise(at)), default=0.0),
         )
 
+    def check(self, present: Iterable[int]) -> None:
+        """Nothing is lost, doubled or wrongly reported."""
+        outcome = self.outcome(present)
+        assert (outcome.lost, outcome.doubled, outcome.wrong) == (0, 0, 0), outcome
+
 
 class Clients:
-    """Sixteen threads that work until they are told to stop: `with Clients(proxy) as clients:`.
+    """Threads that work until they are told to stop: `with Clients(proxy) as clients:`. Eight make one of each kind.
 
     And four sessions that are parked, of which two are woken by `wake()`, in a thread each.
     """
 
-    def __init__(self, proxy: rdsproxy_lib.Proxy, seed: int = 1) -> None:
+    def __init__(self, proxy: rdsproxy_lib.Proxy, threads: int = 16, seed: int = 1) -> None:
         self.history = History()
         self._proxy = proxy
         self._is_mysql = proxy.engine.name == "mysql"
@@ -115,14 +125,15 @@ class Clients:
         self._stop = threading.Event()
         self._awake = threading.Event()
         self._committing = threading.Event()
-        kinds: list[Callable[[Any, random.Random], Any]] = [
-            *[self._write] * 4, *[self._transact] * 4, *[self._read] * 2, *[self._read_all] * 2, self._stream,
-            *[self._use_pinned] * 3,
-        ]  # fmt: skip
-        self._turns = [0] * len(kinds)
+        kinds: tuple[Callable[[Any, random.Random], Any], ...] = (
+            self._write, self._transact, self._read, self._use_pinned, self._read_all, self._stream, self._write,
+            self._transact,
+        )  # fmt: skip
+        works = [kinds[at % len(kinds)] for at in range(threads)]
+        self._turns = [0] * threads
         self._threads = [
             threading.Thread(target=self._work, args=(at, work, random.Random(f"{seed}/{at}")), name=f"client-{at}")
-            for at, work in enumerate(kinds)
+            for at, work in enumerate(works)
         ]
         self._threads += [
             threading.Thread(target=self._sleep, args=(number,), name=f"woken-{number}") for number in range(2)
@@ -226,7 +237,7 @@ class Clients:
         except (psycopg.OperationalError, pymysql.err.OperationalError) as error:
             if isinstance(error, rdsproxy_lib.Error):
                 self.history.errors.append((kind, error))
-            self.history.cut.append(kind)
+            self.history.cuts.append(kind)
             self.history.cut_alone.append(kind)
             return None
 
@@ -269,7 +280,7 @@ class Clients:
                     number = None
                     time.sleep(0.005)
             except rdsproxy_lib.SessionLost:
-                self.history.cut.append("pinned")
+                self.history.cuts.append("pinned")
                 if number is not None:
                     self.history.unknown.append(number)
             except Exception as error:

@@ -88,11 +88,11 @@ def complaints(fault: Fault, engine: str, history: History, outcome: Outcome) ->
     found = [f"{name}: {getattr(outcome, name)}" for name in ("lost", "doubled", "wrong") if getattr(outcome, name)]
     found += [f"{kind}: {error!r}, from {error.__cause__!r}" for kind, error in history.errors[:10]]
     if fault.spares_all and (history.cut or outcome.unknown or outcome.undone):
-        found.append(f"noticed: {history.cut}, {outcome.unknown} unknown, {outcome.undone} undone")
+        found.append(f"noticed: {history.cuts}, {outcome.unknown} unknown, {outcome.undone} undone")
     if engine in fault.spares and history.cut_alone:
         found.append(f"outside of transactions: {history.cut_alone}")
-    if fault.moves and len(history.cut) > MOST_CUT:
-        found.append(f"work does not wait for the writer: {history.cut}")
+    if fault.moves and history.cut > MOST_CUT:
+        found.append(f"work does not wait for the writer: {history.cuts}")
     return found
 
 
