@@ -45,6 +45,8 @@ WARN_AFTER = 5.0
 """Seconds of waiting after which the log names the longest holders."""
 FRESH = 0.00005
 """Seconds since it was given back for which a backend is not looked at: its server answered a round trip ago."""
+SILENT = 0.2
+"""A look at an idle backend that took longer found no answer, and not a farewell, which is seen at once. Seconds."""
 LIFETIME_JITTER = 0.1
 """Each connection's lifetime is shortened by up to this share, so that they do not all end together."""
 
@@ -133,6 +135,8 @@ class Pool:
         """Goes up in a forked child: what was lent before is another process's."""
         self.opened: Callable[[Backend], None] | None = None
         """Called for each backend that was opened, by whoever opened it."""
+        self.lost: Callable[[Backend], None] | None = None
+        """Called with a backend that said nothing when it was asked before it was lent."""
         self.reclaim: Callable[[], None] | None = None
         """Called by whoever has to wait, to take back what idle client connections hold."""
         self._forget()
@@ -224,8 +228,20 @@ class Pool:
 
     def _is_fit(self, backend: Backend) -> bool:
         """The look before the first byte."""
-        idle_for = abs(time.time() - backend.idle_since)
-        return idle_for < FRESH or not backend.idle_since or self._opener.is_alive(backend, idle_for)
+        now = time.time()
+        idle_for = abs(now - backend.idle_since)
+        if idle_for < FRESH or not backend.idle_since or self._opener.is_alive(backend, idle_for):
+            return True
+        if abs(time.time() - now) > SILENT:
+            self._give_up_on(backend)
+        return False
+
+    def _give_up_on(self, silent: Backend) -> None:
+        """An idle backend was asked and did not answer: to ask the others of its host would take as long each."""
+        place = silent.endpoint, silent.address
+        self.retire_those(lambda backend: backend is not silent and (backend.endpoint, backend.address) == place)
+        if self.lost is not None:
+            self.lost(silent)
 
     def borrow_that(self, login: object, serial: int, owner: Callable[[], Any] | None = None) -> Backend | None:
         """The backend with that serial number if it is idle, else None."""

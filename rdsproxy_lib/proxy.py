@@ -95,6 +95,8 @@ class Proxy:
         )
         self.monitor = Monitor(self)
         self.pool.opened = self.monitor.note_opened
+        if self.cluster is not None:
+            self.pool.lost = self.lose
         if self.options.idle_client_timeout:
             self.pool.reclaim = self._expire_idle_clients
         self._lock = threading.Lock()

@@ -374,10 +374,14 @@ class MySQLEngine:
         if idle_for < ASK_AFTER_IDLE:
             return True
         backend.used_by = None  # a ping changes what ROW_COUNT() says
+        wire = backend.raw
+        wire._read_timeout = min(COMMAND_SECONDS, self._options.detection.silence)
         try:
-            backend.raw.ping()
+            wire.ping()
         except err.Error:
             return False
+        finally:
+            wire._read_timeout = COMMAND_SECONDS
         return self.tx(backend) is Tx.NONE
 
     def tx(self, backend: MySQLBackend) -> Tx:

@@ -16,6 +16,7 @@ from pymysql.connections import MAX_PACKET_LEN, Connection, MySQLResult, err
 from pymysql.constants import CLIENT, COMMAND, CR, ER
 from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
+from .descriptor import set_user_timeout
 from .mysql_tracking import MORE_RESULTS, Malformed, Tracked, read_length, read_ok
 
 LISTENING = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
@@ -322,6 +323,8 @@ class Result(MySQLResult):
         self._rdsproxy_end(packet._data)
 
     def _read_load_local_packet(self, first_packet: MysqlPacket) -> None:
+        sock = self.connection._sock
+        limit = set_user_timeout(sock.fileno(), 0)  # a server that waits for a lock does not read on
         try:
             super()._read_load_local_packet(first_packet)
         except err.OperationalError as error:
@@ -330,6 +333,9 @@ class Result(MySQLResult):
             raise
         except RuntimeError as error:
             raise Malformed("the server asks for a file that was not offered") from error
+        finally:
+            if limit:
+                set_user_timeout(sock.fileno(), limit)
 
     def _read_rowdata_packet_unbuffered(self) -> Any:
         """The next row, None behind the last. Raises what a converter raises; the next call reads on."""

@@ -32,7 +32,7 @@ from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
 from ..sql_postgresql import READING_SETTINGS
 from ..topology import Endpoint, Role
 from .base import Login, user_and_password
-from .descriptor import point_at_nothing, shut_down
+from .descriptor import point_at_nothing, set_user_timeout, shut_down
 from .postgresql_audit import left_over, stock_of
 from .postgresql_ping import refusal_at
 from .postgresql_plans import Plans
@@ -210,7 +210,7 @@ class PostgresLogin(Login):
 class PostgresBackend(Backend):
     """A slot with its libpq connection at hand."""
 
-    __slots__ = ("knobs", "look", "pgconn", "piped", "plans", "streamed")
+    __slots__ = ("knobs", "look", "pgconn", "piped", "plans", "streamed", "user_timeout")
 
     login: PostgresLogin
     raw: psycopg.Connection[Any]
@@ -222,7 +222,9 @@ class PostgresBackend(Backend):
         self.pgconn = raw.pgconn
         self.identity = self.pgconn.backend_pid
         self.forget_plans()
-        self.piped = False  # it was in pipeline mode since it was last looked at
+        self.piped = False  # it was in pipeline mode, or copied, since it was last looked at
+        self.user_timeout = 0
+        """The milliseconds for which the server need not read, while `loosen` has lifted that limit; else 0."""
         self.streamed = False  # libpq was told to hand out single rows since the last plain exchange
         self.look = select.poll()
         self.look.register(self.pgconn.socket, select.POLLIN)
@@ -453,13 +455,30 @@ class PostgresEngine:
         with suppress(psycopg.Error, OSError):
             shut_down(lambda: backend.pgconn.socket)
 
+    def loosen(self, backend: PostgresBackend) -> None:
+        """Much may be sent from now on, which a server that is busy or waits for a lock does not read at once.
+
+        Linux would take that for a host that is gone. See `descriptor.set_user_timeout`.
+        """
+        backend.piped = True
+        if not backend.user_timeout and not backend.is_dead():
+            backend.user_timeout = set_user_timeout(backend.pgconn.socket, 0)
+
+    def tighten(self, backend: PostgresBackend) -> None:
+        """The end of `loosen`."""
+        backend.piped = False
+        if backend.user_timeout and not backend.is_dead():
+            set_user_timeout(backend.pgconn.socket, backend.user_timeout)
+            backend.user_timeout = 0
+
     def is_alive(self, backend: PostgresBackend, idle_for: float) -> bool:
         if idle_for < ASK_AFTER_IDLE and not backend.look.poll(0):
             return True
         # Something arrived while it was idle: a notice, or the server's farewell. Only an answer tells.
         try:
             backend.pgconn.consume_input()
-            self._command(backend, b"SHOW server_version")  # which waits for no snapshot
+            # Which waits for no snapshot.
+            self._command(backend, b"SHOW server_version", min(COMMAND_SECONDS, self._options.detection.silence))
         except psycopg.Error:
             return False
         return self.tx(backend) is Tx.NONE
@@ -676,13 +695,13 @@ class PostgresEngine:
         )
         return int(result.get_value(0, 0) or 0)
 
-    def _command(self, backend: PostgresBackend, command: bytes) -> Any:
+    def _command(self, backend: PostgresBackend, command: bytes, timeout: float = COMMAND_SECONDS) -> Any:
         raw = backend.raw
         try:
-            return raw.wait(raw._exec_command(command), timeout=COMMAND_SECONDS)
+            return raw.wait(raw._exec_command(command), timeout=timeout)
         except psycopg.errors._WaitTimeout:
             self.close(backend)
-            raise psycopg.OperationalError(f"no answer to {command.decode()} within {COMMAND_SECONDS:g} s") from None
+            raise psycopg.OperationalError(f"no answer to {command.decode()} within {timeout:g} s") from None
 
     # -- errors
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EXECUTE_GEN = BaseCursor._execute_gen.__code__
 STREAM_GEN = BaseCursor._stream_send_gen.__code__
+COPY_GEN = BaseCursor._start_copy_gen.__code__
 ROLLBACK_GEN = BaseConnection._rollback_gen.__code__
 EXIT_GEN = BaseTransaction._exit_gen.__code__
 ENTER_PIPELINE_GEN = BasePipeline._enter_gen.__code__

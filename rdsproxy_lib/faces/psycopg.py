@@ -39,6 +39,7 @@ from ..sql import Reason, Statement, classify
 from .exchange import (
     BEGINNING,
     CLOSE_CURSOR_GEN,
+    COPY_GEN,
     DECLARE_GEN,
     ENTER_PIPELINE_GEN,
     EXECUTE_GEN,
@@ -198,7 +199,7 @@ class Connection(psycopg.Connection[Row]):
         else:
             if code is ENTER_PIPELINE_GEN:
                 self._rdsproxy_was_open = was_open
-                backend.piped = True
+                client.engine.loosen(backend)  # type: ignore[attr-defined]
             gen = self._rdsproxy_bind(gen, code, who, names, backend)
         self._rdsproxy_live = pgconn
         try:
@@ -304,7 +305,7 @@ class Connection(psycopg.Connection[Row]):
             self._rdsproxy_reached = None
             backend.unresettable = True
         if backend.piped:
-            backend.piped = False
+            client.engine.tighten(backend)  # type: ignore[attr-defined]
             # In a pipeline the driver notes that its statements have to be deallocated, and leaves it for later.
             backend.needs_reset = backend.needs_reset or bool(backend.plans._to_flush)
         if self._closed:
@@ -366,6 +367,8 @@ class Connection(psycopg.Connection[Row]):
         """What an exchange of a cursor, other than a plain execute(), leaves behind on the backend."""
         if code is STREAM_GEN:
             backend.streamed = True
+        elif code is COPY_GEN:
+            self._rdsproxy.engine.loosen(backend)  # type: ignore[attr-defined]
         elif code is CLOSE_CURSOR_GEN:
             self._rdsproxy.doubt({Reason.HOLD_CURSOR})
         elif code is DECLARE_GEN and cursor._withhold:
