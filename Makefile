@@ -23,7 +23,10 @@ demo: $(DEMO_VENV)/.installed
 test: lint servers
 	$(RUN) pytest $(PARALLEL) -m "not long" --durations=15
 
-# Everything of `make test`, the tests marked `long`, and many more hypothesis examples.
+# Everything of `make test`, the tests marked `long`, and many more hypothesis examples. With FAULT_MATRIX_DIR=directory
+# the rows of the fault matrix (tests/cluster/test_failover.py) are recorded there as they end, and a run that was broken
+# off goes on with those that are left, as long as the library and tests/cluster are what they were. A row that failed is
+# recorded too: it fails again until its file is removed.
 test-long: lint servers
 	$(RUN) pytest $(PARALLEL) --hypothesis-profile=long --durations=30 -o faulthandler_timeout=3600
 

@@ -32,6 +32,8 @@ REFRESH_SECONDS = 30.0
 """How old a list of the hosts may be when a database connection is opened."""
 HEARD_LATELY = 30.0
 """Seconds for which a host that is away, or a reader, is taken for that by a first `connect()`: no statement waits."""
+ADMITS_AGAIN = 0.02
+"""Seconds between two questions to a host that has refused a write, and does not say yet that it takes none."""
 SEARCH_SECONDS = 1.0
 """How long one search lasts: after it, who waits looks whether another one's connection has come free."""
 
@@ -41,6 +43,8 @@ class HostOpener(Opener, Protocol):
 
     to_list_hosts: str
     """What has to be granted before a cluster lists its hosts; for people."""
+    admits_late: float
+    """Seconds for which a server may refuse writes and still say, when it is asked, that it takes them."""
 
     def open_at(self, login: Any, timeout: float, endpoint: Endpoint) -> Any:
         """As `open`, on this host."""
@@ -210,7 +214,13 @@ class Cluster:
         if heard() is None:
             self.hear(login, endpoint)
         seen = heard()
-        return seen is not None and seen.role is not Role.READ_WRITE
+        while seen is not None and seen.role is Role.READ_WRITE:
+            if time.monotonic() - refused_at >= self._engine.admits_late:
+                return False
+            time.sleep(ADMITS_AGAIN)
+            self.hear(login, endpoint)
+            seen = heard()
+        return seen is not None
 
     def _take_refusal(self, login: Any, endpoint: Endpoint, asked_at: float, failed: OpenFailed) -> None:
         with self._changed:

@@ -77,13 +77,15 @@ class Verdict:
 
 
 class _Host:
+    """One that was asked, and has not answered yet."""
+
     __slots__ = ("is_asked", "is_lost", "silent_since")
 
-    def __init__(self) -> None:
-        self.is_asked = False
+    def __init__(self, now: float) -> None:
+        self.is_asked = True
         """A question is under way."""
-        self.silent_since: float | None = None
-        """When the first question began that had no answer, or the last sign of life behind it."""
+        self.silent_since = now
+        """When the first question began, or the last sign of life behind that."""
         self.is_lost = False
 
 
@@ -120,8 +122,7 @@ class Detector:
         late = {
             sight.host for sight in sights if sight.is_waiting and now - waiting[sight.backend][1] >= self._limits.time
         }
-        silent = {host for host, state in self._hosts.items() if state.silent_since is not None}
-        self._suspects = frozenset(late | (there & (silent | set(unheard))))
+        self._suspects = frozenset(late | (there & {*self._hosts, *unheard}))
         lost = tuple(host for host, state in self._hosts.items() if host in there and self._is_lost_now(state, now))
         cut = tuple(
             sight.backend
@@ -131,15 +132,14 @@ class Detector:
         return Verdict(self._suspects, lost, cut)
 
     def _is_lost_now(self, state: _Host, now: float) -> bool:
-        if state.is_lost or state.silent_since is None or now - state.silent_since < self._limits.silence:
+        if state.is_lost or now - state.silent_since < self._limits.silence:
             return False
         state.is_lost = True
         return True
 
     def _forgive(self, seconds: float) -> None:
         for state in self._hosts.values():
-            if state.silent_since is not None:
-                state.silent_since += seconds
+            state.silent_since += seconds
         self._exchanges = {key: (number, since + seconds) for key, (number, since) in self._exchanges.items()}
 
     def is_suspect(self, host: Hashable) -> bool:
@@ -148,10 +148,7 @@ class Detector:
 
     def asked(self, host: Hashable, now: float) -> None:
         """A question to this host begins."""
-        state = self._hosts.setdefault(host, _Host())
-        state.is_asked = True
-        if state.silent_since is None:
-            state.silent_since = now
+        self._hosts.setdefault(host, _Host(now)).is_asked = True
 
     def answered(self, host: Hashable) -> None:
         """It was answered."""
@@ -165,7 +162,7 @@ class Detector:
     def alive(self, host: Hashable, at: float) -> None:
         """The host answered something else at that time. A question that is under way counts from there on."""
         state = self._hosts.get(host)
-        if state is None or state.silent_since is None or at <= state.silent_since:
+        if state is None or at <= state.silent_since:
             return
         if state.is_asked:
             state.silent_since, state.is_lost = at, False

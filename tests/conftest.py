@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import itertools
+import json
 import os
 import threading
 from collections import Counter
@@ -17,6 +18,7 @@ import hypothesis
 import pymysql
 import pytest
 
+from tests.cluster.matrix import table
 from tests.mysql_servers import MySQLServer, installation
 from tests.servers import APP_USER, PostgresServer, ServerMissing, TcpRelay
 
@@ -292,17 +294,20 @@ def pytest_collection_finish() -> None:
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> Iterator[None]:
     """Say last how many tests ran on each server, which server was not there, and what repeats the random tests.
 
-    A test hands over the last with `record_property("seed", text)`: what it prints is shown only where it fails.
+    A test hands over the last with `record_property("seed", text)`: what it prints is shown only where it fails. The
+    fault matrix hands over its rows as "fault".
     """
     yield
     ran: Counter[str] = Counter()
     seeds: dict[str, None] = {}
+    faults: dict[str, None] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", None) == "call" and report.outcome != "skipped":
                 ran.update([value for name, value in report.user_properties if name == "server"] or ["none"])
-            seeds.update((value, None) for name, value in getattr(report, "user_properties", ()) if name == "seed")
-    for text in seeds:
+            for name, value in getattr(report, "user_properties", ()):
+                {"seed": seeds, "fault": faults}.get(name, {})[value] = None
+    for text in (*seeds, *table(map(json.loads, faults))):
         terminalreporter.write_line(text)
     counts = [f"{name} {ran[name]} tests" for name in (*SERVERS, *MYSQL_SERVERS)]
     terminalreporter.write_line(f"servers: {', '.join(counts)}, without a server {ran['none']} tests")

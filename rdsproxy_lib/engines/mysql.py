@@ -178,6 +178,7 @@ class MySQLEngine:
     undoes_settings = False
     is_demoted_alive = True
     to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
+    admits_late = 0.2  # MariaDB refuses first, lets go of who waited, and then sets the variable
     session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:

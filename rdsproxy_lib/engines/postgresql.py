@@ -249,6 +249,7 @@ class PostgresEngine:
     undoes_settings = True
     is_demoted_alive = False
     to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
+    admits_late = 0.0
     session_keywords = SESSION_KEYWORDS
 
     def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import pq
 from psycopg._connection_base import BaseConnection
+from psycopg._copy_base import BaseCopy
 from psycopg._cursor_base import BaseCursor
 from psycopg._pipeline_base import BasePipeline
 from psycopg._server_cursor_base import ServerCursorMixin
@@ -55,6 +56,13 @@ COMMITTING = frozenset(
 MANY = frozenset(
     generator.__code__ for generator in (BaseCursor._executemany_gen_pipeline, BaseCursor._executemany_gen_no_pipeline)
 )
+
+BEGINNING = frozenset({STREAM_GEN, BaseCursor._start_copy_gen.__code__})
+"""The driver's generators that begin a statement whose rows come, or go, in exchanges of their own."""
+MIDWAY = frozenset(
+    generator.__code__ for generator in (BaseCursor._stream_fetchone_gen, BaseCopy._read_gen, copy_to, copy_end)
+)
+"""Those exchanges."""
 
 WIRE_FUNCTIONS = {function.__code__: function for function in (copy_to, copy_end, notifies)}
 """Generators of the driver that are given the libpq connection itself."""

@@ -39,6 +39,7 @@ from ..session import Hold
 from ..settings import CLEAN, Immovable
 from ..sql import Reason, Statement, classify, notifies
 from .exchange import (
+    BEGINNING,
     CLOSE_CURSOR_GEN,
     COPY_GEN,
     DECLARE_GEN,
@@ -46,6 +47,7 @@ from .exchange import (
     EXECUTE_GEN,
     EXIT_GEN,
     MANY,
+    MIDWAY,
     NOBODY,
     ROLLBACK_GEN,
     SILENT_WHEN_PARKED,
@@ -102,6 +104,8 @@ class Connection(psycopg.Connection[Row]):
     _rdsproxy_was_open = False
     """Whether a transaction was open when the present pipeline began."""
     _rdsproxy_streams = 0
+    _rdsproxy_begun: tuple[bool, Statement | None] = (False, None)
+    """Whether a transaction was open before the stream or copy that is under way, and its statement."""
     _rdsproxy_repeats = 0
     """How often the present statement was sent again."""
     _rdsproxy_reached: str | None = None
@@ -201,6 +205,8 @@ class Connection(psycopg.Connection[Row]):
                 self._rdsproxy_piped = (*self._rdsproxy_piped, last)
             self._rdsproxy_cursor = who
             if code is not EXECUTE_GEN:
+                if code in BEGINNING:
+                    self._rdsproxy_begun = was_open, statement
                 self._rdsproxy_note(code, who, backend)
         else:
             if code is ENTER_PIPELINE_GEN:
@@ -236,6 +242,8 @@ class Connection(psycopg.Connection[Row]):
                     return self.wait(who._execute_gen(query, params, prepare=names["prepare"], binary=names["binary"]))
                 finally:
                     self._rdsproxy_repeats -= 1
+            if code in MIDWAY:  # the protocol says "active", whether there is a transaction around it or not
+                was_open, statement = self._rdsproxy_begun
             if self._rdsproxy_failed(error, was_open, code, who, names, statement):
                 return self._rdsproxy_answer_instead(code, who, names)
             raise

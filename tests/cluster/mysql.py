@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import re
 from typing import Any
 
-from tests.cluster.postgresql import until
-from tests.mysql_servers import APP_DATABASE, APP_PASSWORD, APP_USER, Kind, MySQLServer
-from tests.servers import TcpRelay
+from tests.cluster import nodes
+from tests.cluster.nodes import until
+from tests.mysql_servers import APP_DATABASE, Kind, MySQLServer
+
+__all__ = ["Cluster", "Node", "until"]
 
 REPLICATOR, REPLICATOR_PASSWORD = "replicator", "replicator-secret"
 
@@ -20,20 +22,20 @@ OPTIONS: dict[Kind, dict[str, object]] = {
         "rpl_semi_sync_master_timeout": 3_600_000,
         "rpl_semi_sync_slave_enabled": "ON",
     },
-    "mysql-9.7": {"log_bin": "binlog", "gtid_mode": "ON", "enforce_gtid_consistency": "ON"},
+    "mysql-9.7": {
+        "log_bin": "binlog",
+        "gtid_mode": "ON",
+        "enforce_gtid_consistency": "ON",
+        "plugin_load": "semisync_source.so;semisync_replica.so",
+        "rpl_semi_sync_source_wait_point": "AFTER_SYNC",
+        "rpl_semi_sync_source_timeout": 3_600_000,
+        "rpl_semi_sync_replica_enabled": "ON",
+    },
 }
 
 
-class Node:
+class Node(nodes.Node):
     """One server of a cluster, reached through its relay."""
-
-    def __init__(self, server: MySQLServer, relay: TcpRelay) -> None:
-        self.server = server
-        self.relay = relay
-
-    @property
-    def address(self) -> str:
-        return f"{self.relay.host}:{self.relay.port}"
 
     def ask(self, *texts: str) -> Any:
         """The first row of the last text, past the relay, as root; None where it brings none."""
@@ -71,63 +73,67 @@ class Node:
 
     def _has_applied_all(self) -> bool:
         if self.server.is_mariadb:
+            return bool(self._position()[0] == self.ask("select @@gtid_slave_pos")[0])
+        received, _ = self._position()
+        return self.ask(f"select gtid_subset('{received}', @@global.gtid_executed)") == (1,)
+
+    def _position(self) -> tuple[str, int]:
+        """The GTIDs it has received, and the number of the last one: all are one writer's."""
+        if self.server.is_mariadb:
             with self.server.admin() as admin, admin.cursor() as cursor:
                 cursor.execute("show slave status")
                 status = dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
-                cursor.execute("select @@gtid_slave_pos")
-                ((applied,),) = cursor.fetchall()
-            return applied == status["Gtid_IO_Pos"]
-        (is_applied,) = self.ask(
-            "select gtid_subset(received_transaction_set, @@global.gtid_executed)"
-            " from performance_schema.replication_connection_status"
-        )
-        return bool(is_applied)
+            received = status["Gtid_IO_Pos"]
+        else:
+            (received,) = self.ask(
+                "select received_transaction_set from performance_schema.replication_connection_status"
+            )
+        return received, int(re.split("[-:]", received or "0")[-1])
 
-    def kill(self) -> None:
-        """The server's process at once."""
-        self.server.kill()
+    def received(self) -> int:
+        """In transactions."""
+        return self._position()[1]
+
+    def shut_down(self) -> None:
+        """Stop in order: what was committed is on the replicas."""
+        self.server.stop()
+
+    def freeze(self) -> None:
+        """Stop the process where it is: sockets stay open, nothing answers."""
+        self.server.freeze()
+
+    def resume(self) -> None:
+        """Undo freeze."""
+        self.server.resume()
 
 
-class Cluster:
-    """`with Cluster("mariadb-10.11") as cluster:` starts a writer and a replica.
+class Cluster(nodes.Cluster):
+    """`with Cluster("mariadb-10.11") as cluster:` starts a writer and its replicas.
 
-    On MariaDB a commit waits for the replica, so that nothing that was acknowledged is lost.
+    A commit waits for one of the replicas, so that nothing that was acknowledged is lost.
     """
 
-    def __init__(self, kind: Kind) -> None:
+    scheme = "mysql"
+
+    def __init__(self, kind: Kind, replicas: int = 1) -> None:
+        super().__init__()
         self.kind: Kind = kind
-        self.nodes: list[Node] = []
+        self._replicas = replicas
 
-    def __enter__(self) -> Cluster:
-        with ExitStack() as stack:
-            for number in (1, 2):
-                options = {**OPTIONS[self.kind], "server_id": number}
-                server = stack.enter_context(MySQLServer(self.kind, options=options))
-                self.nodes.append(Node(server, stack.enter_context(TcpRelay(server.host, server.port))))
-            writer, replica = self.nodes
-            # On both, as nobody replicates yet: their histories begin with the same state.
-            for node in self.nodes:
-                node.ask(
-                    "set sql_log_bin = 0",
-                    f"create user '{REPLICATOR}'@'%' identified by '{REPLICATOR_PASSWORD}'",
-                    f"grant replication slave on *.* to '{REPLICATOR}'@'%'",
-                )
+    def _begin(self) -> None:
+        for number in range(1, self._replicas + 2):
+            self._start(MySQLServer(self.kind, options={**OPTIONS[self.kind], "server_id": number}), Node)
+        # On all, as nobody replicates yet: their histories begin with the same state.
+        for node in self.nodes:
+            node.ask(
+                "set sql_log_bin = 0",
+                f"create user '{REPLICATOR}'@'%' identified by '{REPLICATOR_PASSWORD}'",
+                f"grant replication slave on *.* to '{REPLICATOR}'@'%'",
+            )
+        writer, *replicas = self.nodes
+        for replica in replicas:
             replica.follow(writer)
-            if writer.server.is_mariadb:
-                writer.ask("set global rpl_semi_sync_master_enabled = 1")
-                waiting = "show status like 'Rpl_semi_sync_master_clients'"
-                until(lambda: writer.ask(waiting)[1] == "1", "the replica acknowledges")
-            else:
-                state = "select service_state from performance_schema.replication_connection_status"
-                until(lambda: replica.ask(state) == ("ON",), "the replica is connected")
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def url(self, **query: Any) -> str:
-        """All nodes, through their relays."""
-        options = "&".join(f"{name}={value}" for name, value in query.items())
-        hosts = ",".join(node.address for node in self.nodes)
-        return f"mysql://{APP_USER}:{APP_PASSWORD}@{hosts}/{APP_DATABASE}" + (f"?{options}" if options else "")
+        word = "master" if writer.server.is_mariadb else "source"
+        writer.ask(f"set global rpl_semi_sync_{word}_enabled = 1")
+        waiting = f"show status like 'Rpl_semi_sync_{word}_clients'"
+        until(lambda: writer.ask(waiting)[1] == str(self._replicas), "the replicas acknowledge")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
-from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER, SUPERUSER, PostgresServer, TcpRelay, temporary_directory
+from tests.cluster import nodes
+from tests.cluster.nodes import until
+from tests.servers import APP_DATABASE, APP_USER, SUPERUSER, PostgresServer, temporary_directory
 
-PATIENCE = 30.0
+__all__ = ["Cluster", "Node", "until"]
+
 OPTIONS = {
     "synchronous_commit": "on",
     "max_wal_senders": 10,
@@ -20,25 +20,8 @@ OPTIONS = {
 }
 
 
-def until(is_so: Callable[[], Any], what: str) -> Any:
-    """Wait until something is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not (answer := is_so()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what}"
-        time.sleep(0.01)
-    return answer
-
-
-class Node:
+class Node(nodes.Node):
     """One server of a cluster, reached through its relay."""
-
-    def __init__(self, server: PostgresServer, relay: TcpRelay) -> None:
-        self.server = server
-        self.relay = relay
-
-    @property
-    def address(self) -> str:
-        return f"{self.relay.host}:{self.relay.port}"
 
     def ask(self, text: str) -> Any:
         """One value, past the relay, as a superuser."""
@@ -46,17 +29,56 @@ class Node:
             ((value,),) = admin.execute(text)
         return value
 
+    def received(self) -> int:
+        """In bytes."""
+        return int(self.ask("select pg_last_wal_receive_lsn() - '0/0'"))
+
     def promote(self) -> None:
         """Make it the writer."""
         assert self.ask("select pg_promote(true, 30)")
 
-    def kill(self) -> None:
-        """Every process of the server at once."""
-        self.server.kill()
-
     def demote(self) -> None:
+        """Take no writes any more, as a DBA does it before a planned switchover, and let those that run come to an end.
+
+        Who is in a transaction since before, and does not end it within 0.2 s, is disconnected: it could write.
+        """
+        with self.server.admin() as admin:
+            admin.execute("alter system set default_transaction_read_only = on")
+            admin.execute("select pg_reload_conf()")
+            until(
+                lambda: admin.execute("show default_transaction_read_only").fetchone() == ("on",),
+                "the writer is read-only",
+            )
+            ((since,),) = admin.execute("select clock_timestamp() + interval '50 ms'")
+            old = f"usename = '{APP_USER}' and xact_start < %s and clock_timestamp() > %s"
+            try:
+                until(
+                    lambda: (
+                        admin.execute(
+                            f"select clock_timestamp() > %s and not exists (select from pg_stat_activity where {old})",
+                            (since, since, since),
+                        ).fetchone()
+                        == (True,)
+                    ),
+                    "no transaction from before is left",
+                    patience=0.2,
+                )
+            except AssertionError:
+                admin.execute(
+                    f"select pg_terminate_backend(pid, 5000) from pg_stat_activity where {old}", (since, since)
+                )
+
+    def shut_down(self) -> None:
         """Stop in order: what was committed is on the standbys."""
         self.server.stop("fast")
+
+    def freeze(self) -> None:
+        """Stop every process where it is: sockets stay open, nothing answers."""
+        self.server.sigstop()
+
+    def resume(self) -> None:
+        """Undo freeze."""
+        self.server.sigcont()
 
     def follow(self, writer: Node) -> None:
         """Start it again as a standby of a node that was promoted after it was stopped in order."""
@@ -76,35 +98,31 @@ def _owner_of(server: PostgresServer) -> tuple[int, int]:
     return place.st_uid, place.st_gid
 
 
-class Cluster:
+class Cluster(nodes.Cluster):
     """`with Cluster(standbys=2) as cluster:` starts a writer, which waits for one of its standbys at each commit."""
 
+    scheme = "postgresql"
+
     def __init__(self, version: str = "15", standbys: int = 1) -> None:
+        super().__init__()
         self.kind = f"postgresql-{version}"
         self._version = version
         self._standbys = standbys
-        self.nodes: list[Node] = []
 
-    def __enter__(self) -> Cluster:
-        with ExitStack() as stack:
-            self._stack = stack
-            writer = self._start(PostgresServer(self._version, options=OPTIONS))
-            for _ in range(self._standbys):
-                self._start(self._copy_of(writer.server))
-            with writer.server.admin() as admin:
-                admin.execute("alter system set synchronous_standby_names = 'ANY 1 (*)'")
-                admin.execute("select pg_reload_conf()")
-            until(
-                lambda: (
-                    writer.ask("select count(*) from pg_stat_replication where sync_state = 'quorum'") == self._standbys
-                ),
-                "the standbys stream",
-            )
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def _begin(self) -> None:
+        self._start(PostgresServer(self._version, options=OPTIONS), Node)
+        (writer,) = self.nodes
+        for _ in range(self._standbys):
+            self._start(self._copy_of(writer.server), Node)
+        with writer.server.admin() as admin:
+            admin.execute("alter system set synchronous_standby_names = 'ANY 1 (*)'")
+            admin.execute("select pg_reload_conf()")
+        until(
+            lambda: (
+                writer.ask("select count(*) from pg_stat_replication where sync_state = 'quorum'") == self._standbys
+            ),
+            "the standbys stream",
+        )
 
     def _copy_of(self, writer: PostgresServer) -> PostgresServer:
         directory = temporary_directory()
@@ -121,15 +139,3 @@ class Cluster:
             "--no-sync",
         )
         return PostgresServer(self._version, data_dir=data, options=OPTIONS)
-
-    def _start(self, server: PostgresServer) -> Node:
-        self._stack.enter_context(server)
-        node = Node(server, self._stack.enter_context(TcpRelay(server.host, server.port)))
-        self.nodes.append(node)
-        return node
-
-    def url(self, **query: Any) -> str:
-        """All nodes, through their relays."""
-        options = "&".join(f"{name}={value}" for name, value in query.items())
-        hosts = ",".join(node.address for node in self.nodes)
-        return f"postgresql://{APP_USER}:{APP_PASSWORD}@{hosts}/{APP_DATABASE}" + (f"?{options}" if options else "")

@@ -10,7 +10,7 @@ import pytest
 
 import rdsproxy_lib
 from rdsproxy_lib import psycopg as dropin
-from tests.cluster.postgresql import Cluster
+from tests.cluster.postgresql import Cluster, until
 from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER
 
 pytestmark = pytest.mark.server("postgresql-15")
@@ -212,6 +212,35 @@ def test_a_read_only_transaction_of_the_users_own(cluster):
                 conn.execute("create table never (id int)")
         conn.execute("set default_transaction_read_only = off")
         assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,)
+
+
+def test_a_writer_that_is_made_read_only(cluster):
+    """By its configuration, before a planned switchover: it is none, also where it took a write just now."""
+    options = {"connection_borrow_timeout": 1}
+    with rdsproxy_lib.Proxy(cluster.url(), **options) as proxy, proxy.connect(autocommit=True) as conn:
+        with cluster.nodes[0].server.admin() as admin:
+            conn.execute("create table written (id int)")
+            admin.execute("alter system set default_transaction_read_only = on")
+            admin.execute("select pg_reload_conf()")
+            try:
+                until(lambda: conn.execute("show default_transaction_read_only").fetchone() == ("on",), "it is")
+                with pytest.raises(rdsproxy_lib.NoWriterAvailable):
+                    conn.execute("insert into written values (1)")
+                assert {target.role for target in proxy.targets()} == {"READ_ONLY"}
+            finally:
+                admin.execute("set default_transaction_read_only = off")
+                admin.execute("alter system reset default_transaction_read_only")
+                admin.execute("select pg_reload_conf()")
+        conn.execute("insert into written values (1)")
+        conn.execute("drop table written")
+
+
+def test_a_login_that_only_reads(cluster):
+    """Its own default_transaction_read_only does not make the writer a reader."""
+    with rdsproxy_lib.Proxy(cluster.url(options="-c%20default_transaction_read_only%3Don")) as proxy:
+        with proxy.connect(autocommit=True) as conn:
+            assert conn.execute("show transaction_read_only").fetchone() == ("on",)
+        assert [target.role for target in proxy.targets()] == ["READ_WRITE", "READ_ONLY"]
 
 
 @pytest.mark.parametrize("how", ["url", "conninfo", "keywords"])

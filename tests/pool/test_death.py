@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -391,6 +392,40 @@ def test_a_stream_that_was_cut(proxy, kill, ids, autocommit):
         conn.rollback()
     lives(conn, ids)
     conn.close()
+
+
+def test_a_stream_outside_of_a_transaction_that_was_cut(proxy, kill, ids):
+    """It has the driver's own error, and there is nothing to roll back; inside of one the transaction is lost."""
+    conn = proxy.connect(autocommit=True)
+    for is_open in (False, True):
+        if is_open:
+            conn.execute("begin")
+        with pytest.raises(psycopg.OperationalError) as caught:
+            for row in conn.cursor().stream("select generate_series(1, 1000000)"):
+                if row == (10,):
+                    kill(conn)
+        assert isinstance(caught.value, TransactionLost) == is_open
+        if is_open:
+            conn.execute("rollback")
+        assert not conn.rdsproxy.in_transaction
+        assert conn.execute("select 1").fetchone() == (1,)
+    lives(conn, ids)
+    conn.close()
+
+
+def test_a_copy_by_itself_whose_end_was_cut(server, database, relay, ids):
+    """The server has committed it, and nobody heard: the outcome is unknown, not that of a lost transaction."""
+    with (
+        rdsproxy_lib.Proxy(server.url(dbname=database, port=relay.port)) as proxy,
+        proxy.connect(autocommit=True) as conn,
+    ):
+        with pytest.raises(OutcomeUnknown), conn.cursor() as cursor, cursor.copy("copy items from stdin") as copy:
+            copy.write_row([1])
+            relay.cut_after(0, "to_client")
+        deadline = time.monotonic() + 5
+        while not ids():
+            assert time.monotonic() < deadline
+        assert conn.execute("select id from items").fetchall() == [(1,)]
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
