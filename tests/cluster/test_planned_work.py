@@ -117,10 +117,12 @@ def test_what_a_host_said_before_it_refused_proves_nothing():
             run(conn, TABLE)
             promoting = threading.Timer(0.3, new.promote)
             promoting.start()
-            proxy.cluster.hear(conn.rdsproxy.login, proxy.cluster.view.writer)
-            old.demote()
-            run(conn, "insert into history values (1)")
-            promoting.join()
+            try:
+                proxy.cluster.hear(conn.rdsproxy.login, proxy.cluster.view.writer)
+                old.demote()
+                run(conn, "insert into history values (1)")
+            finally:
+                promoting.join()
             assert run(conn, "select number from history") == [(1,)]
         assert writers(proxy) == [new.address]
 
