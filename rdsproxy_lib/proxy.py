@@ -213,6 +213,8 @@ class Proxy:
         Whoever waits for a connection, and every later statement that needs one, gets ProxyClosed.
         """
         self.pool.close()
+        if self.commits is not None:
+            self.commits.close()
         if self.cluster is not None:
             self.cluster.close()
 
