@@ -116,7 +116,12 @@ class Commits:
         self._opener = opener
         self._survey = survey
         self._seconds = seconds or LEAST_SECONDS
+        self._is_closed = False
         self.after_fork()
+
+    def close(self) -> None:
+        """Ask no more: who waits for an answer is told that there is none."""
+        self._is_closed = True
 
     def after_fork(self) -> None:
         """Nobody in this process is asking."""
@@ -129,7 +134,7 @@ class Commits:
     def outcome_of(self, login: Any, token: str) -> Outcome:
         """What became of the transaction that left this token. Asks until it is told, or the time is over."""
         deadline = time.monotonic() + self._seconds
-        while (remaining := deadline - time.monotonic()) > 0:
+        while not self._is_closed and (remaining := deadline - time.monotonic()) > 0:
             if not self._turn.acquire(timeout=remaining):
                 break
             try:

@@ -21,7 +21,11 @@ class Error(Exception):
 
 
 class ConfigurationError(Error, ValueError):
-    """An option is wrong; the message names it and the allowed values. Raised before anything is opened."""
+    """An option is wrong; the message names it and the allowed values. Raised before anything is opened.
+
+    Of `resolve_commits` only the server can tell: it is raised by the first `connect()`, or where the table is gone
+    later by a COMMIT, which is undone then.
+    """
 
     __module__ = "rdsproxy_lib"
 

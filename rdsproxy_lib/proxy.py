@@ -361,6 +361,8 @@ class Proxy:
         self.monitor.close()
         for pool in self.pools():
             pool.close()
+        if self.commits is not None:
+            self.commits.close()
         if self.cluster is not None:
             self.cluster.close()
 

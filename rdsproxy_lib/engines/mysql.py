@@ -29,7 +29,7 @@ from . import mysql_reading
 from .base import Login, user_and_password
 from .descriptor import keep_alive, point_at_nothing, shut_down
 from .mysql_audit import left_over, stock_of
-from .mysql_commits import LIMITS, TABLE, asking, leaving, quoted, reading, trying
+from .mysql_commits import LIMITS, TABLE, asking, asking_for_key, leaving, reading, trying
 from .mysql_errors import (
     CANCELLED,
     DISCONNECTED_FOR_INACTIVITY,
@@ -793,17 +793,27 @@ class MySQLEngine:
         schema = (text_of(backend.login.given["schema"]) or b"").decode("utf-8", "replace")
         if "." not in name and not schema:
             raise errors.ConfigurationError(f"resolve_commits={name!r}: this login has no database; say schema.{name}")
-        table = quoted(name) if "." in name else f"`{schema.replace('`', '``')}`.{quoted(name)}"
+        wire = backend.raw
+        given, _, own = name.rpartition(".")
+        table = f"`{(given or schema).replace('`', '``')}`.`{own}`"
+        why = cause = None
         try:
-            for text in trying(table):
-                self._run(backend.raw, text)
+            _, (keys,) = wire._rdsproxy_row_of(asking_for_key(wire.escape(given or schema), wire.escape(own)))
+            if keys == b"0":
+                why = "it is not there, not of InnoDB, or has no key on the token"
+            else:
+                for text in trying(table):
+                    self._run(wire, text)
         except err.MySQLError as error:
             if backend.is_dead():
                 raise
-            ddl = TABLE.format(table=name, user=backend.login.user)
+            if not self.says_read_only(error):  # of a server where nothing writes, and needs a token
+                why, cause = str(error), error
+        if why:
+            order = TABLE.format(table=name, user=backend.login.user)
             raise errors.ConfigurationError(
-                f"resolve_commits={name!r}: {error}. Nothing was committed. The table is made by\n{ddl}"
-            ) from error
+                f"resolve_commits={name!r}: {why}. Nothing was committed. The table is made by\n{order}"
+            ) from cause
         backend.login.token_table = table
 
     def leave_token(self, backend: MySQLBackend, token: str, *, is_sure: bool) -> bool:

@@ -14,11 +14,6 @@ LIMITS = "SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 1"
 """How many seconds a question waits for a transaction that is still at it."""
 
 
-def quoted(name: str) -> str:
-    """``schema.table``, of which the option has been checked, as identifiers."""
-    return ".".join(f"`{part}`" for part in name.split("."))
-
-
 def leaving(table: str, token: str) -> str:
     """Leaves a token."""
     return f"INSERT INTO {table} (token, is_committed) VALUES (x'{token}', 1)"
@@ -32,6 +27,17 @@ def asking(table: str, token: str) -> str:
 def reading(table: str, token: str) -> str:
     """Who wrote it."""
     return f"SELECT CAST(is_committed AS BINARY) FROM {table} WHERE token = x'{token}'"
+
+
+def asking_for_key(schema: str, name: str) -> str:
+    """How many unique keys of the table are on the token alone. Of another engine's than InnoDB none counts."""
+    return (
+        "SELECT COUNT(*) FROM information_schema.statistics s JOIN information_schema.tables t"
+        " ON t.table_schema = s.table_schema AND t.table_name = s.table_name AND t.engine = 'InnoDB'"
+        f" WHERE s.table_schema = {schema} AND s.table_name = {name} AND s.column_name = 'token' AND s.non_unique = 0"
+        " AND s.seq_in_index = 1 AND NOT EXISTS (SELECT 1 FROM information_schema.statistics o WHERE o.seq_in_index = 2"
+        " AND o.table_schema = s.table_schema AND o.table_name = s.table_name AND o.index_name = s.index_name)"
+    )
 
 
 def trying(table: str) -> tuple[str, ...]:

@@ -747,7 +747,7 @@ class PostgresEngine:
         except psycopg.Error as error:
             raise self._judged_token_error(backend.login, error) from error
         if not found:
-            raise errors.ConfigurationError(_misuse(name, backend.login, f"there is no table {name}"))
+            raise errors.ConfigurationError(_misuse(name, backend.login, "there is no such table, or it is unlogged"))
         backend.login.token_table = found[0]
 
     def leave_token(self, backend: PostgresBackend, token: str, *, is_sure: bool) -> bool:

@@ -25,11 +25,12 @@ def quoted(name: str) -> str:
 
 
 def finding(name: str) -> str:
-    """Asks for the full name of the table."""
+    """Asks for the full name of the table, if that is one whose rows a crash leaves as it leaves others."""
     return (
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         f" WHERE c.oid = pg_catalog.to_regclass('{quoted(name)}')"
+        " AND c.relpersistence = 'p' AND c.relkind IN ('r', 'p')"
     )
 
 

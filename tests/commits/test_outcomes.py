@@ -458,6 +458,19 @@ def test_a_question_that_is_cut_is_asked_again(place, is_done):
                 place.relay.cut_after(None, direction)
 
 
+def test_a_proxy_that_is_closed_asks_no_more(place):
+    """Who waits for an answer goes on without one, long before the time is over."""
+    token = new_token()
+    with place.proxy() as proxy, still_at_it(place, token):
+        login = login_of(proxy)
+        timer = threading.Timer(0.5, proxy.close)
+        timer.start()
+        started = time.monotonic()
+        assert proxy.commits.outcome_of(login, token) is Outcome.UNKNOWN
+        assert time.monotonic() - started < 10
+        timer.join()
+
+
 def test_several_ask_at_once(place):
     """One after the other; each is told its own."""
     with place.proxy() as proxy:
@@ -494,6 +507,26 @@ def test_a_table_that_is_not_as_it_should_be(place):
     """A column that is missing is named."""
     with place.proxy(resolve_commits="work") as proxy, pytest.raises(rdsproxy_lib.ConfigurationError, match="token"):
         proxy.connect()
+
+
+def test_a_table_that_forgets_or_remembers_too_much(place):
+    """Unlogged, it is empty after a crash; of MyISAM, it keeps what was rolled back; without a key, it takes all."""
+    orders = (
+        ["create unlogged table wrong (like tokens including all)", "create table wrong (like tokens)"]
+        if place.is_postgresql
+        else [
+            "create table wrong like tokens; alter table wrong engine=MyISAM",
+            "create table wrong as select * from tokens",
+        ]
+    )
+    for order in orders:
+        for text in order.split("; "):
+            place.ask(text)
+        try:
+            with place.proxy(resolve_commits="wrong") as proxy, pytest.raises(rdsproxy_lib.ConfigurationError):
+                proxy.connect()
+        finally:
+            place.ask("drop table wrong")
 
 
 def test_a_right_that_is_missing(postgresql):

@@ -250,6 +250,21 @@ def test_a_replica_that_takes_over_without_the_commit():
         conn.close()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.server(kind)) for kind in CLUSTERS])
+def test_a_session_on_a_standby(kind):
+    """It reads, and its COMMITs leave nothing: there is nothing that takes a token."""
+    with pair_of(kind) as pair:
+        host = pair.cluster.url().replace(f"{pair.old.address},", "")
+        with rdsproxy_lib.Proxy(host, resolve_commits="tokens") as proxy:
+            conn = proxy.connect(autocommit=False)
+            assert run(conn, "select count(*) from work") == [(0,)]
+            conn.commit()
+            run(conn, "select 1")
+            run(conn, "commit")
+            conn.close()
+
+
 ASYNCHRONOUS = {
     "postgresql-15": {"synchronous_commit": "off", "wal_writer_delay": "10s"},
     "mariadb-10.11": {"innodb_flush_log_at_trx_commit": 0, "innodb_flush_log_at_timeout": 2700},
