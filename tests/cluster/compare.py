@@ -2,7 +2,9 @@
 
 On PostgreSQL: this library, psycopg_pool over the same hosts with target_session_attrs=read-write, and the AWS Advanced
 Python Wrapper with its plugin `failover`; those that are not installed are left out. The wrapper asks Aurora's
-functions for the hosts: the servers are given such functions for it. What it says to plain hosts is written below.
+functions for the hosts: the servers are given such functions for it. Its newer plugin, `failover_v2`, asks for them
+only when a host is lost, and none but that host, unless that one's name is an endpoint of Aurora's. What the wrapper
+says to plain hosts is written below the table.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ class Stage:
         if not self.has_monitor:
             time.sleep(BEFORE_THE_FENCE)
             self.old.fence()
+            self.clients.wake()
 
 
 def kill(stage: Stage) -> None:
