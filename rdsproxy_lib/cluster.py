@@ -99,6 +99,8 @@ class Cluster:
         """Hosts with a thread that asks them."""
         self._refused: dict[tuple[Any, Endpoint], tuple[float, OpenFailed]] = {}
         """Which host refused which login for good, and when."""
+        self._refreshed: dict[Endpoint, float] = {}
+        """When each host was asked last though nobody waited for a writer."""
         self._doubted: Endpoint | None = None
         """The writer, where a connection to it died: it is asked before another one is opened there."""
         self._drained: frozenset[Endpoint] = frozenset()
@@ -187,13 +189,14 @@ class Cluster:
             self._retire()
 
     def refresh(self, login: Any, age: float) -> None:
-        """Ask each host, in a thread of its own, that was not heard for `age` seconds."""
+        """Ask each host, in a thread of its own, that was not heard or so asked for `age` seconds."""
         with self._changed:
-            since = time.monotonic() - age
-            members = self._view.members
-            old = {endpoint for endpoint, seen in members.items() if seen is None or seen.at < since}
-            for endpoint in old if not self._is_closed else ():
-                self._ask_locked(endpoint, self._ask_once, login, endpoint)
+            now = time.monotonic()
+            for endpoint, seen in self._view.members.items():
+                asked_at = max(self._refreshed.get(endpoint, -math.inf), -math.inf if seen is None else seen.at)
+                if asked_at < now - age and not self._is_closed:
+                    self._refreshed[endpoint] = now  # one that refuses this login is asked no more often
+                    self._ask_locked(endpoint, self._ask_once, login, endpoint)
 
     def has_stepped_down(self, login: Any, endpoint: Endpoint) -> bool:
         """Whether a host that has just refused a write is a reader, or gone. What it said before proves nothing.
