@@ -114,11 +114,15 @@ class OpenFailed(Exception):
         self.refusal = refusal
 
 
-class Opener(Protocol):
-    """What the pool needs from an engine. Nothing here that talks to a server is called with the lock held."""
+class Way(Protocol):
+    """What leads the pool to a host."""
 
     def open(self, login: Any, timeout: float) -> Backend:
         """Log in within `timeout` seconds, or raise OpenFailed."""
+
+
+class Opener(Way, Protocol):
+    """What the pool needs from an engine. Nothing here that talks to a server is called with the lock held."""
 
     def close(self, backend: Any) -> None:
         """Say goodbye and close. Never raises."""

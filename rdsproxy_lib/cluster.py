@@ -286,11 +286,6 @@ class WriterOpener:
     def __init__(self, engine: HostOpener, cluster: Cluster) -> None:
         self._engine = engine
         self._cluster = cluster
-        self.close = engine.close
-        self.abandon = engine.abandon
-        self.hang_up = engine.hang_up
-        self.is_alive = engine.is_alive
-        self.error = engine.error
 
     def open(self, login: Any, timeout: float) -> Any:
         """A backend on a host that said on this very connection that it is the writer. Raises OpenFailed."""

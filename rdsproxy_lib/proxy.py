@@ -76,9 +76,10 @@ class Proxy:
         self._credentials = credentials
         config.check_engine(self.options, target.engine)
         self.engine = _engine(target, self.options, credentials, tls)
-        self.cluster, self._opener = way_to(self.engine, target.endpoints, self._retire)
+        self.cluster, self._way = way_to(self.engine, target.endpoints, self._retire)
         self.pool = Pool(
-            self._opener,
+            self.engine,
+            way=self._way,
             limit=self.options.max_connections,
             idle_percent=self.options.max_idle_connections_percent,
             pinned_percent=self.options.max_pinned_percent,
@@ -301,8 +302,8 @@ class Proxy:
 
     def is_demoted(self, backend: Any) -> bool:
         """After an error that says "read-only", which may have other causes: whether the host is a reader now."""
-        if isinstance(self._opener, NamedHost):
-            return self._opener.is_demoted(backend)
+        if isinstance(self._way, NamedHost):
+            return self._way.is_demoted(backend)
         if self.cluster is None or backend.endpoint is None:
             return False
         seen = self.cluster.view.members.get(backend.endpoint)

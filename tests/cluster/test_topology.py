@@ -156,6 +156,13 @@ def test_hosts_of_a_multi_az_cluster_are_found(names, caplog):
         assert caplog.records == []
 
 
+def grant(face, what):
+    """Allow the application's user something on all MariaDB servers."""
+    face.nodes[0].ask(f"grant {what} to app")
+    done = face.nodes[0].ask("select @@gtid_binlog_pos")
+    until(lambda: face.nodes[1].ask("select @@gtid_slave_pos") == done, "the replica has it too")
+
+
 @pytest.mark.server("mariadb-10.11")
 def test_hosts_of_a_multi_az_cluster_of_mysql_are_found(names, caplog):
     """The same, where the hosts are in a table and whom a host follows is in its replica status."""
@@ -167,13 +174,13 @@ def test_hosts_of_a_multi_az_cluster_of_mysql_are_found(names, caplog):
         (alone,) = (record.getMessage() for record in caplog.records)
         assert "GRANT SELECT ON mysql.rds_topology TO the user" in alone
         caplog.clear()
-        face.nodes[0].ask("grant select on mysql.rds_topology to app")
+        grant(face, "select on mysql.rds_topology")
         with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn:
             assert port_of(conn) == face.nodes[0].server.port
             assert healths(proxy)[face.address(1)] == ("READ_WRITE", "AVAILABLE")
         assert "REPLICA MONITOR" in caplog.text, "only its own replica status tells that a host is not the writer"
         caplog.clear()
-        face.nodes[0].ask("grant replica monitor on *.* to app")
+        grant(face, "replica monitor on *.*")
         with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect(autocommit=True) as conn:
             assert port_of(conn) == face.nodes[0].server.port
             until(lambda: "UNKNOWN" not in str(healths(proxy)), "all were heard")
@@ -194,8 +201,8 @@ def test_hosts_of_a_multi_az_cluster_of_mysql_are_found(names, caplog):
 def test_a_host_that_takes_writes_and_follows_another_is_no_writer(names):
     """A reader of a Multi-AZ DB cluster whose read_only is off."""
     with aws.multi_az_mariadb(names) as face:
-        face.nodes[0].ask("grant select on mysql.rds_topology to app", "grant replica monitor on *.* to app")
-        until(lambda: face.nodes[1].ask("show grants for app") and True, "the user is there")
+        grant(face, "select on mysql.rds_topology")
+        grant(face, "replica monitor on *.*")
         face.nodes[1].ask("set global read_only = 0")
         with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn:
             assert port_of(conn) == face.nodes[0].server.port
