@@ -71,6 +71,8 @@ class Cluster:
         self._retire = retire
         self._view = begun(endpoints, seeds)
         self._listed_at = -math.inf
+        self._left_out: set[str] = set()
+        """Names in lists that none can have."""
         self._is_closed = False
         self._start_anew()
 
@@ -146,7 +148,9 @@ class Cluster:
             try:
                 name = parsed(seed.host).instance(host.name.partition(".")[0])
             except ValueError as error:
-                logger.warning("%s lists a host that is left out: %s", teller, error)
+                if host.name not in self._left_out:
+                    self._left_out.add(host.name)
+                    logger.warning("%s lists a host that is left out: %s", teller, error)
             else:
                 lags[Endpoint(name, host.port or seed.port)] = host.lag
         with self._changed:

@@ -11,14 +11,15 @@ import pytest
 
 import rdsproxy_lib
 from rdsproxy_lib import cluster as cluster_module
+from rdsproxy_lib import psycopg as dropin
 from rdsproxy_lib.backend import OpenFailed, Refusal
-from rdsproxy_lib.topology import Endpoint, Role
-from tests.cluster import aws
+from rdsproxy_lib.topology import Answer, Endpoint, Role
+from tests.cluster import aws, mysql, postgresql
 from tests.cluster.aws import CUSTOM, READER, WRITER, Names, instance
 from tests.cluster.history import run
 from tests.cluster.postgresql import until
 from tests.mysql_servers import MySQLServer
-from tests.servers import PostgresServer
+from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER, PostgresServer
 
 PLACE = {"postgresql": "select current_setting('port')::int", "mysql": "select @@port"}
 
@@ -119,6 +120,10 @@ def test_who_names_a_clusters_readers_gets_readers(names, name):
         with rdsproxy_lib.Proxy(face.url(name)) as proxy, proxy.connect(autocommit=True) as conn:
             assert port_of(conn) == face.nodes[1].server.port
             assert set(healths(proxy)) == {face.address(1), face.address(2)}
+        with dropin.connect(
+            host=name, port=face.port, user=APP_USER, password=APP_PASSWORD, dbname=APP_DATABASE
+        ) as conn:
+            assert port_of(conn) == face.nodes[1].server.port
         face.lead(WRITER)  # nowhere
         with rdsproxy_lib.Proxy(face.url(name, WRITER)) as proxy, proxy.connect(autocommit=True) as conn:
             assert port_of(conn) == face.nodes[0].server.port
@@ -208,6 +213,67 @@ def test_a_host_that_takes_writes_and_follows_another_is_no_writer(names):
             assert port_of(conn) == face.nodes[0].server.port
             until(lambda: "UNKNOWN" not in str(healths(proxy)), "all were heard")
             assert healths(proxy)[face.address(2)] == ("READ_ONLY", "AVAILABLE")
+
+
+# -- how far a reader is behind
+
+
+def asked(node, url):
+    """What a node says of itself to the application's user."""
+    with rdsproxy_lib.Proxy(url) as proxy:
+        engine = proxy.engine
+        return engine.ask(engine.login(None, None, {}), 5.0, Endpoint(node.server.host, node.server.port))
+
+
+@pytest.mark.server("postgresql-15")
+def test_the_lag_of_a_standby():
+    """None, where it has replayed what it received; else since its last commit, also when it receives no more."""
+    with postgresql.Cluster("15", standbys=1) as cluster:
+        writer, standby = cluster.nodes
+        assert asked(writer, cluster.url()) == Answer(Role.READ_WRITE, 1)
+        with writer.server.admin(dbname=APP_DATABASE) as admin:
+            admin.execute("create table kept (id int)")
+        aws.caught_up(cluster)
+        assert asked(standby, cluster.url()) == Answer(Role.READ_ONLY, lag=0.0)
+        standby.ask("select pg_wal_replay_pause()::text")
+        writer.ask("insert into kept values (2) returning id")
+        time.sleep(0.3)
+        assert asked(standby, cluster.url()).lag > 0.3
+        standby.ask("select pg_wal_replay_resume()::text")
+        aws.caught_up(cluster)
+        assert asked(standby, cluster.url()).lag == 0.0
+        writer.kill()
+        until(lambda: not standby.ask("select count(*) from pg_stat_wal_receiver"), "it receives no more")
+        time.sleep(0.3)
+        assert asked(standby, cluster.url()).lag > 0.3
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "stop"),
+    [
+        pytest.param(
+            "mariadb-10.11", "replica monitor", "stop slave", marks=pytest.mark.server("mariadb-10.11"), id="mariadb"
+        ),
+        pytest.param(
+            "mysql-9.7", "replication client", "stop replica", marks=pytest.mark.server("mysql-9.7"), id="mysql"
+        ),
+    ],
+)
+def test_the_lag_of_a_replica(kind, right, stop, caplog):
+    """Unknown to who may not ask, and where it replicates no more."""
+    caplog.set_level(logging.INFO)
+    with mysql.Cluster(kind) as cluster:
+        writer, replica = cluster.nodes
+        assert asked(writer, cluster.url()) == Answer(Role.READ_WRITE)
+        assert asked(replica, cluster.url()) == Answer(Role.READ_ONLY)
+        assert "GRANT REPLICATION CLIENT ON *.* TO app" in caplog.text
+        caplog.clear()
+        writer.ask(f"grant {right} on *.* to app")
+        until(lambda: asked(replica, cluster.url()) == Answer(Role.READ_ONLY, lag=0.0), "it may ask, and is not behind")
+        caplog.clear()
+        replica.ask(stop)
+        assert asked(replica, cluster.url()) == Answer(Role.READ_ONLY)
+        assert caplog.records == []
 
 
 # -- a name that moves
