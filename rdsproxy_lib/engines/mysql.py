@@ -315,8 +315,10 @@ class MySQLEngine:
         for text in (parameters.get("init_command"), self._options.init_query):
             if text:
                 self._run(wire, text)
-        ((*read_only, sql_mode, init_connect),) = self._run(wire, f"{READ_ONLY}, @@sql_mode, @@init_connect")
-        backend.is_reader = is_read_only(read_only)
+        ((sql_mode, init_connect, read_only),) = self._run(
+            wire, "SELECT @@sql_mode, @@init_connect, @@global.read_only"
+        )
+        backend.is_reader = is_read_only([read_only])
         if login.sql_mode is None:
             login.sql_mode = sql_mode
         elif login.sql_mode != sql_mode:  # a session escapes and reads by one mode, whatever the server's becomes
