@@ -146,7 +146,7 @@ class Cluster:
         lags: dict[Endpoint, float | None] = {}
         for host in hosts:
             try:
-                name = parsed(seed.host).instance(host.name.partition(".")[0])
+                name = parsed(seed.host).instance(host.name)
             except ValueError as error:
                 if host.name not in self._left_out:
                     self._left_out.add(host.name)

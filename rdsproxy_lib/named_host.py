@@ -130,10 +130,9 @@ class NamedHost:
                     self._engine.close(backend)
             now = time.monotonic()
             if now >= min(deadline, started + SEARCH_SECONDS):
-                why = (
-                    f"{self._place} took writes before, and leads to a reader now ({reader.address}); nothing was sent"
-                )
-                raise OpenFailed(self._engine.error(errors.NoWriterAvailable, why), Refusal.TRANSIENT)
+                why = f"{self._place} led to a writer before, and leads to a reader now ({reader.address})"
+                error = self._engine.error(errors.NoWriterAvailable, f"{why}; nothing was sent")
+                raise OpenFailed(error, Refusal.TRANSIENT)
             time.sleep(max(0.0, turn + ASK_AGAIN - now))
 
     def _is_taken(self, backend: Any) -> bool:

@@ -76,7 +76,7 @@ class Listed:
     """A host as another one lists it. Made by the engines."""
 
     name: str
-    """The identifier of an instance, or its name, which begins with that."""
+    """The identifier of an instance."""
     port: int | None = None
     """None: the same as that of the cluster."""
     lag: float | None = None

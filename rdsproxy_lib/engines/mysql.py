@@ -227,8 +227,10 @@ class MySQLEngine:
         return Endpoint(str(host), int(port)) if host and not base.get("unix_socket") and port.isdigit() else None
 
     def place_of(self, backend: MySQLBackend) -> Endpoint:
-        wire = backend.raw
-        return Endpoint(wire.host, wire.port, wire._sock.getpeername()[0])
+        wire, address = backend.raw, ""
+        with suppress(OSError, AttributeError):  # it broke meanwhile
+            address = wire._sock.getpeername()[0]
+        return Endpoint(wire.host, wire.port, address)
 
     def ask(self, login: MySQLLogin, timeout: float, endpoint: Endpoint) -> Answer:
         wire = self._connect(login, timeout, endpoint)

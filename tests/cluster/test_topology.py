@@ -395,3 +395,43 @@ def check_the_name(server):
         with pytest.raises(OpenFailed) as refused:
             engine.ask(login, 5.0, Endpoint("localhost", 1, "127.0.0.1"))
         assert refused.value.refusal is Refusal.TRANSIENT
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_name_that_no_host_can_have_is_left_out(names, caplog):
+    """It is not dialled; the log says so once. The others are as they are."""
+    caplog.set_level(logging.WARNING)
+    with aws.aurora(names, standbys=1) as face:
+        with face.nodes[0].server.admin(dbname=APP_DATABASE) as admin:
+            admin.execute("insert into aws.instances values ('evil.example.com', 1), ('a@b', 2)")
+        aws.caught_up(face)
+        with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect(autocommit=True) as conn:
+            assert port_of(conn) == face.nodes[0].server.port
+            for _ in range(2):
+                proxy.cluster.hear(proxy.engine.login(None, None, {}), Endpoint(instance(1), face.port))
+            assert set(healths(proxy)) == {face.address(1), face.address(2)}
+    assert sorted(record.getMessage().rpartition(" ")[2] for record in caplog.records) == [
+        "'a@b'",
+        "'evil.example.com'",
+    ]
+    assert {name.partition(".")[2] for name in names.asked} == {aws.DOMAIN, f"cluster-{aws.DOMAIN}"}
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_list_that_cannot_be_had_keeps_nobody_from_a_reader(names):
+    """The connection breaks as the reader is asked for the hosts: that one is closed, and the next one serves."""
+    with aws.aurora(names, standbys=1) as face, rdsproxy_lib.Proxy(face.url(READER)) as proxy:
+        real, calls = proxy.engine.members_of, []
+
+        def break_first(backend):
+            calls.append(backend)
+            if len(calls) == 1:
+                face.relays[1].reset_all()
+            return real(backend)
+
+        proxy.engine.members_of = break_first
+        with proxy.connect(autocommit=True) as conn:
+            assert port_of(conn) == face.nodes[1].server.port
+        assert len(calls) == 2
+        assert calls[0].is_dead()
+        assert set(healths(proxy)) == {face.address(1), face.address(2)}
