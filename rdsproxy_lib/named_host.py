@@ -85,18 +85,14 @@ class GroupOpener:
     def open(self, login: Any, timeout: float) -> Any:
         """As the engine's, and notes which hosts there are. Raises OpenFailed."""
         backend = self._engine.open(login, timeout)
-        if self._cluster.is_list_due:
-            asked_at = time.monotonic()
-            try:
-                hosts = self._engine.members_of(backend)
-            except Exception as error:
-                self._engine.close(backend)
-                raise OpenFailed(error, Refusal.TRANSIENT) from None
-            except BaseException:
-                self._engine.close(backend)
-                raise
-            if hosts:
-                self._cluster.take_list(self._place, hosts, asked_at)
+        try:
+            self._cluster.refresh(backend, self._place)
+        except Exception as error:
+            self._engine.close(backend)
+            raise OpenFailed(error, Refusal.TRANSIENT) from None
+        except BaseException:
+            self._engine.close(backend)
+            raise
         return backend
 
 

@@ -235,7 +235,12 @@ class MySQLEngine:
     def ask(self, login: MySQLLogin, timeout: float, endpoint: Endpoint) -> Answer:
         wire = self._connect(login, timeout, endpoint)
         try:
-            return replace(self._role_on(wire, login.user), hosts=self._members_on(wire, login.user))
+            answer = self._role_on(wire, login.user)
+            try:
+                return replace(answer, hosts=self._members_on(wire, login.user))
+            except err.Error as error:
+                logger.info("%s could not be asked for the hosts of its cluster: %s", endpoint, error)
+                return answer
         except err.Error as error:
             raise OpenFailed(error, Refusal.TRANSIENT) from None
         finally:

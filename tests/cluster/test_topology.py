@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 
 import pymysql
 import pytest
@@ -222,7 +223,9 @@ def asked(node, url):
     """What a node says of itself to the application's user."""
     with rdsproxy_lib.Proxy(url) as proxy:
         engine = proxy.engine
-        return engine.ask(engine.login(None, None, {}), 5.0, Endpoint(node.server.host, node.server.port))
+        answer = engine.ask(engine.login(None, None, {}), 5.0, Endpoint(node.server.host, node.server.port))
+    assert answer.hosts == (), "it has no list"
+    return replace(answer, hosts=None)
 
 
 @pytest.mark.server("postgresql-15")
@@ -435,3 +438,30 @@ def test_a_list_that_cannot_be_had_keeps_nobody_from_a_reader(names):
         assert len(calls) == 2
         assert calls[0].is_dead()
         assert set(healths(proxy)) == {face.address(1), face.address(2)}
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_list_that_fails_unseats_nobody(names, caplog, monkeypatch):
+    """An error in it says nothing of the host that was asked; it is logged, and not asked for at each connection."""
+    caplog.set_level(logging.WARNING)
+    with aws.multi_az_postgresql(names, standbys=1) as face:
+        with face.nodes[0].server.admin(dbname=APP_DATABASE) as admin:
+            for text in aws.GRANT:
+                admin.execute(text)
+            aws.caught_up(face)
+            with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn, proxy.connect() as other:
+                run(conn, "select 1")
+                admin.execute(
+                    """create or replace function rds_tools.show_topology(client text)
+                    returns table (id text, endpoint text, port int) stable language sql as
+                    $$ select '', '', 1 / length('') $$"""
+                )
+                monkeypatch.setattr(cluster_module, "REFRESH_SECONDS", 0.0)
+                run(other, "select 1")
+                assert conn.rdsproxy.backend_id != other.rdsproxy.backend_id
+                (warned,) = (record.getMessage() for record in caplog.records)
+                assert "could not be asked for the hosts of its cluster: division by zero" in warned
+                assert proxy.cluster.hear(proxy.engine.login(None, None, {}), Endpoint(instance(1), face.port)) is (
+                    Role.READ_WRITE
+                )
+                assert set(healths(proxy)) == {face.address(1), face.address(2)}
