@@ -444,24 +444,26 @@ def test_a_list_that_cannot_be_had_keeps_nobody_from_a_reader(names):
 def test_a_list_that_fails_unseats_nobody(names, caplog, monkeypatch):
     """An error in it says nothing of the host that was asked; it is logged, and not asked for at each connection."""
     caplog.set_level(logging.WARNING)
-    with aws.multi_az_postgresql(names, standbys=1) as face:
-        with face.nodes[0].server.admin(dbname=APP_DATABASE) as admin:
-            for text in aws.GRANT:
-                admin.execute(text)
-            aws.caught_up(face)
-            with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn, proxy.connect() as other:
-                run(conn, "select 1")
-                admin.execute(
-                    """create or replace function rds_tools.show_topology(client text)
-                    returns table (id text, endpoint text, port int) stable language sql as
-                    $$ select '', '', 1 / length('') $$"""
-                )
-                monkeypatch.setattr(cluster_module, "REFRESH_SECONDS", 0.0)
-                run(other, "select 1")
-                assert conn.rdsproxy.backend_id != other.rdsproxy.backend_id
-                (warned,) = (record.getMessage() for record in caplog.records)
-                assert "could not be asked for the hosts of its cluster: division by zero" in warned
-                assert proxy.cluster.hear(proxy.engine.login(None, None, {}), Endpoint(instance(1), face.port)) is (
-                    Role.READ_WRITE
-                )
-                assert set(healths(proxy)) == {face.address(1), face.address(2)}
+    with (
+        aws.multi_az_postgresql(names, standbys=1) as face,
+        face.nodes[0].server.admin(dbname=APP_DATABASE) as admin,
+    ):
+        for text in aws.GRANT:
+            admin.execute(text)
+        aws.caught_up(face)
+        with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn, proxy.connect() as other:
+            run(conn, "select 1")
+            admin.execute(
+                """create or replace function rds_tools.show_topology(client text)
+                returns table (id text, endpoint text, port int) stable language sql as
+                $$ select '', '', 1 / length('') $$"""
+            )
+            monkeypatch.setattr(cluster_module, "REFRESH_SECONDS", 0.0)
+            run(other, "select 1")
+            assert conn.rdsproxy.backend_id != other.rdsproxy.backend_id
+            (warned,) = (record.getMessage() for record in caplog.records)
+            assert "could not be asked for the hosts of its cluster: division by zero" in warned
+            assert proxy.cluster.hear(proxy.engine.login(None, None, {}), Endpoint(instance(1), face.port)) is (
+                Role.READ_WRITE
+            )
+            assert set(healths(proxy)) == {face.address(1), face.address(2)}
