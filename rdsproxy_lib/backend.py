@@ -121,11 +121,15 @@ class OpenFailed(Exception):
         """Whether the server itself said so, and is there."""
 
 
-class Opener(Protocol):
-    """What the pool needs from an engine. Nothing here that talks to a server is called with the lock held."""
+class Way(Protocol):
+    """What leads the pool to a host."""
 
     def open(self, login: Any, timeout: float) -> Backend:
         """Log in within `timeout` seconds, or raise OpenFailed."""
+
+
+class Opener(Way, Protocol):
+    """What the pool needs from an engine. Nothing here that talks to a server is called with the lock held."""
 
     def close(self, backend: Any) -> None:
         """Say goodbye and close. Never raises."""

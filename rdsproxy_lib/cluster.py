@@ -88,6 +88,8 @@ class Cluster:
         self._retire = retire
         self._view = begun(endpoints, seeds)
         self._listed_at = -math.inf
+        self._left_out: set[str] = set()
+        """Names in lists that none can have."""
         self._is_closed = False
         self._start_anew()
 
@@ -149,13 +151,28 @@ class Cluster:
             self.report(Observation(endpoint, asked_at, error=str(failed)))
             return Role.UNKNOWN
         self.report(Observation(endpoint, asked_at, answer.role, answer.epoch, lag=answer.lag))
-        self.take_list(endpoint, answer.hosts, asked_at)
+        if answer.hosts is not None:
+            self.take_list(endpoint, answer.hosts, asked_at)
         return answer.role
 
-    @property
-    def is_list_due(self) -> bool:
-        """Whether the next backend that is opened is to be asked for the hosts."""
-        return bool(self._view.seeds) and time.monotonic() - self._listed_at > REFRESH_SECONDS
+    def refresh_list(self, backend: Any, endpoint: Endpoint) -> None:
+        """Ask a backend that was just opened for the hosts, if the last list is old.
+
+        Raises the driver's error where the backend died of it.
+        """
+        now = time.monotonic()
+        if not self._view.seeds or now - self._listed_at <= REFRESH_SECONDS:
+            return
+        try:
+            hosts = self._engine.members_of(backend)
+        except Exception as error:
+            if not self._engine.is_alive(backend, 0.0):
+                raise
+            logger.warning("%s could not be asked for the hosts of its cluster: %s", endpoint, error)
+            self._listed_at = now  # not with each connection
+        else:
+            if hosts:  # else it is not this user who is told
+                self.take_list(endpoint, hosts, now)
 
     def take_list(self, teller: Endpoint, hosts: Sequence[Listed], at: float) -> None:
         """Take in which hosts another one listed, at `at`; nothing where they were all named at the start."""
@@ -165,9 +182,11 @@ class Cluster:
         lags: dict[Endpoint, float | None] = {}
         for host in hosts:
             try:
-                name = parsed(seed.host).instance(host.name.partition(".")[0])
+                name = parsed(seed.host).instance(host.name)
             except ValueError as error:
-                logger.warning("%s lists a host that is left out: %s", teller, error)
+                if host.name not in self._left_out:
+                    self._left_out.add(host.name)
+                    logger.warning("%s lists a host that is left out: %s", teller, error)
             else:
                 lags[Endpoint(name, host.port or seed.port)] = host.lag
         with self._changed:
@@ -444,11 +463,6 @@ class WriterOpener:
         self._engine = engine
         self._cluster = cluster
         self._patience = patience
-        self.close = engine.close
-        self.abandon = engine.abandon
-        self.hang_up = engine.hang_up
-        self.is_alive = engine.is_alive
-        self.error = engine.error
 
     def open(self, login: Any, timeout: float) -> Any:
         """A backend on a host that said on this very connection that it is the writer. Raises OpenFailed."""
@@ -466,11 +480,11 @@ class WriterOpener:
                 if time.monotonic() >= deadline:
                     raise
                 continue
-            hosts: Sequence[Listed] = ()
             try:
                 answer = self._engine.role_of(backend)
-                if self._cluster.is_list_due:
-                    hosts = self._engine.members_of(backend)
+                seen = Observation(endpoint, asked_at, answer.role, answer.epoch, lag=answer.lag)
+                self._cluster.report(seen)
+                self._cluster.refresh_list(backend, endpoint)
             except Exception as error:
                 self._engine.close(backend)
                 self._cluster.miss(endpoint, str(error))
@@ -478,10 +492,6 @@ class WriterOpener:
             except BaseException:
                 self._engine.close(backend)
                 raise
-            seen = Observation(endpoint, asked_at, answer.role, answer.epoch, lag=answer.lag)
-            self._cluster.report(seen)
-            if hosts:
-                self._cluster.take_list(endpoint, hosts, asked_at)
             is_drained = endpoint in self._cluster.drained
             is_same = self._cluster.view.generation == generation
             if seen.role is Role.READ_WRITE and is_same and not is_drained:

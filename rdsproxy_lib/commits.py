@@ -39,7 +39,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from .backend import Opener, OpenFailed, Refusal
+from .backend import OpenFailed, Refusal, Way
 from .sql import Statement
 
 logger = logging.getLogger(__name__)
@@ -106,14 +106,14 @@ class Commits:
     """Asks what became of transactions. Safe for use from many threads; one question at a time."""
 
     def __init__(
-        self, engine: CommitEngine, opener: Opener, survey: Callable[[Any, float], None] | None, seconds: float
+        self, engine: CommitEngine, way: Way, survey: Callable[[Any, float], None] | None, seconds: float
     ) -> None:
         """`survey(login, seconds)` lets every host say who it is; None where there is but one.
 
         `seconds`: for how long one transaction is asked about.
         """
         self._engine = engine
-        self._opener = opener
+        self._way = way
         self._survey = survey
         self._seconds = seconds or LEAST_SECONDS
         self._is_closed = False
@@ -155,7 +155,7 @@ class Commits:
     def _ask(self, login: Any, token: str, deadline: float) -> bool:
         if self._survey is not None:
             self._survey(login, min(SURVEY_SECONDS, deadline - time.monotonic()))
-        backend = self._opener.open(login, max(0.001, min(QUESTION_SECONDS, deadline - time.monotonic())))
+        backend = self._way.open(login, max(0.001, min(QUESTION_SECONDS, deadline - time.monotonic())))
         try:
             return self._engine.ask_token(
                 backend, token, max(0.001, min(QUESTION_SECONDS, deadline - time.monotonic()))

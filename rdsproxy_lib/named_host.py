@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from . import errors
-from .backend import Opener, OpenFailed, Refusal
+from .backend import OpenFailed, Refusal, Way
 from .cluster import ASK_AGAIN, ASK_SECONDS, SEARCH_SECONDS, Cluster, HostOpener, WriterOpener
 from .endpoint_names import CLUSTER_KINDS, PROXY_KINDS, Kind, parsed
 from .topology import Endpoint, Role
@@ -52,7 +52,7 @@ class NameOpener(HostOpener, Protocol):
 
 def way_to(
     engine: NameOpener, endpoints: Sequence[Endpoint], retire: Callable[[], None], patience: float
-) -> tuple[Cluster | None, Opener]:
+) -> tuple[Cluster | None, Way]:
     """The cluster that a proxy's hosts are, None for one host; and what opens backends there.
 
     `endpoints` are the hosts where several were named. Where one is a cluster's name, it is asked for the hosts behind.
@@ -77,49 +77,33 @@ def way_to(
     return None, NamedHost(engine, place, retire)
 
 
-class _ByName:
-    """What an opener of backends leaves to the engine."""
-
-    def __init__(self, engine: NameOpener) -> None:
-        self._engine = engine
-        self.close = engine.close
-        self.abandon = engine.abandon
-        self.hang_up = engine.hang_up
-        self.is_alive = engine.is_alive
-        self.error = engine.error
-
-
-class GroupOpener(_ByName):
+class GroupOpener:
     """Opens backends where a cluster's reader or custom endpoint leads: who named that wants those hosts."""
 
     def __init__(self, engine: NameOpener, cluster: Cluster, place: Endpoint) -> None:
-        super().__init__(engine)
+        self._engine = engine
         self._cluster = cluster
         self._place = place
 
     def open(self, login: Any, timeout: float) -> Any:
         """As the engine's, and notes which hosts there are. Raises OpenFailed."""
         backend = self._engine.open(login, timeout)
-        if self._cluster.is_list_due:
-            asked_at = time.monotonic()
-            try:
-                hosts = self._engine.members_of(backend)
-            except Exception as error:
-                self._engine.close(backend)
-                raise OpenFailed(error, Refusal.TRANSIENT) from None
-            except BaseException:
-                self._engine.close(backend)
-                raise
-            if hosts:
-                self._cluster.take_list(self._place, hosts, asked_at)
+        try:
+            self._cluster.refresh_list(backend, self._place)
+        except Exception as error:
+            self._engine.close(backend)
+            raise OpenFailed(error, Refusal.TRANSIENT) from None
+        except BaseException:
+            self._engine.close(backend)
+            raise
         return backend
 
 
-class NamedHost(_ByName):
+class NamedHost:
     """Opens backends where a name leads: wherever that is, but once it was a writer, on a writer only."""
 
     def __init__(self, engine: NameOpener, place: Endpoint, retire: Callable[[], None]) -> None:
-        super().__init__(engine)
+        self._engine = engine
         self._place = place
         self._retire = retire
         self._is_writers = False
@@ -145,10 +129,9 @@ class NamedHost(_ByName):
                     self._engine.close(backend)
             now = time.monotonic()
             if now >= min(deadline, started + SEARCH_SECONDS):
-                why = (
-                    f"{self._place} took writes before, and leads to a reader now ({reader.address}); nothing was sent"
-                )
-                raise OpenFailed(self.error(errors.NoWriterAvailable, why), Refusal.TRANSIENT)
+                why = f"{self._place} led to a writer before, and leads to a reader now ({reader.address})"
+                error = self._engine.error(errors.NoWriterAvailable, f"{why}; nothing was sent")
+                raise OpenFailed(error, Refusal.TRANSIENT)
             time.sleep(max(0.0, turn + ASK_AGAIN - now))
 
     def _is_taken(self, backend: Any) -> bool:

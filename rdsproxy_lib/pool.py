@@ -20,7 +20,7 @@ from typing import Any
 from weakref import WeakSet
 
 from . import errors
-from .backend import HERE, Backend, Opener, OpenFailed, Refusal
+from .backend import HERE, Backend, Opener, OpenFailed, Refusal, Way
 from .settings import CLEAN, Settings
 from .stats import BorrowLatency, Counters
 
@@ -131,8 +131,11 @@ class Pool:
         idle_percent: int = 50,
         pinned_percent: int = 100,
         lifetime: float = 86400.0,
+        way: Way | None = None,
     ) -> None:
+        """`way` opens backends in the opener's place, where it takes more than a login to find the host."""
         self._opener = opener
+        self._way = way or opener
         self._idle_percent = idle_percent
         self._set_limit(limit)
         self._pinned_percent = pinned_percent
@@ -401,7 +404,7 @@ class Pool:
         remaining = waiter.until - time.monotonic()
         retired = self._retired
         try:
-            backend = self._opener.open(waiter.login, max(0.001, min(DIAL_SECONDS, remaining)))
+            backend = self._way.open(waiter.login, max(0.001, min(DIAL_SECONDS, remaining)))
         except OpenFailed as failed:
             now = time.monotonic()
             closing: list[Backend] = []

@@ -15,7 +15,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import config, errors, planned
-from .backend import Opener, OpenFailed, Refusal
+from .backend import OpenFailed, Refusal, Way
 from .client import Client
 from .commits import Commits
 from .config import TLS, Options, Target
@@ -85,15 +85,15 @@ class Proxy:
         config.check_engine(self.options, target.engine)
         self.engine = _engine(target, self.options, credentials, tls)
         patience = max(SHORTEST_PATIENCE, self.options.detection.total)
-        self.cluster, self._opener = way_to(self.engine, target.endpoints, self._retire, patience)
+        self.cluster, self._way = way_to(self.engine, target.endpoints, self._retire, patience)
         self.commits: Commits | None = None
         if self.options.resolve_commits:
             survey = None if self.cluster is None else self.cluster.hear_all
-            self.commits = Commits(self.engine, self._opener, survey, self.options.connection_borrow_timeout)
+            self.commits = Commits(self.engine, self._way, survey, self.options.connection_borrow_timeout)
         self._allowed = self.options.max_connections
         """By `max_connections_percent`, once that is known."""
         self.monitor = Monitor(self)
-        self.pool = self._make_pool(self._opener, self.options.max_connections)
+        self.pool = self._make_pool(self._way, self.options.max_connections)
         self._lock = threading.Lock()
         self._endpoints: dict[Any, ProxyEndpoint] = {}
         self._splitting: Readers | None = None
@@ -167,9 +167,10 @@ class Proxy:
             targets = ", ".join(map(str, known)) or "none: it has one host"
             raise errors.ConfigurationError(f"{name!r} is not one of the proxy's targets, which are {targets}")
 
-    def _make_pool(self, opener: Opener, limit: int) -> Pool:
+    def _make_pool(self, way: Way, limit: int) -> Pool:
         pool = Pool(
-            opener,
+            self.engine,
+            way=way,
             limit=min(limit, self._allowed),
             idle_percent=self.options.max_idle_connections_percent,
             pinned_percent=self.options.max_pinned_percent,
@@ -496,8 +497,8 @@ class Proxy:
 
     def is_demoted(self, backend: Any) -> bool:
         """After an error that says "read-only", which may have other causes: whether the host is the writer no more."""
-        if isinstance(self._opener, NamedHost):
-            return self._opener.is_demoted(backend)
+        if isinstance(self._way, NamedHost):
+            return self._way.is_demoted(backend)
         if self.cluster is None or backend.endpoint is None:
             return False
         is_demoted = self.cluster.has_stepped_down(backend.login, backend.endpoint)

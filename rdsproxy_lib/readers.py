@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from . import errors
-from .backend import Opener, OpenFailed, Refusal
+from .backend import OpenFailed, Refusal, Way
 from .cluster import Cluster
 from .pool import HostGone, Pool
 from .settings import Settings
@@ -142,11 +142,6 @@ class ReaderOpener:
         self._engine: Any = engine
         self._cluster = cluster
         self._endpoint = endpoint
-        self.close = engine.close
-        self.abandon = engine.abandon
-        self.hang_up = engine.hang_up
-        self.is_alive = engine.is_alive
-        self.error = engine.error
 
     def open(self, login: Any, timeout: float) -> Any:
         """A backend that said on this very connection that it reads only. Raises OpenFailed: GONE where it does not."""
@@ -170,7 +165,7 @@ class ReaderOpener:
         self._cluster.report(Observation(self._endpoint, asked_at, answer.role, answer.epoch, lag=answer.lag))
         if answer.role is not Role.READ_ONLY:
             self._engine.close(backend)
-            raise OpenFailed(self.error(errors.BorrowTimeout, f"{self._endpoint} is no reader"), Refusal.GONE)
+            raise OpenFailed(self._engine.error(errors.BorrowTimeout, f"{self._endpoint} is no reader"), Refusal.GONE)
         backend.endpoint = self._endpoint
         return backend
 
@@ -197,7 +192,7 @@ class Readers:
         self,
         engine: Any,
         cluster: Cluster,
-        make_pool: Callable[[Opener], Pool],
+        make_pool: Callable[[Way], Pool],
         *,
         hosts: Collection[str] | None,
         writers: Pool,

@@ -76,7 +76,7 @@ class Listed:
     """A host as another one lists it. Made by the engines."""
 
     name: str
-    """The identifier of an instance, or its name, which begins with that."""
+    """The identifier of an instance."""
     port: int | None = None
     """None: the same as that of the cluster."""
     lag: float | None = None
@@ -90,8 +90,8 @@ class Answer:
     role: Role
     epoch: int = 0
     lag: float | None = None
-    hosts: tuple[Listed, ...] = ()
-    """Those it knows; empty where it does not tell."""
+    hosts: tuple[Listed, ...] | None = None
+    """Those it knows; empty where it has no list. None where it was not asked for it, or could not tell just now."""
 
 
 @dataclass(frozen=True, slots=True)

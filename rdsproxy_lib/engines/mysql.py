@@ -292,13 +292,20 @@ class MySQLEngine:
         return Endpoint(str(host), int(port)) if host and not base.get("unix_socket") and port.isdigit() else None
 
     def place_of(self, backend: MySQLBackend) -> Endpoint:
-        wire = backend.raw
-        return Endpoint(wire.host, wire.port, wire._sock.getpeername()[0])
+        wire, address = backend.raw, ""
+        with suppress(OSError, AttributeError):  # it broke meanwhile
+            address = wire._sock.getpeername()[0]
+        return Endpoint(wire.host, wire.port, address)
 
     def ask(self, login: MySQLLogin, timeout: float, endpoint: Endpoint) -> Answer:
         wire = self._connect(login, timeout, endpoint)
         try:
-            return replace(self._role_on(wire, login.user), hosts=self._members_on(wire, login.user))
+            answer = self._role_on(wire, login.user)
+            try:
+                return replace(answer, hosts=self._members_on(wire, login.user))
+            except err.Error as error:
+                logger.info("%s could not be asked for the hosts of its cluster: %s", endpoint, error)
+                return answer
         except err.Error as error:
             raise OpenFailed(error, Refusal.TRANSIENT) from None
         finally:
@@ -399,8 +406,10 @@ class MySQLEngine:
         for text in (parameters.get("init_command"), self._options.init_query):
             if text:
                 self._run(wire, text)
-        ((*read_only, sql_mode, init_connect),) = self._run(wire, f"{READ_ONLY}, @@sql_mode, @@init_connect")
-        backend.is_reader = is_read_only(read_only)
+        ((sql_mode, init_connect, read_only),) = self._run(
+            wire, "SELECT @@sql_mode, @@init_connect, @@global.read_only"
+        )
+        backend.is_reader = is_read_only([read_only])
         if login.sql_mode is None:
             login.sql_mode = sql_mode
         elif login.sql_mode != sql_mode:  # a session escapes and reads by one mode, whatever the server's becomes

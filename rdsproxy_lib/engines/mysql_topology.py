@@ -105,7 +105,7 @@ def hosts(source: Source, rows: Sequence[Row]) -> tuple[Listed, ...]:
     """The hosts that a server lists, from its answer to `Source.members`."""
     if source.is_auroras:
         return tuple(Listed(row["server_id"], None, _aurora_lag(row)) for row in rows)
-    return tuple(Listed(row["endpoint"], int(row["port"])) for row in rows)
+    return tuple(Listed(row["endpoint"].partition(".")[0], int(row["port"])) for row in rows)
 
 
 def _aurora_lag(row: Row) -> float | None:

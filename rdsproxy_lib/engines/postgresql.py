@@ -415,7 +415,12 @@ class PostgresEngine:
     def ask(self, login: PostgresLogin, timeout: float, endpoint: Endpoint) -> Answer:
         backend = PostgresBackend(login, self._connect(login, timeout, endpoint))
         try:
-            return replace(self.role_of(backend), hosts=self.members_of(backend))
+            answer = self.role_of(backend)
+            try:
+                return replace(answer, hosts=self.members_of(backend))
+            except psycopg.Error as error:
+                logger.info("%s could not be asked for the hosts of its cluster: %s", endpoint, error)
+                return answer
         except psycopg.Error as error:
             raise OpenFailed(error, Refusal.TRANSIENT) from None
         finally:

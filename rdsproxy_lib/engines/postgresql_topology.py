@@ -22,7 +22,7 @@ class Source:
     role: bytes
     """One row: the epoch, null for a reader; and the lag in seconds."""
     members: bytes = b""
-    """A row for each host: identifier or name, port, lag in seconds. Empty where there is no list."""
+    """A row for each host: identifier, port, lag in seconds. Empty where there is no list."""
     fallback: Source | None = None
     """What it is taken for where it refuses these questions."""
     grant: str = ""
@@ -71,7 +71,8 @@ _MULTI_AZ_CONDITION = b"""AND NOT EXISTS (
         SELECT FROM rds_tools.multi_az_db_cluster_source_dbi_resource_id() AS source (id)
         WHERE source.id OPERATOR(pg_catalog.<>) (SELECT own.id FROM rds_tools.dbi_resource_id() AS own (id)))"""
 _MULTI_AZ_MEMBERS = b"""
-SELECT pg_catalog.json_build_array(endpoint, port, NULL) FROM rds_tools.show_topology('rdsproxy_lib')
+SELECT pg_catalog.json_build_array(pg_catalog.split_part(endpoint, '.', 1), port, NULL)
+FROM rds_tools.show_topology('rdsproxy_lib')
 """
 
 BARE = Source(

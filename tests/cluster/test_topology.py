@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 
 import pymysql
 import pytest
 
 import rdsproxy_lib
 from rdsproxy_lib import cluster as cluster_module
+from rdsproxy_lib import psycopg as dropin
 from rdsproxy_lib.backend import OpenFailed, Refusal
-from rdsproxy_lib.topology import Endpoint, Role
-from tests.cluster import aws
+from rdsproxy_lib.topology import Answer, Endpoint, Role
+from tests.cluster import aws, mysql, postgresql
 from tests.cluster.aws import CUSTOM, READER, WRITER, Names, instance
 from tests.cluster.history import run
 from tests.cluster.postgresql import until
 from tests.mysql_servers import MySQLServer
-from tests.servers import PostgresServer
+from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER, PostgresServer
 
 PLACE = {"postgresql": "select current_setting('port')::int", "mysql": "select @@port"}
 
@@ -119,6 +121,10 @@ def test_who_names_a_clusters_readers_gets_readers(names, name):
         with rdsproxy_lib.Proxy(face.url(name)) as proxy, proxy.connect(autocommit=True) as conn:
             assert port_of(conn) == face.nodes[1].server.port
             assert set(healths(proxy)) == {face.address(1), face.address(2)}
+        with dropin.connect(
+            host=name, port=face.port, user=APP_USER, password=APP_PASSWORD, dbname=APP_DATABASE
+        ) as conn:
+            assert port_of(conn) == face.nodes[1].server.port
         face.lead(WRITER)  # nowhere
         with rdsproxy_lib.Proxy(face.url(name, WRITER)) as proxy, proxy.connect(autocommit=True) as conn:
             assert port_of(conn) == face.nodes[0].server.port
@@ -156,6 +162,13 @@ def test_hosts_of_a_multi_az_cluster_are_found(names, caplog):
         assert caplog.records == []
 
 
+def grant(face, what):
+    """Allow the application's user something on all MariaDB servers."""
+    face.nodes[0].ask(f"grant {what} to app")
+    done = face.nodes[0].ask("select @@gtid_binlog_pos")
+    until(lambda: face.nodes[1].ask("select @@gtid_slave_pos") == done, "the replica has it too")
+
+
 @pytest.mark.server("mariadb-10.11")
 def test_hosts_of_a_multi_az_cluster_of_mysql_are_found(names, caplog):
     """The same, where the hosts are in a table and whom a host follows is in its replica status."""
@@ -167,13 +180,13 @@ def test_hosts_of_a_multi_az_cluster_of_mysql_are_found(names, caplog):
         (alone,) = (record.getMessage() for record in caplog.records)
         assert "GRANT SELECT ON mysql.rds_topology TO the user" in alone
         caplog.clear()
-        face.nodes[0].ask("grant select on mysql.rds_topology to app")
+        grant(face, "select on mysql.rds_topology")
         with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn:
             assert port_of(conn) == face.nodes[0].server.port
             assert healths(proxy)[face.address(1)] == ("READ_WRITE", "AVAILABLE")
         assert "REPLICA MONITOR" in caplog.text, "only its own replica status tells that a host is not the writer"
         caplog.clear()
-        face.nodes[0].ask("grant replica monitor on *.* to app")
+        grant(face, "replica monitor on *.*")
         with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect(autocommit=True) as conn:
             assert port_of(conn) == face.nodes[0].server.port
             until(lambda: "UNKNOWN" not in str(healths(proxy)), "all were heard")
@@ -194,13 +207,76 @@ def test_hosts_of_a_multi_az_cluster_of_mysql_are_found(names, caplog):
 def test_a_host_that_takes_writes_and_follows_another_is_no_writer(names):
     """A reader of a Multi-AZ DB cluster whose read_only is off."""
     with aws.multi_az_mariadb(names) as face:
-        face.nodes[0].ask("grant select on mysql.rds_topology to app", "grant replica monitor on *.* to app")
-        until(lambda: face.nodes[1].ask("show grants for app") and True, "the user is there")
+        grant(face, "select on mysql.rds_topology")
+        grant(face, "replica monitor on *.*")
         face.nodes[1].ask("set global read_only = 0")
         with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn:
             assert port_of(conn) == face.nodes[0].server.port
             until(lambda: "UNKNOWN" not in str(healths(proxy)), "all were heard")
             assert healths(proxy)[face.address(2)] == ("READ_ONLY", "AVAILABLE")
+
+
+# -- how far a reader is behind
+
+
+def asked(node, url):
+    """What a node says of itself to the application's user."""
+    with rdsproxy_lib.Proxy(url) as proxy:
+        engine = proxy.engine
+        answer = engine.ask(engine.login(None, None, {}), 5.0, Endpoint(node.server.host, node.server.port))
+    assert answer.hosts == (), "it has no list"
+    return replace(answer, hosts=None)
+
+
+@pytest.mark.server("postgresql-15")
+def test_the_lag_of_a_standby():
+    """None, where it has replayed what it received; else since its last commit, also when it receives no more."""
+    with postgresql.Cluster("15", standbys=1) as cluster:
+        writer, standby = cluster.nodes
+        assert asked(writer, cluster.url()) == Answer(Role.READ_WRITE, 1)
+        with writer.server.admin(dbname=APP_DATABASE) as admin:
+            admin.execute("create table kept (id int)")
+        aws.caught_up(cluster)
+        assert asked(standby, cluster.url()) == Answer(Role.READ_ONLY, lag=0.0)
+        standby.ask("select pg_wal_replay_pause()::text")
+        writer.ask("insert into kept values (2) returning id")
+        time.sleep(0.3)
+        assert asked(standby, cluster.url()).lag > 0.3
+        standby.ask("select pg_wal_replay_resume()::text")
+        aws.caught_up(cluster)
+        assert asked(standby, cluster.url()).lag == 0.0
+        writer.kill()
+        until(lambda: not standby.ask("select count(*) from pg_stat_wal_receiver"), "it receives no more")
+        time.sleep(0.3)
+        assert asked(standby, cluster.url()).lag > 0.3
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "stop"),
+    [
+        pytest.param(
+            "mariadb-10.11", "replica monitor", "stop slave", marks=pytest.mark.server("mariadb-10.11"), id="mariadb"
+        ),
+        pytest.param(
+            "mysql-9.7", "replication client", "stop replica", marks=pytest.mark.server("mysql-9.7"), id="mysql"
+        ),
+    ],
+)
+def test_the_lag_of_a_replica(kind, right, stop, caplog):
+    """Unknown to who may not ask, and where it replicates no more."""
+    caplog.set_level(logging.INFO)
+    with mysql.Cluster(kind) as cluster:
+        writer, replica = cluster.nodes
+        assert asked(writer, cluster.url()) == Answer(Role.READ_WRITE)
+        assert asked(replica, cluster.url()) == Answer(Role.READ_ONLY)
+        assert "GRANT REPLICATION CLIENT ON *.* TO app" in caplog.text
+        caplog.clear()
+        writer.ask(f"grant {right} on *.* to app")
+        until(lambda: asked(replica, cluster.url()) == Answer(Role.READ_ONLY, lag=0.0), "it may ask, and is not behind")
+        caplog.clear()
+        replica.ask(stop)
+        assert asked(replica, cluster.url()) == Answer(Role.READ_ONLY)
+        assert caplog.records == []
 
 
 # -- a name that moves
@@ -322,3 +398,72 @@ def check_the_name(server):
         with pytest.raises(OpenFailed) as refused:
             engine.ask(login, 5.0, Endpoint("localhost", 1, "127.0.0.1"))
         assert refused.value.refusal is Refusal.TRANSIENT
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_name_that_no_host_can_have_is_left_out(names, caplog):
+    """It is not dialled; the log says so once. The others are as they are."""
+    caplog.set_level(logging.WARNING)
+    with aws.aurora(names, standbys=1) as face:
+        with face.nodes[0].server.admin(dbname=APP_DATABASE) as admin:
+            admin.execute("insert into aws.instances values ('evil.example.com', 1), ('a@b', 2)")
+        aws.caught_up(face)
+        with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect(autocommit=True) as conn:
+            assert port_of(conn) == face.nodes[0].server.port
+            for _ in range(2):
+                proxy.cluster.hear(proxy.engine.login(None, None, {}), Endpoint(instance(1), face.port))
+            assert set(healths(proxy)) == {face.address(1), face.address(2)}
+    assert sorted(record.getMessage().rpartition(" ")[2] for record in caplog.records) == [
+        "'a@b'",
+        "'evil.example.com'",
+    ]
+    assert {name.partition(".")[2] for name in names.asked} == {aws.DOMAIN, f"cluster-{aws.DOMAIN}"}
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_list_that_cannot_be_had_keeps_nobody_from_a_reader(names):
+    """The connection breaks as the reader is asked for the hosts: that one is closed, and the next one serves."""
+    with aws.aurora(names, standbys=1) as face, rdsproxy_lib.Proxy(face.url(READER)) as proxy:
+        real, calls = proxy.engine.members_of, []
+
+        def break_first(backend):
+            calls.append(backend)
+            if len(calls) == 1:
+                face.relays[1].reset_all()
+            return real(backend)
+
+        proxy.engine.members_of = break_first
+        with proxy.connect(autocommit=True) as conn:
+            assert port_of(conn) == face.nodes[1].server.port
+        assert len(calls) == 2
+        assert calls[0].is_dead()
+        assert set(healths(proxy)) == {face.address(1), face.address(2)}
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_list_that_fails_unseats_nobody(names, caplog, monkeypatch):
+    """An error in it says nothing of the host that was asked; it is logged, and not asked for at each connection."""
+    caplog.set_level(logging.WARNING)
+    with (
+        aws.multi_az_postgresql(names, standbys=1) as face,
+        face.nodes[0].server.admin(dbname=APP_DATABASE) as admin,
+    ):
+        for text in aws.GRANT:
+            admin.execute(text)
+        aws.caught_up(face)
+        with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn, proxy.connect() as other:
+            run(conn, "select 1")
+            admin.execute(
+                """create or replace function rds_tools.show_topology(client text)
+                returns table (id text, endpoint text, port int) stable language sql as
+                $$ select '', '', 1 / length('') $$"""
+            )
+            monkeypatch.setattr(cluster_module, "REFRESH_SECONDS", 0.0)
+            run(other, "select 1")
+            assert conn.rdsproxy.backend_id != other.rdsproxy.backend_id
+            (warned,) = (record.getMessage() for record in caplog.records)
+            assert "could not be asked for the hosts of its cluster: division by zero" in warned
+            assert proxy.cluster.hear(proxy.engine.login(None, None, {}), Endpoint(instance(1), face.port)) is (
+                Role.READ_WRITE
+            )
+            assert set(healths(proxy)) == {face.address(1), face.address(2)}
