@@ -62,7 +62,7 @@ def kill(stage: Stage) -> None:
 
 def switch_over(stage: Stage) -> None:
     """Planned: the old writer takes no more writes, the new one has all of them before it takes its place."""
-    stage.old.demote()
+    stage.old.refuse_writes()
     stage.clients.wake()
     time.sleep(OUTAGE)
     stage.promote()
@@ -70,7 +70,7 @@ def switch_over(stage: Stage) -> None:
 
 def shut_down(stage: Stage) -> None:
     """Planned, without a word to anybody: the old writer is stopped in order, another node promoted."""
-    stage.old.shut_down()
+    stage.old.server.stop()
     time.sleep(OUTAGE / 2)
     stage.clients.wake()
     time.sleep(OUTAGE / 2)

@@ -141,6 +141,8 @@ class Clients:
 
     def __enter__(self) -> Clients:
         self.parked = [self._proxy.connect(autocommit=number % 2 == 0) for number in range(4)]
+        for text in KNOWN_TABLES:
+            run(self.parked[0], text)
         for number, conn in enumerate(self.parked):
             run(conn, self._setting(number))
             conn.commit()

@@ -59,9 +59,11 @@ class Node(nodes.Node):
                 "set global super_read_only = 1", f"{source}, source_ssl=0, get_source_public_key=1", "start replica"
             )
 
-    def demote(self) -> None:
+    def refuse_writes(self) -> None:
         """Take no writes any more, and let those that run come to an end."""
         self.ask("set global read_only = 1")
+
+    demote = refuse_writes
 
     def promote(self) -> None:
         """Apply what was received, and take writes."""
@@ -93,10 +95,6 @@ class Node(nodes.Node):
     def received(self) -> int:
         """In transactions."""
         return self._position()[1]
-
-    def shut_down(self) -> None:
-        """Stop in order: what was committed is on the replicas."""
-        self.server.stop()
 
     def freeze(self) -> None:
         """Stop the process where it is: sockets stay open, nothing answers."""

@@ -37,7 +37,7 @@ class Node(nodes.Node):
         """Make it the writer."""
         assert self.ask("select pg_promote(true, 30)")
 
-    def demote(self) -> None:
+    def refuse_writes(self) -> None:
         """Take no writes any more, as a DBA does it before a planned switchover, and let those that run come to an end.
 
         Who is in a transaction since before, and does not end it within 0.2 s, is disconnected: it could write.
@@ -68,7 +68,7 @@ class Node(nodes.Node):
                     f"select pg_terminate_backend(pid, 5000) from pg_stat_activity where {old}", (since, since)
                 )
 
-    def shut_down(self) -> None:
+    def demote(self) -> None:
         """Stop in order: what was committed is on the standbys."""
         self.server.stop("fast")
 

@@ -12,7 +12,7 @@ import pytest
 import rdsproxy_lib
 from tests.cluster import mysql, postgresql
 from tests.cluster.faults import FAULTS, Fault, Stage
-from tests.cluster.history import KNOWN_TABLES, TABLE, Clients, History, Outcome, run
+from tests.cluster.history import TABLE, Clients, History, Outcome, run
 from tests.cluster.matrix import Record
 from tests.cluster.nodes import until
 
@@ -101,8 +101,7 @@ def go_through(cluster: Any, fault: Fault, has_monitor: bool) -> tuple[History, 
     options = MONITOR if has_monitor else {"monitor": False}
     with rdsproxy_lib.Proxy(cluster.url(), max_connections=10, connection_borrow_timeout=30, **options) as proxy:
         with proxy.connect(autocommit=True) as conn:
-            for text in (TABLE, *KNOWN_TABLES):
-                run(conn, text)
+            run(conn, TABLE)
         with Clients(proxy) as clients:
             stage = Stage(cluster, clients, has_monitor)
             until(lambda: clients.count() > 100, "the clients work")
