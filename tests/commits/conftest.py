@@ -15,8 +15,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         kinds = [
             kind
             for kind in KINDS
-            if ("mysql" not in metafunc.fixturenames or kind != "postgresql-15")
-            and ("postgresql" not in metafunc.fixturenames or kind == "postgresql-15")
+            if ("mysql" not in metafunc.fixturenames or not kind.startswith("postgresql"))
+            and ("postgresql" not in metafunc.fixturenames or kind.startswith("postgresql"))
         ]
         servers = [pytest.param(kind, marks=pytest.mark.server(kind)) for kind in kinds]
         metafunc.parametrize("_started", servers, indirect=True, scope="package")

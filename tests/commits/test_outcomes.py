@@ -266,6 +266,49 @@ def test_the_block_whose_answer_was_lost(postgresql):
         assert postgresql.is_there(2)
 
 
+def test_two_phases(postgresql):
+    """Without a prepare, tpc_commit() is a COMMIT like others; with one, what became of it is not known from here."""
+    with postgresql.proxy() as proxy:
+        conn = proxy.connect()
+        cost = cost_of(postgresql, conn)
+        conn.tpc_begin("first")
+        run(conn, WRITE, (1,))
+        lose_answer(postgresql, cost)
+        conn.tpc_commit()
+        assert postgresql.is_there(1)
+        conn.tpc_begin("second")
+        run(conn, WRITE, (2,))
+        conn.tpc_prepare()
+        lose_request(postgresql)
+        with pytest.raises(rdsproxy_lib.OutcomeUnknown):
+            conn.tpc_commit()
+        with proxy.connect() as other:
+            (xid,) = other.tpc_recover()
+            other.tpc_rollback(xid)
+        conn.close()
+
+
+def test_a_pipeline(postgresql):
+    """Its COMMITs go without tokens."""
+    with postgresql.proxy() as proxy:
+        conn = proxy.connect()
+        with conn.pipeline():
+            run(conn, WRITE, (1,))
+            conn.commit()
+        assert postgresql.is_there(1)
+        assert postgresql.tokens() == []
+
+        def work():
+            with conn.pipeline():
+                lose_request(postgresql)
+                run(conn, WRITE, (2,))
+                conn.commit()
+
+        with pytest.raises(rdsproxy_lib.OutcomeUnknown):
+            work()
+        conn.close()
+
+
 def test_what_was_set_in_a_transaction_that_was_cut(place):
     """Committed, with a setting that nobody can read any more: SessionLost says that the work is there."""
     setting = "set timezone to 'Etc/GMT+3'" if place.is_postgresql else "set time_zone = '+03:00'"
