@@ -98,7 +98,7 @@ def test_maintenance_from_host_to_host():
         with clients_at_work(cluster) as (proxy, clients):
             for old, new in (cluster.nodes, reversed(cluster.nodes)):
                 proxy.drain(old.address, timeout=20)
-                old.demote()
+                old.shut_down()
                 new.promote()
                 old.follow(new)
                 before = clients.count()
