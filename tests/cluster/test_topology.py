@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 
+import psycopg
 import pymysql
 import pytest
 
@@ -20,7 +21,7 @@ from tests.cluster.aws import CUSTOM, READER, WRITER, Names, instance
 from tests.cluster.history import run
 from tests.cluster.postgresql import until
 from tests.mysql_servers import MySQLServer
-from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER, PostgresServer
+from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER, HOST, PostgresServer
 
 PLACE = {"postgresql": "select current_setting('port')::int", "mysql": "select @@port"}
 
@@ -323,6 +324,41 @@ def test_a_name_that_never_moves_is_waited_for_in_vain(names):
             proxy.pool.retire()
             assert port_of(conn) == face.nodes[1].server.port
             conn.rollback()
+
+
+class Untold:
+    """A libpq connection to a server that does not tell at login whether it is a standby, as before 14."""
+
+    def __init__(self, pgconn):
+        self._pgconn = pgconn
+
+    def __getattr__(self, name):
+        return getattr(self._pgconn, name)
+
+    def parameter_status(self, name):
+        return None if name == b"in_hot_standby" else self._pgconn.parameter_status(name)
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_server_that_does_not_tell_at_login_is_asked():
+    """One that does not know the question is used as it is."""
+    with postgresql.Cluster("15", standbys=1) as cluster, rdsproxy_lib.Proxy(cluster.url()) as proxy:
+        engine = proxy.engine
+        login = engine.login(None, None, {})
+        backends = [engine.open_at(login, 5.0, Endpoint(HOST, node.server.port)) for node in cluster.nodes]
+        assert [engine.is_reader(backend) for backend in backends] == [False, True]
+        for backend in backends:
+            backend.pgconn = Untold(backend.pgconn)
+        assert [engine.is_reader(backend) for backend in backends] == [False, True]
+        with cluster.nodes[0].server.admin(dbname=APP_DATABASE) as admin:
+            admin.execute("revoke execute on function pg_is_in_recovery() from public")
+        aws.caught_up(cluster)
+        assert [engine.is_reader(backend) for backend in backends] == [False, False]
+        cluster.nodes[0].kill()
+        with pytest.raises(psycopg.OperationalError):
+            engine.is_reader(backends[0])
+        for backend in backends:
+            engine.close(backend)
 
 
 @pytest.mark.server("mariadb-10.11")
