@@ -362,8 +362,9 @@ class PostgresEngine:
 
     def is_reader(self, backend: PostgresBackend) -> bool:
         said = backend.pgconn.parameter_status(b"in_hot_standby")  # from 14 on it is told at login
-        if said is not None:
-            return said == b"on"
+        return self._is_in_recovery(backend) if said is None else said == b"on"
+
+    def _is_in_recovery(self, backend: PostgresBackend) -> bool:
         try:
             return self._answer(backend, b"SELECT pg_catalog.pg_is_in_recovery()") == ["t"]
         except psycopg.Error as error:
