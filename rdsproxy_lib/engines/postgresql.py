@@ -31,7 +31,7 @@ from ..session import Tx
 from ..settings import CLEAN, Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
 from ..sql_postgresql import READING_SETTINGS
-from ..topology import Answer, Endpoint, Listed, Role
+from ..topology import Answer, Endpoint, Listed
 from .base import Login, user_and_password
 from .descriptor import point_at_nothing, set_user_timeout, shut_down
 from .postgresql_audit import left_over, stock_of
@@ -51,7 +51,7 @@ from .postgresql_settings import (
     question,
     review,
 )
-from .postgresql_topology import BARE, DETECT, MULTI_AZ, REFUSALS, Source, answered, detected, hosts
+from .postgresql_topology import DETECT, MULTI_AZ, REFUSALS, Source, answered, detected, hosts
 
 logger = logging.getLogger(__name__)
 
@@ -395,7 +395,15 @@ class PostgresEngine:
 
     def is_reader(self, backend: PostgresBackend) -> bool:
         said = backend.pgconn.parameter_status(b"in_hot_standby")  # from 14 on it is told at login
-        return answered(self._answer(backend, BARE.role)).role is Role.READ_ONLY if said is None else said == b"on"
+        return self._is_in_recovery(backend) if said is None else said == b"on"
+
+    def _is_in_recovery(self, backend: PostgresBackend) -> bool:
+        try:
+            return self._answer(backend, b"SELECT pg_catalog.pg_is_in_recovery()") == ["t"]
+        except psycopg.Error as error:
+            if error.sqlstate not in REFUSALS:
+                raise
+            return False  # what speaks PostgreSQL's protocol, and does not know the question
 
     @property
     def place(self) -> Endpoint | None:

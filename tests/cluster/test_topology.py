@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 
+import psycopg
 import pymysql
 import pytest
 
@@ -17,10 +18,10 @@ from rdsproxy_lib.backend import OpenFailed, Refusal
 from rdsproxy_lib.topology import Answer, Endpoint, Role
 from tests.cluster import aws, mysql, postgresql
 from tests.cluster.aws import CUSTOM, READER, WRITER, Names, instance
-from tests.cluster.history import run
+from tests.cluster.history import TABLE, Clients, run
 from tests.cluster.postgresql import until
 from tests.mysql_servers import MySQLServer
-from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER, PostgresServer
+from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER, HOST, PostgresServer
 
 PLACE = {"postgresql": "select current_setting('port')::int", "mysql": "select @@port"}
 
@@ -325,6 +326,26 @@ def test_a_name_that_never_moves_is_waited_for_in_vain(names):
             conn.rollback()
 
 
+@pytest.mark.server("postgresql-15")
+def test_a_server_that_does_not_tell_at_login_is_asked():
+    """As none does before 14. One that does not know the question is used as it is."""
+    with postgresql.Cluster("15", standbys=1) as cluster, rdsproxy_lib.Proxy(cluster.url()) as proxy:
+        engine = proxy.engine
+        login = engine.login(None, None, {})
+        backends = [engine.open_at(login, 5.0, Endpoint(HOST, node.server.port)) for node in cluster.nodes]
+        assert [engine.is_reader(backend) for backend in backends] == [False, True]
+        assert [engine._is_in_recovery(backend) for backend in backends] == [False, True]
+        with cluster.nodes[0].server.admin(dbname=APP_DATABASE) as admin:
+            admin.execute("revoke execute on function pg_is_in_recovery() from public")
+        aws.caught_up(cluster)
+        assert [engine._is_in_recovery(backend) for backend in backends] == [False, False]
+        cluster.nodes[0].kill()
+        with pytest.raises(psycopg.OperationalError):
+            engine._is_in_recovery(backends[0])
+        for backend in backends:
+            engine.close(backend)
+
+
 @pytest.mark.server("mariadb-10.11")
 def test_a_name_that_moves_while_the_old_host_lives_on(names):
     """It refuses a write, and is asked by its address, as the name may have moved: the write waits for the next."""
@@ -467,3 +488,50 @@ def test_a_list_that_fails_unseats_nobody(names, caplog, monkeypatch):
                 Role.READ_WRITE
             )
             assert set(healths(proxy)) == {face.address(1), face.address(2)}
+
+
+@pytest.mark.server("mariadb-10.11")
+def test_a_host_that_cannot_be_asked_is_what_it_was(names):
+    """It refuses a write, and then a login: the error of the write is passed on, and the session stays there."""
+    with (
+        aws.multi_az_mariadb(names) as face,
+        rdsproxy_lib.Proxy(face.url(instance(1))) as proxy,
+        proxy.connect(autocommit=True) as conn,
+    ):
+        node = face.nodes[0]
+        run(conn, "create table kept (id int)")
+        before = conn.rdsproxy.backend_id
+        time.sleep(0.2)
+        node.ask(f"alter user {APP_USER} account lock")
+        node.demote()
+        with pytest.raises(pymysql.err.OperationalError, match="read-only"):
+            run(conn, "insert into kept values (1)")
+        node.ask("set global read_only = 0", f"alter user {APP_USER} account unlock")
+        run(conn, "insert into kept values (2)")
+        assert conn.rdsproxy.backend_id == before
+        assert [number for (number,) in run(conn, "select id from kept")] == [2]
+
+
+@pytest.mark.slow
+@pytest.mark.server("postgresql-15")
+def test_what_clients_of_auroras_face_were_told_is_true(names):
+    """Eight threads read and write while the writer dies and another listed host takes its place."""
+    with aws.aurora(names) as face, rdsproxy_lib.Proxy(face.url(), max_connections=6) as proxy:
+        with proxy.connect(autocommit=True) as conn:
+            run(conn, TABLE)
+        aws.caught_up(face)
+        with Clients(proxy, threads=8) as clients:
+            until(lambda: clients.count() > 100, "the clients work")
+            face.nodes[0].kill()
+            furthest = max(
+                (2, 3), key=lambda number: face.nodes[number - 1].ask("select pg_last_wal_receive_lsn() - '0/0'")
+            )
+            face.nodes[furthest - 1].promote()
+            before = clients.count()
+            until(lambda: clients.count() > before + 100, "the clients go on")
+        clients.check_parked()
+        with proxy.connect(autocommit=True) as conn:
+            present = [number for (number,) in run(conn, "select number from history")]
+        assert healths(proxy)[face.address(furthest)] == ("READ_WRITE", "AVAILABLE")
+    assert clients.history.errors == []
+    clients.history.check(present)
