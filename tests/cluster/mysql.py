@@ -108,13 +108,15 @@ class Node(nodes.Node):
 class Cluster(nodes.Cluster):
     """`with Cluster("mariadb-10.11") as cluster:` starts a writer and its replicas.
 
-    A commit waits for one of the replicas, so that nothing that was acknowledged is lost.
+    `waits`: whether a commit waits for one of the replicas, so that nothing that was acknowledged is lost. None: on
+    MariaDB it does, on MySQL not, as they come.
     """
 
     scheme = "mysql"
 
-    def __init__(self, kind: Kind, replicas: int = 1) -> None:
+    def __init__(self, kind: Kind, replicas: int = 1, waits: bool | None = None) -> None:
         super().__init__()
+        self._waits = kind == "mariadb-10.11" if waits is None else waits
         self.kind: Kind = kind
         self._replicas = replicas
 
@@ -131,7 +133,11 @@ class Cluster(nodes.Cluster):
         writer, *replicas = self.nodes
         for replica in replicas:
             replica.follow(writer)
-        word = "master" if writer.server.is_mariadb else "source"
-        writer.ask(f"set global rpl_semi_sync_{word}_enabled = 1")
-        waiting = f"show status like 'Rpl_semi_sync_{word}_clients'"
-        until(lambda: writer.ask(waiting)[1] == str(self._replicas), "the replicas acknowledge")
+        if self._waits:
+            word = "master" if writer.server.is_mariadb else "source"
+            writer.ask(f"set global rpl_semi_sync_{word}_enabled = 1")
+            waiting = f"show status like 'Rpl_semi_sync_{word}_clients'"
+            until(lambda: writer.ask(waiting)[1] == str(self._replicas), "the replicas acknowledge")
+        else:
+            state = "select service_state from performance_schema.replication_connection_status"
+            until(lambda: all(replica.ask(state) == ("ON",) for replica in replicas), "the replicas are connected")

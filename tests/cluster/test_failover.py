@@ -19,7 +19,7 @@ from tests.cluster.nodes import until
 CLUSTERS: dict[str, Callable[[int], Any]] = {
     "postgresql-15": lambda standbys: postgresql.Cluster("15", standbys),
     "mariadb-10.11": lambda standbys: mysql.Cluster("mariadb-10.11", standbys),
-    "mysql-9.7": lambda standbys: mysql.Cluster("mysql-9.7", standbys),
+    "mysql-9.7": lambda standbys: mysql.Cluster("mysql-9.7", standbys, waits=True),
 }
 ON_MYSQL = ("kill", "switch_over", "freeze")
 """It takes longer to start, and is for the library what MariaDB is."""
