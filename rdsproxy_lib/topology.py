@@ -91,7 +91,7 @@ class Answer:
     epoch: int = 0
     lag: float | None = None
     hosts: tuple[Listed, ...] | None = None
-    """Those it knows; empty where it has no list. None where it was not asked for it, or could not tell just now."""
+    """Those it knows; empty where it has no list, or none just now. None where it was not asked, or died of it."""
 
 
 @dataclass(frozen=True, slots=True)

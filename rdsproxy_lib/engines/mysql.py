@@ -305,7 +305,7 @@ class MySQLEngine:
                 return replace(answer, hosts=self._members_on(wire, login.user))
             except err.Error as error:
                 logger.info("%s could not be asked for the hosts of its cluster: %s", endpoint, error)
-                return answer
+                return answer if wire._sock is None else replace(answer, hosts=())
         except err.Error as error:
             raise OpenFailed(error, Refusal.TRANSIENT) from None
         finally:

@@ -428,7 +428,7 @@ class PostgresEngine:
                 return replace(answer, hosts=self.members_of(backend))
             except psycopg.Error as error:
                 logger.info("%s could not be asked for the hosts of its cluster: %s", endpoint, error)
-                return answer
+                return answer if backend.is_dead() else replace(answer, hosts=())
         except psycopg.Error as error:
             raise OpenFailed(error, Refusal.TRANSIENT) from None
         finally:

@@ -488,6 +488,20 @@ def test_a_list_that_fails_unseats_nobody(names, caplog, monkeypatch):
                 Role.READ_WRITE
             )
             assert set(healths(proxy)) == {face.address(1), face.address(2)}
+        with rdsproxy_lib.Proxy(face.url()) as proxy, proxy.connect() as conn, proxy.connect() as other:
+            run(conn, "select 1")
+            assert healths(proxy) == {f"{WRITER}:{face.port}": ("READ_WRITE", "AVAILABLE")}, "it serves as it is"
+            for text in aws.MULTI_AZ:
+                if "show_topology" in text:
+                    admin.execute("drop function rds_tools.show_topology(text)")
+                    admin.execute(text.replace("{domain}", aws.DOMAIN).replace("{port}", str(face.port)))
+            admin.execute("grant execute on all functions in schema rds_tools to public")
+            aws.caught_up(face)
+            run(other, "select 1")
+            conn.rollback()
+            other.rollback()
+            assert set(healths(proxy)) == {face.address(1), face.address(2)}, "and is noticed when it can be had"
+            assert port_of(conn) == face.nodes[0].server.port
 
 
 @pytest.mark.server("mariadb-10.11")
