@@ -14,7 +14,7 @@ import pytest
 
 import rdsproxy_lib
 from tests.cluster import mysql, postgresql
-from tests.cluster.history import KNOWN_TABLES, TABLE, Clients, run
+from tests.cluster.history import TABLE, Clients, run
 from tests.cluster.postgresql import until
 from tests.servers import APP_PASSWORD
 
@@ -37,8 +37,7 @@ def clients_at_work(cluster: Any) -> Iterator[tuple[rdsproxy_lib.Proxy, Clients]
     """Threads that read and write; afterwards they go on, and what they were told is compared with what there is."""
     with rdsproxy_lib.Proxy(cluster.url(), max_connections=6, connection_borrow_timeout=60) as proxy:
         with proxy.connect(autocommit=True) as conn:
-            for text in (TABLE, *KNOWN_TABLES):
-                run(conn, text)
+            run(conn, TABLE)
         with Clients(proxy, THREADS) as clients:
             until(lambda: clients.count() > 100, "the clients work")
             yield proxy, clients
