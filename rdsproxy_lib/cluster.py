@@ -79,6 +79,8 @@ class Cluster:
         """Hosts with a thread that asks them."""
         self._refused: dict[tuple[Any, Endpoint], tuple[float, OpenFailed]] = {}
         """Which host refused which login for good, and when."""
+        self._refreshed: dict[Endpoint, float] = {}
+        """When each host was asked last though nobody waited for a writer."""
         self._doubted: Endpoint | None = None
         """The writer, where a connection to it died: it is asked before another one is opened there."""
 
@@ -128,13 +130,14 @@ class Cluster:
         return role
 
     def refresh(self, login: Any, age: float) -> None:
-        """Ask each host, in a thread of its own, that was not heard for `age` seconds."""
+        """Ask each host, in a thread of its own, that was not heard or so asked for `age` seconds."""
         with self._changed:
-            since = time.monotonic() - age
-            members = self._view.members
-            old = {endpoint for endpoint, seen in members.items() if seen is None or seen.at < since}
-            if not self._is_closed:
-                self._start_asking_locked(old, lambda endpoint: self._ask_once(login, endpoint))
+            now = time.monotonic()
+            for endpoint, seen in self._view.members.items():
+                asked_at = max(self._refreshed.get(endpoint, -math.inf), -math.inf if seen is None else seen.at)
+                if asked_at < now - age and not self._is_closed:
+                    self._refreshed[endpoint] = now  # one that refuses this login is asked no more often
+                    self._start_asking_locked((endpoint,), lambda endpoint: self._ask_once(login, endpoint))
 
     def _ask_once(self, login: Any, endpoint: Endpoint) -> None:
         try:

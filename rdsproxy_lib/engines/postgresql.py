@@ -379,7 +379,10 @@ class PostgresEngine:
         address: str = "",
         begin: Callable[[], None] | None = None,
     ) -> psycopg.Connection[Any]:
-        """Log in; once more where the server answers but refuses, since it may just have come up."""
+        """Log in; once more where the server answers but refuses, since it may just have come up.
+
+        But not for a probe, which has `begin`: it was answered.
+        """
         parameters = {**self._keepalive, **login.parameters}  # libpq's own, where they were given, win
         if endpoint is not None:
             parameters["host"], parameters["port"] = endpoint.host, endpoint.port
@@ -399,7 +402,7 @@ class PostgresEngine:
                 return psycopg.connect(autocommit=True, **parameters)
             except psycopg.Error as error:
                 refusal, is_answer = self._refusal(error, deadline - time.monotonic())
-                if refusal is not Refusal.PERMANENT or first is not None:
+                if refusal is not Refusal.PERMANENT or first is not None or begin is not None:
                     raise OpenFailed(error, refusal, is_answer=is_answer) from None
                 first = error
 
