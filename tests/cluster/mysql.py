@@ -139,5 +139,5 @@ class Cluster(nodes.Cluster):
             waiting = f"show status like 'Rpl_semi_sync_{word}_clients'"
             until(lambda: writer.ask(waiting)[1] == str(self._replicas), "the replicas acknowledge")
         else:
-            state = "select service_state from performance_schema.replication_connection_status"
-            until(lambda: all(replica.ask(state) == ("ON",) for replica in replicas), "the replicas are connected")
+            readers = "select count(*) from information_schema.processlist where command like 'Binlog Dump%'"
+            until(lambda: writer.ask(readers)[0] == self._replicas, "the replicas are connected")
