@@ -15,7 +15,7 @@ from .backend import Backend
 from .commits import Outcome, new_token
 from .events import StateLeaked
 from .pinning import Home, Pinning
-from .readers import Reading
+from .reading import Reading
 from .session import FREED_AT_ONCE, Event, Hold, IllegalMove, Pin, Tx
 from .settings import Immovable
 from .sql import Reason, Statement

@@ -17,7 +17,7 @@ from .backend import HERE, Backend
 from .commits import Commits
 from .events import Events, PinnedShareHigh, SessionPinned, SessionUnpinned, call_site, warn
 from .pool import Pool
-from .readers import Reading
+from .reading import Reading
 from .routines import Catalogue, RoutineBody, changes_routines
 from .session import ENDED_BY_UNPIN, FREED_AT_ONCE, KEPT_AFTER_ERROR, REVIEWED, Hold, Pin, Session, Tx
 from .settings import CLEAN

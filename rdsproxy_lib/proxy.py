@@ -23,7 +23,8 @@ from .events import Events
 from .monitor import Monitor
 from .named_host import NamedHost, way_to
 from .pool import Pool
-from .readers import Readers, Reading, is_named
+from .readers import Readers, is_named
+from .reading import Reading
 from .routines import Catalogue
 from .session import Tx
 from .settings import CLEAN

@@ -10,6 +10,7 @@ from pymysql.connections import err
 from pymysql.constants import ER
 
 from .mysql_errors import code_of
+from .mysql_tracking import extended
 
 Ask = Callable[[str], Any]
 """Runs a text and brings its rows. Raises the driver's errors."""
@@ -42,8 +43,9 @@ def joined(first: str, second: str) -> str | None:
     if ":" not in first:
         domains = {gtid.partition("-")[0]: gtid for gtid in f"{first},{second}".split(",")}
         return ",".join(domains.values())
-    both = first if second in first.split(",") else f"{first},{second}"
-    return both if len(both) <= UNMERGED else None
+    for gtids in second.split(","):
+        first = extended(first, gtids)
+    return first if len(first) <= UNMERGED else None
 
 
 def has_reached(ask: Ask, position: str, timeout: float, server: str) -> bool | None:

@@ -55,7 +55,8 @@ class Tracked:
         self.characteristics = ""
         """SQL that would restart the open transaction elsewhere; outside of one, what was set for the next alone."""
         self.gtid = ""
-        """That of the last transaction that wrote to the binary log, if the server tells, until somebody takes it."""
+        """Those of the transactions that wrote to the binary log, if the server tells, until somebody takes them; of
+        MariaDB the last one's, which the others precede."""
         self.has_begun = False
         """Whether a transaction was begun by a statement, and nobody has taken note of it."""
         self.schema = schema
@@ -86,7 +87,7 @@ class Tracked:
                 self.changes.append("schema")
                 self.schema = read_string(data, 0)[0].decode("utf-8", "replace")
             elif kind == _GTIDS:  # behind a byte that says how they are written
-                self.gtid = read_string(data, 1)[0].decode("ascii", "replace")
+                self.gtid = extended(self.gtid, read_string(data, 1)[0].decode("ascii", "replace"))
             else:  # _STATE, and what a later server may add
                 self.changes.append("state")
         if at != end:
@@ -107,6 +108,19 @@ class Tracked:
             elif name in _SPOKEN:
                 self.charsets[name] = value
             self.changes.append(name)
+
+
+def extended(known: str, gtid: str) -> str:
+    """GTIDs of MySQL with one more, ``source:7`` or ``source:7-9``: from one source all between are meant as well.
+
+    They came before it, too: so a session that writes a thousand times has one range of them.
+    """
+    source, _, numbers = gtid.rpartition(":")
+    last_source, _, last_numbers = known.rpartition(",")[2].rpartition(":")
+    if not known or not source or last_source != source:
+        return f"{known},{gtid}" if known else gtid
+    first = last_numbers.partition("-")[0]
+    return f"{known[: len(known) - len(last_numbers)]}{first}-{numbers.rpartition('-')[2]}"
 
 
 def read_length(data: bytes, at: int) -> tuple[int, int]:

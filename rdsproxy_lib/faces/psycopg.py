@@ -34,7 +34,7 @@ from ..client import REPEATS, Client
 from ..commits import is_commit
 from ..engines.postgresql import DEFAULT_KNOBS, TX
 from ..engines.postgresql_settings import UNKNOWN
-from ..readers import Reading
+from ..reading import Reading
 from ..session import Hold
 from ..settings import CLEAN, Immovable
 from ..sql import Reason, Statement, classify, notifies

@@ -17,7 +17,7 @@ from ..client import REPEATS
 from ..commits import is_commit
 from ..engines.mysql import UNSET
 from ..engines.mysql_tracking import AUTOCOMMIT, IN_TRANSACTION
-from ..readers import Reading
+from ..reading import Reading
 from ..session import Hold, Tx
 from ..settings import settings_of
 from ..sql import Dialect, Statement, classify_filled

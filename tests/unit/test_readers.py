@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdsproxy_lib.engines import mysql_reading, postgresql_reading
-from rdsproxy_lib.readers import Candidate, Side, chosen, side_of
+from rdsproxy_lib.readers import Candidate, chosen
+from rdsproxy_lib.reading import Side, side_of
 from rdsproxy_lib.sql import classify, classify_filled
 from rdsproxy_lib.topology import Endpoint, Role
 
@@ -159,9 +160,12 @@ def test_positions_of_postgresql_are_numbers():
 
 
 def test_gtids_are_joined():
-    """MySQL's stand side by side; of MariaDB's the last one of each domain counts."""
-    assert mysql_reading.joined("a-b:1-5", "a-b:6") == "a-b:1-5,a-b:6"
-    assert mysql_reading.joined("a-b:6", "a-b:6") == "a-b:6"
+    """MySQL's of one source become a range; of MariaDB's the last one of each domain counts."""
+    assert mysql_reading.joined("a-b:3-5", "a-b:8") == "a-b:3-8"
+    assert mysql_reading.joined("a-b:6", "a-b:6") == "a-b:6-6"
+    assert mysql_reading.joined("a-b:1-5:7,c-d:2", "c-d:9") == "a-b:1-5:7,c-d:2-9"
+    assert mysql_reading.joined("c-d:2,a-b:1-5:7", "a-b:9") == "c-d:2,a-b:1-5:7,a-b:9"
+    assert mysql_reading.joined("a-b:1", "c-d:1,c-d:4") == "a-b:1,c-d:1-4"
     assert mysql_reading.joined("0-1-5", "0-1-6") == "0-1-6"
     assert mysql_reading.joined("0-1-5,1-1-2", "0-2-6") == "0-2-6,1-1-2"
     assert mysql_reading.joined("a:1," * 300, "b:2") is None, "too long: the writer is asked for all of its own"

@@ -1,0 +1,166 @@
+"""Where one session reads: which of its statements go to a reader, and what that one has to have. No I/O of its own."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from .pool import Pool
+from .settings import Settings
+from .sql import Statement
+from .topology import Endpoint
+
+if TYPE_CHECKING:
+    from .readers import Readers
+
+logger = logging.getLogger(__name__)
+
+_HINT = re.compile(r"\s*(?:\w+\s*)?/\*\s*rdsproxy:\s*(writer|reader)\s*\*/", re.ASCII | re.IGNORECASE).match
+_OF_THE_SERVER = re.compile(
+    r"@@.*|pg_.*|txid_.*|inet_server_.*|information_schema|performance_schema|sys|mysql|version|current_catalog"
+).fullmatch
+"""Names of what a reader may answer otherwise than the writer."""
+_READS = frozenset({"SELECT", "VALUES", "TABLE"})
+_CHANGING = frozenset({"CREATE", "ALTER", "DROP", "RENAME", "DO", "CALL", "EXECUTE"})
+"""First words of what may change views and functions."""
+
+
+class Side(Enum):
+    """Where a statement goes that a session begins with no transaction open."""
+
+    WRITER = auto()
+    READER = auto()
+    """The session reads only, or the statement says where."""
+    EITHER = auto()
+    """It only reads: a reader, if it has what the session wrote, and nothing hidden is called."""
+
+
+def side_of(statement: Statement | None, text: str, *, reads_only: bool) -> Side:
+    """Where to send it. `statement` is None for what is no single statement outside of transactions; `reads_only`: the
+    session said that it reads only.
+    """
+    if reads_only:
+        return Side.READER
+    if statement is None or len(statement.parts) != 1:
+        return Side.WRITER
+    if (hint := _HINT(text)) is not None:
+        return Side.READER if hint[1].lower() == "reader" else Side.WRITER
+    part = statement.parts[0]
+    if not (statement.is_plain and part.reads_only and part.verb in _READS):
+        return Side.WRITER
+    return Side.WRITER if any(map(_OF_THE_SERVER, part.names)) else Side.EITHER
+
+
+class Reading:
+    """Where one session reads, and what it has to find there. Used under the lock of its session."""
+
+    __slots__ = (
+        "changed_at",
+        "endpoint",
+        "has_all",
+        "is_forced",
+        "is_unsure",
+        "is_writing",
+        "names",
+        "position",
+        "readers",
+        "side",
+        "splits",
+        "tracks",
+        "wrote_at",
+    )
+
+    def __init__(self, readers: Readers, *, splits: bool, tracks: bool) -> None:
+        """`splits`: each statement goes where it belongs, else all to readers; `tracks`: it finds what it wrote."""
+        self.readers = readers
+        self.splits = splits
+        self.tracks = tracks
+        self.side = Side.WRITER if splits else Side.READER
+        """Of the next borrow."""
+        self.names: frozenset[str] = frozenset()
+        """The words of its statement."""
+        self.endpoint: Endpoint | None = None
+        """The reader it stays with."""
+        self.position: Any = None
+        """What that one has to have; None for nothing, or where there are no positions."""
+        self.wrote_at = 0.0
+        """When that was noted (monotonic seconds); 0 for never."""
+        self.has_all = False
+        """Whether it has."""
+        self.is_writing = False
+        """The backend that is held is the writer's, and what runs there may write."""
+        self.is_unsure = False
+        """It may have written what it has no position of."""
+        self.is_forced = False
+        """The next statement goes to the writer: a reader has refused it."""
+        self.changed_at = 0.0
+        """When it last ran what may change views or functions."""
+
+    def take_side(self, statement: Statement | None, text: str, *, reads_only: bool) -> None:
+        """Decide where the next statement goes. See `side_of`."""
+        if not self.splits:
+            return
+        self.side = Side.WRITER if self.is_forced else side_of(statement, text, reads_only=reads_only)
+        self.is_forced = False
+        if self.side is Side.EITHER and statement is not None:
+            self.names = statement.parts[0].names
+
+    def successor(self) -> Reading:
+        """That of a new session of the same connection."""
+        return Reading(self.readers, splits=self.splits, tracks=self.tracks)
+
+    def has_failed_there(self, backend: Any) -> bool:
+        """Whether a statement that failed on this backend was sent to a reader without having been asked to."""
+        return self.side is Side.EITHER and backend.endpoint is not None and backend.endpoint == self.endpoint
+
+    def look_at(self, statement: Statement) -> None:
+        """A statement is about to run: it may change what others call."""
+        if statement.causes or not _CHANGING.isdisjoint(part.verb.partition(" ")[0] for part in statement.parts):
+            self.changed_at = math.inf
+
+    def borrow(self, login: Any, timeout: float, owner: Callable[[], Any] | None, wanted: Settings) -> tuple[Pool, Any]:
+        """A backend for the next statement, and its pool."""
+        readers = self.readers
+        if self.side is Side.WRITER:
+            pool, backend = readers.writers, readers.writers.borrow(login, timeout, owner, wanted)
+        else:
+            pool, backend = readers.borrow(self, login, timeout, owner, wanted)
+        self.is_writing = self.tracks and pool is readers.writers and self.side is not Side.EITHER
+        return pool, backend
+
+    def settle(self, backend: Any) -> None:
+        """A transaction is over on the writer, where it may have written: note how far."""
+        self.is_writing = False
+        if self.changed_at == math.inf:
+            self.changed_at = time.monotonic()
+        owner, backend.owner = backend.owner, None
+        try:
+            self.note(True, self.readers.engine.written(backend))
+        except Exception as error:
+            self.is_unsure = True
+            logger.info("the writer did not say how far it is: %s", str(error))
+        finally:
+            backend.owner = owner
+
+    def lose(self, backend: Any) -> None:
+        """A database connection was lost in use."""
+        if self.is_writing:
+            self.is_writing, self.is_unsure = False, True
+        if backend.endpoint is not None and self.side is not Side.WRITER:
+            self.readers.rest(backend.endpoint)
+
+    def note(self, is_known: bool, position: Any) -> None:
+        """What the writer said of how far it is; `position` as of Reader.written."""
+        if not is_known or position == "":
+            return
+        self.is_unsure = self.has_all = False
+        self.wrote_at = time.monotonic()
+        if position is not None:
+            known = self.position
+            self.position = position if known is None else self.readers.engine.joined(known, position)
+            self.is_unsure = self.position is None  # it got too long: the writer is asked for its own
