@@ -14,6 +14,7 @@ import pytest
 import rdsproxy_lib
 from rdsproxy_lib import cluster as cluster_module
 from rdsproxy_lib import psycopg as dropin
+from rdsproxy_lib import topology
 from rdsproxy_lib.backend import OpenFailed, Refusal
 from rdsproxy_lib.topology import Answer, Endpoint, Role
 from tests.cluster import aws, mysql, postgresql
@@ -78,6 +79,7 @@ def test_auroras_hosts_are_found_by_the_clusters_name(names):
 def test_a_host_that_is_added_later_is_found(names, monkeypatch):
     """With the next database connection after the list is old; it may become the writer. One that is gone leaves."""
     monkeypatch.setattr(cluster_module, "REFRESH_SECONDS", 0.5)
+    monkeypatch.setattr(topology, "KEEP", 6.0)
     with aws.aurora(names) as face:
         face.list(1, 2)
         with (
@@ -100,6 +102,7 @@ def test_a_host_that_is_added_later_is_found(names, monkeypatch):
             promote(face, 1, 3)
             assert port_of(conn) == face.nodes[2].server.port
             face.list(2, 3)
+            assert refreshed(proxy)[face.address(1)] == ("UNKNOWN", "UNAVAILABLE"), "it may be restarting"
             until(lambda: face.address(1) not in refreshed(proxy), "the old writer, which does not answer, is gone")
             assert healths(proxy)[face.address(3)] == ("READ_WRITE", "AVAILABLE")
 
