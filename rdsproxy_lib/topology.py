@@ -69,6 +69,8 @@ class Observation:
     """Why it was not heard."""
     lag: float | None = None
     """How many seconds a reader is behind, by itself or the last list; None for what is not known."""
+    answered_at: float = -math.inf
+    """When it answered last, also before this. Set by `updated`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,10 @@ def updated(view: View, seen: Observation, now: float) -> View:
     known = view.members.get(seen.endpoint)
     if seen.endpoint not in view.members or (known is not None and known.at > seen.at):
         return view
+    if seen.role is not Role.UNKNOWN:
+        seen = replace(seen, answered_at=seen.at)
+    elif known is not None:
+        seen = replace(seen, answered_at=known.answered_at)
     view = replace(view, members=MappingProxyType({**view.members, seen.endpoint: seen}))
     if seen.endpoint == view.writer and seen.role is not Role.READ_WRITE:
         is_demoted = seen.role is Role.READ_ONLY
@@ -158,9 +164,9 @@ def listed(view: View, teller: Endpoint, lags: Mapping[Endpoint, float | None], 
         if seen is not None and seen.role is Role.READ_ONLY and seen.at <= at and lag is not None:
             members[endpoint] = replace(seen, lag=lag)
     for endpoint, seen in view.members.items():
-        answers = seen is not None and seen.role is not Role.UNKNOWN and at - seen.at <= KEEP
+        is_silent = seen is None or at - seen.answered_at > KEEP
         is_left_out = endpoint not in lags and teller == view.writer != endpoint
-        if endpoint in view.seeds or (is_left_out and not answers):
+        if endpoint in view.seeds or (is_left_out and is_silent):
             del members[endpoint]
     if members == view.members:
         return view

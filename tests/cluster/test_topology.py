@@ -14,6 +14,7 @@ import pytest
 import rdsproxy_lib
 from rdsproxy_lib import cluster as cluster_module
 from rdsproxy_lib import psycopg as dropin
+from rdsproxy_lib import topology
 from rdsproxy_lib.backend import OpenFailed, Refusal
 from rdsproxy_lib.topology import Answer, Endpoint, Role
 from tests.cluster import aws, mysql, postgresql
@@ -78,6 +79,7 @@ def test_auroras_hosts_are_found_by_the_clusters_name(names):
 def test_a_host_that_is_added_later_is_found(names, monkeypatch):
     """With the next database connection after the list is old; it may become the writer. One that is gone leaves."""
     monkeypatch.setattr(cluster_module, "REFRESH_SECONDS", 0.5)
+    monkeypatch.setattr(topology, "KEEP", 6.0)
     with aws.aurora(names) as face:
         face.list(1, 2)
         with (
@@ -100,6 +102,7 @@ def test_a_host_that_is_added_later_is_found(names, monkeypatch):
             promote(face, 1, 3)
             assert port_of(conn) == face.nodes[2].server.port
             face.list(2, 3)
+            assert refreshed(proxy)[face.address(1)] == ("UNKNOWN", "UNAVAILABLE"), "it may be restarting"
             until(lambda: face.address(1) not in refreshed(proxy), "the old writer, which does not answer, is gone")
             assert healths(proxy)[face.address(3)] == ("READ_WRITE", "AVAILABLE")
 
@@ -549,3 +552,42 @@ def test_what_clients_of_auroras_face_were_told_is_true(names):
         assert healths(proxy)[face.address(furthest)] == ("READ_WRITE", "AVAILABLE")
     assert clients.history.errors == []
     clients.history.check(present)
+
+
+@pytest.mark.server("postgresql-15")
+def test_what_is_wrong_with_a_clusters_name_is_said(names):
+    """A password that is refused there at once; a name that leads nowhere when the time is over."""
+    with aws.aurora(names, standbys=1) as face:
+        started = time.monotonic()
+        with (
+            rdsproxy_lib.Proxy(face.url().replace(APP_PASSWORD, "wrong")) as proxy,
+            pytest.raises(psycopg.OperationalError, match="password authentication failed"),
+        ):
+            proxy.connect()
+        assert time.monotonic() - started < 3
+        face.lead(WRITER)
+        del names.table[WRITER]
+        with rdsproxy_lib.Proxy(face.url(), connection_borrow_timeout=0.5) as proxy, proxy.connect() as conn:
+            with pytest.raises(rdsproxy_lib.NoWriterAvailable, match=f"{WRITER}:{face.port}: .*Name or service"):
+                run(conn, "select 1")
+            (target,) = proxy.targets()
+            assert (target.host, target.state) == (f"{WRITER}:{face.port}", "UNAVAILABLE")
+            assert "Name or service not known" in target.reason
+            face.lead(WRITER, 1)
+            assert port_of(conn) == face.nodes[0].server.port
+
+
+@pytest.mark.server("postgresql-15")
+def test_the_shared_proxy_of_a_cluster(names):
+    """The drop-in finds the hosts too, and the next writer among them."""
+    login = {"user": APP_USER, "password": APP_PASSWORD, "dbname": APP_DATABASE}
+    with aws.aurora(names, standbys=1) as face:
+        with dropin.connect(host=WRITER, port=face.port, **login) as conn:
+            assert port_of(conn) == face.nodes[0].server.port
+        with dropin.connect(host=WRITER, port=face.port, **login) as conn:
+            run(conn, "create table kept (id int)")
+        aws.caught_up(face)
+        conn = dropin.connect(host=WRITER, port=face.port, **login)
+        promote(face, 1, 2)
+        assert port_of(conn) == face.nodes[1].server.port
+        conn.close()
