@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -66,16 +67,16 @@ FAULTS = {
 class Worker:
     """Runs a statement in a thread of its own; how long it took from now on, and its error."""
 
-    def __init__(self, conn: Any, text: str) -> None:
+    def __init__(self, conn: Any, text: str, work: Callable[[], Any] | None = None) -> None:
         self.error: BaseException | None = None
         self.ended_at = 0.0
-        self._work = conn, text
+        self._work = work or partial(run, conn, text)
         self._thread = threading.Thread(target=self._run, name="worker")
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            run(*self._work)
+            self._work()
         except BaseException as error:
             self.error = error
         self.ended_at = time.monotonic()
@@ -540,6 +541,21 @@ def test_a_host_that_refuses_a_login_is_not_asked_with_it_again_and_again(cluste
         assert [now - then for now, then in zip(after, before, strict=True)] == [2, 2], (
             "twice: it may just have come up"
         )
+
+
+@on_postgresql
+def test_who_listens_to_a_host_that_is_lost_is_told(cluster):
+    """notifies() is no reason to ask a host; but of one that is lost no notification will ever come."""
+    with rdsproxy_lib.Proxy(cluster.url(), **TUNED) as proxy, proxy.connect(autocommit=True) as other:
+        listener = proxy.connect(autocommit=True)
+        listener.execute("listen anything")
+        heard = Worker(listener, "", work=lambda: list(listener.notifies()))
+        waiting = Worker(other, "select pg_sleep(60)")
+        until(lambda: proxy.stats().probes > 1, "the host is asked")
+        cluster.nodes[0].relay.freeze()
+        waiting.join()
+        heard.join()
+        assert isinstance(heard.error, rdsproxy_lib.SessionLost)
 
 
 @pytest.mark.slow
