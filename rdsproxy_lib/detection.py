@@ -61,7 +61,9 @@ class Sight:
     statements: int
     """How many statements were begun on it."""
     is_waiting: bool
-    """Whether one waits for its answer."""
+    """Whether anybody waits for it to say something."""
+    is_patient: bool = False
+    """Whether that may take as long as it likes: no answer is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Detector:
         sights = list(sights)
         before = self._looked_at if self._looked_at is not None else now
         self._looked_at = now
-        if now - before > 3 * self._tick:  # this process stood still, and may have answers that nobody has read yet
+        if now - before > 2 * self._tick:  # this process stood still, and may have answers that nobody has read yet
             self._forgive(now - before - self._tick)
         waiting: dict[Hashable, tuple[int, float]] = {}
         for sight in sights:
@@ -115,12 +117,14 @@ class Detector:
             if known is not None and known[0] != sight.statements:
                 self.alive(sight.host, before)  # what had waited was answered, else there would be no further one
                 known = None
-            if sight.is_waiting:
+            if sight.is_waiting and not sight.is_patient:
                 waiting[sight.backend] = known or (sight.statements, now)
         self._exchanges = waiting
         there = {sight.host for sight in sights}
         late = {
-            sight.host for sight in sights if sight.is_waiting and now - waiting[sight.backend][1] >= self._limits.time
+            sight.host
+            for sight in sights
+            if sight.backend in waiting and now - waiting[sight.backend][1] >= self._limits.time
         }
         self._suspects = frozenset(late | (there & {*self._hosts, *unheard}))
         lost = tuple(host for host, state in self._hosts.items() if host in there and self._is_lost_now(state, now))

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 from weakref import ref
 
@@ -158,10 +159,7 @@ class Monitor:
             members = cluster.view.members
             silent = {endpoint for endpoint, seen in members.items() if seen is not None and seen.role is Role.UNKNOWN}
             unheard = [host for host in hosts if host.endpoint in silent]
-        sights = [
-            Sight(ref(backend), _host_of(backend), backend.statements, not is_idle and _is_waiting(backend))
-            for backend, is_idle in backends.items()
-        ]
+        sights = [_sight_of(backend, is_idle=is_idle) for backend, is_idle in backends.items()]
         with self._lock:
             verdict = self._detector.look(sights, time.monotonic(), unheard)
         for host in hosts.keys() & verdict.suspects:
@@ -169,7 +167,7 @@ class Monitor:
         for host in hosts.keys() & set(verdict.lost):
             self._lose(home, host)
         for backend in backends:
-            if ref(backend) in verdict.cut and _is_waiting(backend):
+            if ref(backend) in verdict.cut and _sight_of(backend).is_waiting:
                 self._engine.hang_up(backend)
 
     def _lose(self, home: Home, host: Host) -> None:
@@ -270,13 +268,15 @@ def _host_of(backend: Backend) -> Host:
     return Host(backend.endpoint, backend.address)
 
 
-def _is_waiting(backend: Backend) -> bool:
-    """Whether a statement waits for its answer on this backend, which is lent.
+def _sight_of(backend: Backend, *, is_idle: bool = False) -> Sight:
+    """What can be seen of a backend: attributes that other threads write, so that it may be late by a moment.
 
-    It is the session's, or one of ours on its behalf: the backend has no owner then. Reads plain attributes that other
-    threads write, and so may be late; it does nothing but decide who is looked at.
+    Who waits on one that is lent is its session, or a command of ours on its behalf: it has no owner then.
     """
-    if (owner := backend.owner) is None:
-        return True
+    sight = partial(Sight, ref(backend), _host_of(backend), backend.statements)
+    if is_idle or (owner := backend.owner) is None:
+        return sight(not is_idle)
     connection = owner()
-    return connection is not None and connection._rdsproxy.backend is backend and connection._rdsproxy_is_waiting
+    if connection is None or connection._rdsproxy.backend is not backend:
+        return sight(False)
+    return sight(connection._rdsproxy_is_waiting, connection._rdsproxy_is_patient)

@@ -379,10 +379,11 @@ class MySQLEngine:
             raw = getattr(raw, "__wrapped__", raw)
             if address:  # of the very machine, whatever the name leads to by now; TLS goes by the name
                 raw.connect(_socket_to(address, raw))
-            if raw._sock.family != socket.AF_UNIX:
-                keep_alive(raw._sock, self._keepalive)
         except Exception as error:
             raise OpenFailed(error, refusal_of(error), is_answer=is_answer(error)) from None
+        if raw._sock.family != socket.AF_UNIX:
+            with suppress(OSError):  # it was reset just now, as who uses it will find out
+                keep_alive(raw._sock, self._keepalive)
         return _listening(raw)
 
     def _set_up(self, backend: MySQLBackend, *, is_new: bool) -> None:

@@ -439,8 +439,13 @@ class Connection(psycopg.Connection[Row]):
 
     @property
     def _rdsproxy_is_waiting(self) -> bool:
-        """Whether a statement waits for its answer; notifies() is none. For other threads: plain attributes only."""
-        return self._rdsproxy_live is not None and not self._rdsproxy_streams
+        """Whether an exchange is under way. For other threads: plain attributes only."""
+        return self._rdsproxy_live is not None
+
+    @property
+    def _rdsproxy_is_patient(self) -> bool:
+        """Whether it is notifies(), which no answer is due to."""
+        return self._rdsproxy_streams > 0
 
     def _rdsproxy_is_streaming(self) -> bool:
         """Whether a stream, copy or notification generator is open: it keeps the lock between its exchanges."""

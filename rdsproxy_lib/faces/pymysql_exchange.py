@@ -65,9 +65,12 @@ class Exchange(Aftermath):
     _rdsproxy_is_expiring = False
     """Another thread holds the lock to see whether `idle_client_timeout` is over."""
 
+    _rdsproxy_is_patient = False
+    """psycopg's notifies() is; here an answer is always due."""
+
     @property
     def _rdsproxy_is_waiting(self) -> bool:
-        """Whether a statement waits for its answer. For other threads: plain attributes only."""
+        """Whether an exchange is under way. For other threads: plain attributes only."""
         return self._rdsproxy_is_exchanging
 
     # -- one exchange

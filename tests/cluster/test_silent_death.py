@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -28,7 +31,7 @@ from tests.pool.test_fork import in_child
 from tests.servers import APP_PASSWORD, APP_USER, PostgresServer, TcpRelay
 
 TUNED = {"failure_detection_time": 0.5, "failure_detection_interval": 0.2, "failure_detection_count": 2}
-PATIENT = {**TUNED, "failure_detection_interval": 0.25, "failure_detection_count": 8}
+PATIENT = {**TUNED, "failure_detection_interval": 0.25, "failure_detection_count": 6}
 """For those who are to be left alone: a machine under load is not to be taken for a silent one."""
 ENGINES: dict[str, Callable[[], Any]] = {
     "postgresql-15": lambda: postgresql.Cluster("15", standbys=2),
@@ -64,16 +67,16 @@ FAULTS = {
 class Worker:
     """Runs a statement in a thread of its own; how long it took from now on, and its error."""
 
-    def __init__(self, conn: Any, text: str) -> None:
+    def __init__(self, conn: Any, text: str, work: Callable[[], Any] | None = None) -> None:
         self.error: BaseException | None = None
         self.ended_at = 0.0
-        self._work = conn, text
+        self._work = work or partial(run, conn, text)
         self._thread = threading.Thread(target=self._run, name="worker")
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            run(*self._work)
+            self._work()
         except BaseException as error:
             self.error = error
         self.ended_at = time.monotonic()
@@ -223,14 +226,14 @@ def test_a_slow_statement_is_left_alone(cluster):
     with rdsproxy_lib.Proxy(cluster.url(), max_connections=1, **PATIENT) as proxy, proxy.connect() as conn:
         conn.execute("select 1")
         conn.commit()
-        worker = Worker(conn, "select pg_sleep(3)")
+        worker = Worker(conn, "select pg_sleep(3.5)")
         until(lambda: proxy.stats().probes > 3, "the host is asked")
         stats = proxy.stats()
         assert (stats.probe_connections, stats.database_connections) == (1, 1)
         worker.join()
         assert worker.error is None
         stats = proxy.stats()
-        assert stats.probes <= 12
+        assert stats.probes <= 14
         assert stats.hosts_lost == 0
 
 
@@ -238,7 +241,7 @@ def test_a_slow_statement_on_a_single_host(mysql_url):
     """With monitor=True it is looked after as one of several, on MySQL and MariaDB too."""
     with rdsproxy_lib.Proxy(mysql_url, monitor=True, **PATIENT) as proxy:
         conn = proxy.connect()
-        worker = Worker(conn, "select sleep(2)")
+        worker = Worker(conn, "select sleep(3.5)")
         worker.join()
         assert worker.error is None
         stats = proxy.stats()
@@ -261,7 +264,7 @@ def test_a_refused_login_is_an_answer(cluster):
             admin.execute(order)
             try:
                 before = proxy.stats().probes
-                worker = Worker(conn, "select pg_sleep(2)")
+                worker = Worker(conn, "select pg_sleep(3.5)")
                 worker.join()
             finally:
                 admin.execute(undo)
@@ -278,7 +281,7 @@ def test_a_refused_login_is_an_answer_of_mysql_too(mysql_server, mysql_url):
         conn.cursor().execute("select 1")
         root.execute(f"alter user '{APP_USER}'@'%' account lock")
         try:
-            worker = Worker(conn, "select sleep(2)")
+            worker = Worker(conn, "select sleep(3.5)")
             worker.join()
         finally:
             root.execute(f"alter user '{APP_USER}'@'%' account unlock")
@@ -287,6 +290,23 @@ def test_a_refused_login_is_an_answer_of_mysql_too(mysql_server, mysql_url):
         assert stats.probes >= 3
         assert stats.hosts_lost == 0
         conn.close()
+
+
+@on_postgresql
+def test_a_server_that_shuts_down_is_not_silent():
+    """It waits for its sessions to end and lets nobody else in, which it says: 57P03 is an answer."""
+    with PostgresServer("15") as server:
+        proxy = rdsproxy_lib.Proxy(server.url(), monitor=True, **PATIENT)
+        with proxy, closing(proxy.connect(autocommit=True)) as conn:
+            run(conn, "select 1")
+            worker = Worker(conn, "select pg_sleep(3.5)")
+            time.sleep(0.2)
+            os.kill(server.pid, signal.SIGTERM)
+            worker.join()
+            assert worker.error is None
+            stats = proxy.stats()
+            assert stats.probes >= 3
+            assert (stats.probes_failed, stats.hosts_lost) == (0, 0)
 
 
 @on_postgresql
@@ -304,7 +324,7 @@ def test_credentials_that_do_not_come_are_not_the_hosts_fault(cluster):
         conn.execute("select 1")
         hangs.set()
         try:
-            worker = Worker(conn, "select pg_sleep(2)")
+            worker = Worker(conn, "select pg_sleep(3.5)")
             worker.join()
         finally:
             is_over.set()
@@ -312,10 +332,8 @@ def test_credentials_that_do_not_come_are_not_the_hosts_fault(cluster):
         assert proxy.stats().hosts_lost == 0
 
 
-@on_postgresql
-def test_a_name_that_cannot_be_looked_up_is_not_the_hosts_fault(cluster, monkeypatch):
+def test_a_name_that_cannot_be_looked_up_is_not_the_hosts_fault(mysql_server, mysql_database, monkeypatch):
     """The machine is asked that the statement waits for: by its address."""
-    url = cluster.url().replace("127.0.0.1", "localhost")
     real = socket.getaddrinfo
     is_down = False
 
@@ -325,16 +343,36 @@ def test_a_name_that_cannot_be_looked_up_is_not_the_hosts_fault(cluster, monkeyp
         return real(host, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    with rdsproxy_lib.Proxy(url, **PATIENT) as proxy, proxy.connect() as conn:
-        conn.execute("select 1")
+    proxy = rdsproxy_lib.Proxy(mysql_server.url(host="localhost", database=mysql_database), monitor=True, **PATIENT)
+    with proxy, closing(proxy.connect()) as conn:
+        run(conn, "select 1")
         is_down = True
-        worker = Worker(conn, "select pg_sleep(2)")
+        worker = Worker(conn, "select sleep(3.5)")
         worker.join()
         is_down = False
         assert worker.error is None
         stats = proxy.stats()
         assert stats.probes >= 3
         assert stats.hosts_lost == 0
+
+
+@on_postgresql
+def test_libpq_is_given_the_address(cluster, monkeypatch):
+    """It looks names up by itself, and is spared that; the name is still what its certificate has to be for."""
+    calls = []
+    real = psycopg.connect
+
+    def connect(*texts, **keywords):
+        calls.append(keywords)
+        return real(*texts, **keywords)
+
+    url = cluster.url().replace("127.0.0.1", "localhost")
+    with rdsproxy_lib.Proxy(url, **PATIENT) as proxy, proxy.connect() as conn:
+        conn.execute("select 1")
+        monkeypatch.setattr(psycopg, "connect", connect)
+        worker = Worker(conn, "select pg_sleep(1)")
+        worker.join()
+        assert [(call["host"], call["hostaddr"]) for call in calls] == [("localhost", "127.0.0.1")]
 
 
 @on_postgresql
@@ -503,6 +541,21 @@ def test_a_host_that_refuses_a_login_is_not_asked_with_it_again_and_again(cluste
         assert [now - then for now, then in zip(after, before, strict=True)] == [2, 2], (
             "twice: it may just have come up"
         )
+
+
+@on_postgresql
+def test_who_listens_to_a_host_that_is_lost_is_told(cluster):
+    """notifies() is no reason to ask a host; but of one that is lost no notification will ever come."""
+    with rdsproxy_lib.Proxy(cluster.url(), **TUNED) as proxy, proxy.connect(autocommit=True) as other:
+        listener = proxy.connect(autocommit=True)
+        listener.execute("listen anything")
+        heard = Worker(listener, "", work=lambda: list(listener.notifies()))
+        waiting = Worker(other, "select pg_sleep(60)")
+        until(lambda: proxy.stats().probes > 1, "the host is asked")
+        cluster.nodes[0].relay.freeze()
+        waiting.join()
+        heard.join()
+        assert isinstance(heard.error, rdsproxy_lib.SessionLost)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import pymysql
 import pytest
 
 import rdsproxy_lib
+from rdsproxy_lib.engines.descriptor import shut_down
 
 TUNED = {"failure_detection_time": 0.5, "failure_detection_interval": 0.2, "failure_detection_count": 2}
 OPTIONS = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
@@ -81,6 +82,7 @@ def test_a_unix_socket_has_none_of_it(server, mysql_server):
         proxy.connect() as conn,
     ):
         assert conn.execute("select 1").fetchone() == (1,)
+        conn.cursor().executemany("select %s", [(1,), (2,)])
         assert held(proxy).address == ""
     login = {name: mysql_server.parameters()[name] for name in ("user", "password")}
     with (
@@ -89,6 +91,28 @@ def test_a_unix_socket_has_none_of_it(server, mysql_server):
     ):
         conn.cursor().execute("select 1")
         assert held(proxy).address == ""
+
+
+# -- what is done to a socket behind its driver's back
+
+
+def test_a_socket_is_shut_down_and_not_the_one_that_got_its_number():
+    """Another thread may close it amid that, and the next socket that is opened has the same descriptor."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        answers = iter([ours.fileno(), -1])
+        shut_down(lambda: next(answers))
+        ours.send(b"still there")
+        assert theirs.recv(20) == b"still there"
+        shut_down(ours.fileno)
+        assert theirs.recv(20) == b""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        shut_down(ours.fileno)
+    with open(os.devnull) as null:
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(OSError, match="socket"):  # one that was pointed at nothing
+            shut_down(null.fileno)
+        assert len(os.listdir("/proc/self/fd")) == before, "its copy was closed"
 
 
 # -- a server that does not read

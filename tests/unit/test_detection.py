@@ -19,8 +19,8 @@ class Story:
         self.unheard: list[str] = []
         self.now = 0.0
 
-    def has(self, backend, *, statements=1, waits=True, host="db1"):
-        self.sights[backend] = Sight(backend, host, statements, waits)
+    def has(self, backend, *, statements=1, waits=True, host="db1", patient=False):
+        self.sights[backend] = Sight(backend, host, statements, waits, patient)
 
     def goes(self, backend):
         del self.sights[backend]
@@ -50,6 +50,17 @@ def test_a_host_is_asked_when_a_statement_waits_for_longer_than_the_time(story):
     assert story.until(5.0).suspects == {"db1"}
     assert story.detector.is_suspect("db1")
     assert not story.detector.is_suspect("db2")
+
+
+def test_who_waits_for_nothing_in_particular_is_no_cause(story):
+    """However long; but is cut when the host is lost, since nothing will ever come."""
+    story.has("listener", patient=True)
+    assert story.until(20.0).suspects == frozenset()
+    story.unheard = ["db1"]
+    story.until(20.5)
+    story.detector.asked("db1", 20.5)
+    verdict = story.until(23.5)
+    assert (verdict.lost, verdict.cut) == (("db1",), ("listener",))
 
 
 def test_short_statements_one_after_the_other_are_no_cause(story):
