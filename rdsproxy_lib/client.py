@@ -326,15 +326,27 @@ class Client(Pinning):
             self.doubts = None
             if not ((self.touched is None or self._learn_or_stay()) and not self.lingers):
                 return False
-            if self.reading is not None and self.reading.is_writing:
-                self.reading.settle(self.backend)
-            return True
+            return self.reading is None or not self.reading.is_writing or self._has_noted_position(self.reading)
         if tx is _TX_UNKNOWN:
             # An exchange was left half-way, by an error of the driver or an interrupt: nothing may be concluded.
             backend, self.backend, self.touched = self.backend, None, None
             self.session.step(Event.FAULT_OPEN)
             self.pool.discard(backend)
         return False
+
+    def _has_noted_position(self, reading: Reading) -> bool:
+        """Ask the writer how far it is, for this session's reads. False where the backend died of it, and is gone."""
+        backend = self.backend
+        is_whole = False
+        try:
+            reading.settle(backend)
+            is_whole = not backend.is_dead()
+        finally:
+            if not is_whole:
+                self.backend = None
+                self.session.step(_ENDED)
+                self.pool.discard(backend)
+        return is_whole
 
     def learn(self) -> None:
         """Ask the server what this session has set, now that the transaction is over: the backend's label from now on.

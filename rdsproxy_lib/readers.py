@@ -307,10 +307,10 @@ class Readers:
                 return False
         if reading.endpoint is not None and reading.endpoint != backend.endpoint and reading.tracks:
             # What it has read from another one, this one has to have as well.
-            reading.note(*self._position_of_writer(backend.login))
+            self._ask_writer(reading, backend.login)
             reading.endpoint = None
-        if reading.is_unsure:  # a write that was cut, or whose position could not be asked for
-            reading.note(*self._position_of_writer(backend.login))
+        if reading.is_unsure:  # of a write that was cut, or whose position could not be asked for
+            self._ask_writer(reading, backend.login)
             if reading.is_unsure:
                 return False
         if reading.endpoint == backend.endpoint and reading.has_all:
@@ -354,20 +354,20 @@ class Readers:
         finally:
             backend.owner = owner
 
-    def _position_of_writer(self, login: Any) -> tuple[bool, Any]:
-        """Whether the writer answered, and where it is now; None where the server has no positions."""
-        backend = None
+    def _ask_writer(self, reading: Reading, login: Any) -> None:
+        """How far it is now: so far a reader has to be. Nothing where it does not answer."""
         try:
             backend = self.writers.borrow(login, WRITER_SECONDS)
-            position = self._ask(self.engine.position, backend)
         except Exception as error:
+            logger.info("the writer could not be asked how far it is: %s", str(error))
+            return
+        try:
+            position = self._ask(self.engine.position, backend)
+        except BaseException as error:
+            self.writers.discard(backend)
+            if not isinstance(error, Exception):
+                raise
             logger.info("the writer did not say how far it is: %s", str(error))
-            if backend is not None:
-                self.writers.discard(backend)
-            return False, None
-        except BaseException:
-            if backend is not None:
-                self.writers.discard(backend)
-            raise
+            return
         self.writers.give_back(backend)
-        return True, position
+        reading.note_all(position)

@@ -135,14 +135,15 @@ class Reading:
 
     def settle(self, backend: Any) -> None:
         """A transaction is over on the writer, where it may have written: note how far."""
-        self.is_writing = False
+        was_unsure, self.is_unsure, self.is_writing = self.is_unsure, True, False
         if self.changed_at == math.inf:
             self.changed_at = time.monotonic()
         owner, backend.owner = backend.owner, None
         try:
-            self.note(True, self.readers.engine.written(backend))
+            position = self.readers.engine.written(backend)
+            self.is_unsure = was_unsure
+            self.note(position)
         except Exception as error:
-            self.is_unsure = True
             logger.info("the writer did not say how far it is: %s", str(error))
         finally:
             backend.owner = owner
@@ -154,13 +155,19 @@ class Reading:
         if backend.endpoint is not None and self.side is not Side.WRITER:
             self.readers.rest(backend.endpoint)
 
-    def note(self, is_known: bool, position: Any) -> None:
-        """What the writer said of how far it is; `position` as of Reader.written."""
-        if not is_known or position == "":
+    def note(self, position: Any) -> None:
+        """A position of its own that it has to find from now on, as of Reader.written."""
+        if position == "":
             return
-        self.is_unsure = self.has_all = False
-        self.wrote_at = time.monotonic()
-        if position is not None:
-            known = self.position
-            self.position = position if known is None else self.readers.engine.joined(known, position)
-            self.is_unsure = self.position is None  # it got too long: the writer is asked for its own
+        known = self.position
+        self._find(position if known is None or position is None else self.readers.engine.joined(known, position))
+        if position is not None and self.position is None:
+            self.is_unsure = True  # it got too long: the writer is asked for its own
+
+    def note_all(self, position: Any) -> None:
+        """The same with the position of all that the writer has written, as of Reader.position."""
+        self.is_unsure = False
+        self._find(position)
+
+    def _find(self, position: Any) -> None:
+        self.position, self.wrote_at, self.has_all = position, time.monotonic(), False

@@ -256,11 +256,13 @@ class MySQLEngine:
     def position(self, backend: MySQLBackend) -> str | None:
         if not self._tells_gtids(backend):
             return None
+        backend.used_by = None
         ((gtids,),) = self._run(backend.raw, GTIDS_SO_FAR[backend.tracked.server])
         return gtids or None
 
     def _tells_gtids(self, backend: MySQLBackend) -> bool:
         if backend.tells_gtids is None:
+            backend.used_by = None  # what is asked changes the diagnostics
             source, _ = self._ask_source(backend.raw, backend.login.user, lambda _: "")
             ((answer,),) = self._run(backend.raw, TELLS_GTIDS[backend.tracked.server])
             backend.tells_gtids = bool(answer) and not source.is_auroras  # whose readers apply none: they share storage

@@ -128,6 +128,29 @@ def test_a_write_whose_answer_was_cut_is_found_as_well(cluster, proxy, conn):
     assert conn.execute("select count(*) from numbers").fetchone() == (1,)
 
 
+@pytest.mark.parametrize("error", [psycopg.OperationalError("cut"), KeyboardInterrupt()])
+def test_a_writer_that_does_not_say_how_far_it_is(cluster, proxy, conn, monkeypatch, error):
+    """Its connection broke behind the write, or the question was interrupted: the write is done, and found."""
+
+    def written(backend):
+        proxy.engine.hang_up(backend)
+        backend.raw.close()
+        raise error
+
+    conn.execute("select 1")
+    with monkeypatch.context() as patched:
+        patched.setattr(proxy.engine, "written", written)
+        if isinstance(error, KeyboardInterrupt):
+            with pytest.raises(KeyboardInterrupt):
+                conn.execute("insert into numbers values (1)")
+        else:
+            conn.execute("insert into numbers values (1)")
+    pause(cluster)
+    assert conn.execute("select count(*) from numbers").fetchone() == (1,)
+    conn.execute("insert into numbers values (2)")
+    assert not conn.rdsproxy.in_transaction
+
+
 def test_hints(proxy, conn):
     """A comment says where, whatever the statement is."""
     assert conn.execute("/* rdsproxy: writer */ select pg_is_in_recovery()").fetchone() == (False,)
