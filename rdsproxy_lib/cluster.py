@@ -321,7 +321,7 @@ class WriterOpener:
                     raise
                 continue
             try:
-                role, epoch = self._engine.role_of(backend)
+                role, epoch = self._engine.role_of(backend, self._patience)
             except Exception as error:
                 self._engine.close(backend)
                 self._cluster.miss(endpoint, str(error))
