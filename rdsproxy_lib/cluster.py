@@ -481,7 +481,7 @@ class WriterOpener:
                     raise
                 continue
             try:
-                answer = self._engine.role_of(backend)
+                answer = self._engine.role_of(backend, self._patience)
                 seen = Observation(endpoint, asked_at, answer.role, answer.epoch, lag=answer.lag)
                 self._cluster.report(seen)
                 self._cluster.refresh_list(backend, endpoint)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -239,7 +240,8 @@ class Pinning:
         if len(statement.parts) > 1 and self.engine.tx(backend) is not _NO_TX:
             return None  # a question takes the snapshot of a transaction: before one statement, not before several
         try:
-            return self.engine.routine_bodies(backend, names)
+            with self._asking(backend):
+                return self.engine.routine_bodies(backend, names)
         except Exception as error:
             if backend.cancelled:  # that was meant for the statement
                 raise
@@ -319,10 +321,20 @@ class Pinning:
         over = set(doubts & FREED_AT_ONCE & pins.keys())
         if asked := doubts & pins.keys() - FREED_AT_ONCE:
             try:
-                over.update(self.engine.ended(self, self.backend, asked))
+                with self._asking(self.backend):
+                    over.update(self.engine.ended(self, self.backend, asked))
             except Exception as error:  # it stays pinned; if it is dead, the next statement finds out
                 logger.warning("whether a session is still pinned could not be asked: %s", str(error))
         return bool(over) and self._end_pins(over)
+
+    @contextmanager
+    def _asking(self, backend: Any) -> Iterator[None]:
+        """A question of ours: what the server has to say to it is nobody's, and the monitor sees that it waits."""
+        backend.owner = None
+        try:
+            yield
+        finally:
+            backend.owner = self.owner
 
     def _forget_failed_pins(self, error: BaseException, statement: Statement | None) -> None:
         """A failed statement leaves nothing on the server but what KEPT_AFTER_ERROR lists, and that only if it ran."""

@@ -117,7 +117,7 @@ class ReaderOpener:
             self._cluster.miss(self._endpoint, str(failed))
             raise OpenFailed(failed.error, Refusal.GONE) from None
         try:
-            answer = self._engine.role_of(backend)
+            answer = self._engine.role_of(backend, DIAL_SECONDS)
         except Exception as error:
             self._engine.close(backend)
             self._cluster.miss(self._endpoint, str(error))

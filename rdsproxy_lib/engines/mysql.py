@@ -228,9 +228,11 @@ class MySQLEngine:
                 raise err.NotSupportedError(
                     f"{wire.server_version} has no session trackers; MySQL 5.7.5 or MariaDB 10.2 is needed"
                 )
+            wire._read_timeout = min(timeout, COMMAND_SECONDS)  # it is part of the login
             self._set_up(backend, is_new=True)
             self._begin(backend)
             self._label(backend)
+            wire._read_timeout = COMMAND_SECONDS
         except err.Error as error:
             wire._force_close()
             raise OpenFailed(error, refusal_of(error)) from None

@@ -99,7 +99,7 @@ class Connection(psycopg.Connection[Row]):
     """What `pgconn` is while an exchange runs."""
     _rdsproxy_cursor: BaseCursor[Any, Any] | None = None
     """The cursor of this exchange: pointed back at the ghost when it ends."""
-    _rdsproxy_piped: tuple[BaseCursor[Any, Any], ...] = ()
+    _rdsproxy_piped: list[BaseCursor[Any, Any]] | None = None
     """The other cursors of the present pipeline."""
     _rdsproxy_was_open = False
     """Whether a transaction was open when the present pipeline began."""
@@ -202,7 +202,9 @@ class Connection(psycopg.Connection[Row]):
         if is_cursor:
             who._pgconn = pgconn
             if (last := self._rdsproxy_cursor) is not None and last is not who:  # of the same pipeline
-                self._rdsproxy_piped = (*self._rdsproxy_piped, last)
+                if self._rdsproxy_piped is None:
+                    self._rdsproxy_piped = []
+                self._rdsproxy_piped.append(last)
             self._rdsproxy_cursor = who
             if code is not EXECUTE_GEN:
                 if code in BEGINNING:
@@ -299,7 +301,7 @@ class Connection(psycopg.Connection[Row]):
             if self._rdsproxy_piped:
                 for cursor in self._rdsproxy_piped:
                     cursor._pgconn = ghost
-                self._rdsproxy_piped = ()
+                self._rdsproxy_piped = None
         if (backend := client.backend) is None:
             return
         status = backend.pgconn.transaction_status

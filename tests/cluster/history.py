@@ -57,6 +57,8 @@ class Outcome:
     """Of work that has to go on without one."""
     gap: float
     """The longest time between two writes that were acknowledged, in seconds."""
+    wait: float
+    """The longest time that one piece of work of one client took."""
 
 
 @dataclass
@@ -77,6 +79,8 @@ class History:
     """Transactions of which the COMMIT was cut, by their first number."""
     errors: list[tuple[str, BaseException]] = field(default_factory=list)
     """Of work that has to go on without one, by its kind."""
+    waits: list[tuple[float, str]] = field(default_factory=list)
+    """The longest time that each client needed for one piece of work, by its kind."""
 
     @property
     def cut(self) -> int:
@@ -103,6 +107,7 @@ class History:
             wrong=sum(number in counts for number in self.undone) + len(counts.keys() - told),
             errors=len(self.errors),
             gap=max((later - earlier for earlier, later in itertools.pairwise(at)), default=0.0),
+            wait=max(self.waits, default=(0.0, ""))[0],
         )
 
     def check(self, present: Iterable[int]) -> None:
@@ -198,14 +203,18 @@ class Clients:
 
     def _work(self, at: int, work: Callable[[Any, random.Random], Any], dice: random.Random) -> None:
         conn = self._proxy.connect(autocommit=work != self._transact)
+        longest = 0.0
         while not self._stop.is_set():
+            started = time.monotonic()
             try:
                 conn = work(conn, dice) or conn
             except Exception as error:
                 self.history.errors.append((work.__name__, error))
                 conn = self._proxy.connect(autocommit=work != self._transact)
+            longest = max(longest, time.monotonic() - started)
             self._turns[at] += 1
             time.sleep(dice.random() * 0.01)
+        self.history.waits.append((longest, work.__name__))
         conn.close()
 
     def _sleep(self, number: int) -> None:

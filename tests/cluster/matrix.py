@@ -12,6 +12,7 @@ from typing import Any
 PLACE = "FAULT_MATRIX_DIR"
 """The variable that names the directory of the record. Without it there is none."""
 ROOT = Path(__file__).resolve().parents[2]
+TIMES = ("gap", "wait")
 COUNTS = ("acknowledged", "unknown", "undone", "cut", "lost", "doubled", "wrong", "errors")
 
 
@@ -55,11 +56,11 @@ def table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         groups.setdefault((row["fault"], row["engine"], "on" if row["monitor"] else "off"), []).append(row)
     if not groups:
         return []
-    columns = ("runs", *COUNTS, "longest gap")
-    line = "{:<12} {:<14} {:<7} {:>4} {:>12} {:>8} {:>7} {:>5} {:>5} {:>8} {:>6} {:>7} {:>12}"
+    columns = ("runs", *COUNTS, *TIMES)
+    line = "{:<12} {:<14} {:<7} {:>4} {:>12} {:>8} {:>7} {:>5} {:>5} {:>8} {:>6} {:>7} {:>8} {:>8}"
     lines = [line.format("fault", "engine", "monitor", *columns)]
-    for key, group in groups.items():
+    for key, group in sorted(groups.items(), key=lambda each: (each[0][1], each[0][0], each[0][2])):
         sums = [sum(row[name] for row in group) for name in COUNTS]
-        gap = max(row["gap"] for row in group)
-        lines.append(line.format(*key, len(group), *sums, f"{gap * 1000:.0f} ms"))
+        most = [f"{max(row[name] for row in group) * 1000:.0f} ms" for name in TIMES]
+        lines.append(line.format(*key, len(group), *sums, *most))
     return lines

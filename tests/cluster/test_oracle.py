@@ -73,8 +73,11 @@ def test_a_row_is_recorded_for_these_sources(tmp_path, monkeypatch):
 def test_the_table_takes_repeats_together():
     """Counts are added up, and of the gaps the longest is shown."""
     outcome = dataclasses.asdict(told().outcome([1, 2]))
-    rows = [{"fault": "kill", "engine": "postgresql-15", "monitor": True, **outcome, "gap": gap} for gap in (0.1, 0.25)]
+    rows = [
+        {"fault": "kill", "engine": "postgresql-15", "monitor": True, **outcome, "gap": gap, "wait": 1}
+        for gap in (0.1, 0.25)
+    ]
     header, line = matrix.table(rows)
-    assert line.split() == ["kill", "postgresql-15", "on", "2", "4", "4", "2", "0", "0", "0", "0", "0", "250", "ms"]
-    assert len(header.split()) == len(line.split())
+    assert " ".join(line.split()) == "kill postgresql-15 on 2 4 4 2 0 0 0 0 0 250 ms 1000 ms"
+    assert header.split() == ["fault", "engine", "monitor", "runs", *matrix.COUNTS, *matrix.TIMES]
     assert matrix.table([]) == []
