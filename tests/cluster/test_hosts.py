@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import psycopg
 import pytest
 
 import rdsproxy_lib
 from rdsproxy_lib import psycopg as dropin
+from rdsproxy_lib import registry
 from tests.cluster.postgresql import Cluster, until
 from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER
 
@@ -244,8 +246,10 @@ def test_a_login_that_only_reads(cluster):
 
 
 @pytest.mark.parametrize("how", ["url", "conninfo", "keywords"])
-def test_the_dropin_takes_several_hosts(cluster, how):
+def test_the_dropin_takes_several_hosts(cluster, how, monkeypatch):
     """As libpq does: one psycopg.connect() for all hosts, through one shared proxy."""
+    proxies: dict[Any, rdsproxy_lib.Proxy] = {}
+    monkeypatch.setattr(registry, "_proxies", proxies)
     hosts = ",".join(node.relay.host for node in cluster.nodes)
     ports = ",".join(str(node.relay.port) for node in cluster.nodes)
     login = {"user": APP_USER, "password": APP_PASSWORD, "dbname": APP_DATABASE}
@@ -258,3 +262,5 @@ def test_the_dropin_takes_several_hosts(cluster, how):
     with conn:
         assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,)
         assert conn.rdsproxy is not None
+    (proxy,) = proxies.values()
+    proxy.close()  # and its thread ends
