@@ -39,6 +39,22 @@ ENGINES: dict[str, Callable[[], Any]] = {
 }
 
 
+OTHERS: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_other_tests():
+    """A proxy that the process shares goes on after its test, and its thread with it."""
+    OTHERS.update(threading.enumerate())
+    yield
+    OTHERS.clear()
+
+
+def threads(name="rdsproxy-monitor"):
+    """Those of this name that run, and were begun by this test."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith(name) and thread not in OTHERS]
+
+
 class Fault:
     """How a node falls silent, and how it comes back."""
 
@@ -395,11 +411,6 @@ def test_who_waits_for_the_client_is_not_looked_at(cluster):
 
 
 # -- the rest of its life
-
-
-def threads(name="rdsproxy-monitor"):
-    """Those of this name that run."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith(name)]
 
 
 def test_the_thread_begins_with_the_first_database_connection(cluster):
