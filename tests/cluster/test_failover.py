@@ -104,7 +104,7 @@ def go_through(cluster: Any, fault: Fault, has_monitor: bool) -> tuple[History, 
             run(conn, TABLE)
         with Clients(proxy) as clients:
             stage = Stage(cluster, clients, has_monitor)
-            until(lambda: clients.count() > 100, "the clients work")
+            until(lambda: clients.count() > 50, "the clients work")
             witness = proxy.connect(autocommit=False)
             run(witness, "insert into history values (0)")
             fault.strike(stage)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import psycopg
 import pytest
 
 import rdsproxy_lib
 from rdsproxy_lib import psycopg as dropin
+from rdsproxy_lib import registry
 from tests.cluster.postgresql import Cluster, until
 from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER
 
@@ -235,6 +237,29 @@ def test_a_writer_that_is_made_read_only(cluster):
         conn.execute("drop table written")
 
 
+def test_a_question_of_ours_waits_for_a_silent_host_no_longer_than_a_statement(cluster, monkeypatch):
+    """The host freezes as it is asked whether a lock is still held: the monitor sees to that too."""
+    options = {"failure_detection_time": 0.5, "failure_detection_interval": 0.2, "failure_detection_count": 2}
+    with (
+        rdsproxy_lib.Proxy(cluster.url(), monitor=True, **options) as proxy,
+        proxy.connect(autocommit=True) as conn,
+    ):
+        conn.execute("select pg_advisory_lock(1)")
+        ask = proxy.engine.ended
+
+        def freeze_and_ask(*arguments):
+            cluster.nodes[0].relay.freeze()
+            return ask(*arguments)
+
+        monkeypatch.setattr(proxy.engine, "ended", freeze_and_ask)
+        started = time.monotonic()
+        conn.execute("select pg_advisory_unlock(1)")
+        assert time.monotonic() - started < 3
+        cluster.nodes[0].relay.thaw()
+        with pytest.raises(rdsproxy_lib.SessionLost):
+            conn.execute("select 1")
+
+
 def test_a_login_that_only_reads(cluster):
     """Its own default_transaction_read_only does not make the writer a reader."""
     with rdsproxy_lib.Proxy(cluster.url(options="-c%20default_transaction_read_only%3Don")) as proxy:
@@ -244,8 +269,10 @@ def test_a_login_that_only_reads(cluster):
 
 
 @pytest.mark.parametrize("how", ["url", "conninfo", "keywords"])
-def test_the_dropin_takes_several_hosts(cluster, how):
+def test_the_dropin_takes_several_hosts(cluster, how, monkeypatch):
     """As libpq does: one psycopg.connect() for all hosts, through one shared proxy."""
+    proxies: dict[Any, rdsproxy_lib.Proxy] = {}
+    monkeypatch.setattr(registry, "_proxies", proxies)
     hosts = ",".join(node.relay.host for node in cluster.nodes)
     ports = ",".join(str(node.relay.port) for node in cluster.nodes)
     login = {"user": APP_USER, "password": APP_PASSWORD, "dbname": APP_DATABASE}
@@ -258,3 +285,5 @@ def test_the_dropin_takes_several_hosts(cluster, how):
     with conn:
         assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,)
         assert conn.rdsproxy is not None
+    (proxy,) = proxies.values()
+    proxy.close()  # and its thread ends
