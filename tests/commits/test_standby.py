@@ -222,9 +222,8 @@ def test_the_standby_is_promoted_without_it(kind, is_killed):
 @pytest.mark.slow
 @pytest.mark.server("mysql-9.7")
 def test_a_replica_that_takes_over_without_the_commit():
-    """Replicated behind the COMMIT: one that its writer acknowledged to nobody, and took along, is lost."""
+    """MySQL replicates behind the COMMIT: one that its writer acknowledged to nobody, and took along, is lost."""
     with pair_of("mysql-9.7") as pair, proxy_of(pair) as proxy:
-        pair.ask(pair.old, "set global rpl_semi_sync_source_enabled = 0")
         conn = proxy.connect(autocommit=False)
         run(conn, WRITE, (-1,))
         before = pair.old.relay.traffic()
