@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from .psycopg import Connection
 
 
+LIMITS = frozenset(
+    {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
+)
+"""Parameters that each database connection is given, whether anybody asked for them or not."""
+
+
 class Reported:
     """What stands for a libpq connection where no backend is held, for a session with parameters of its own."""
 
@@ -74,14 +80,12 @@ class Info(ConnectionInfo):
         return get_tzinfo(Reported(self._rdsproxy_connection))  # type: ignore[arg-type]
 
     def get_parameters(self) -> dict[str, str]:
-        # The limit on one attempt to connect is the pool's; what was asked for is the session's.
-        asked = self._rdsproxy_connection._rdsproxy.login.parameters.get("connect_timeout")
+        # The limits on a connection are the library's; what was asked for is the session's.
+        given = self._rdsproxy_connection._rdsproxy.login.parameters
         parameters = super().get_parameters()
-        if asked is None:
-            parameters.pop("connect_timeout", None)
-        else:
-            parameters["connect_timeout"] = str(asked)
-        return parameters
+        for name in LIMITS:
+            parameters.pop(name, None)
+        return parameters | {name: str(given[name]) for name in LIMITS & given.keys()}
 
     @property
     def error_message(self) -> str:

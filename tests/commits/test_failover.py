@@ -23,7 +23,7 @@ class Transactions(Clients):
             conn.autocommit(False)
         self._transact(conn, dice)
 
-    _read = _mix = _write
+    _read = _read_all = _stream = _use_pinned = _write
 
 
 def kill(pair: Any) -> None:
