@@ -97,7 +97,7 @@ def test_maintenance_from_host_to_host():
         with clients_at_work(cluster) as (proxy, clients):
             for old, new in (cluster.nodes, reversed(cluster.nodes)):
                 proxy.drain(old.address, timeout=20)
-                old.shut_down()
+                old.demote()
                 new.promote()
                 old.follow(new)
                 before = clients.count()
