@@ -507,7 +507,7 @@ class Client(Pinning):
         if backend is None:
             return None
         if error is not None and not backend.is_dead() and not self.engine.is_fatal(error):
-            if self.engine.says_read_only(error):
+            if self.pool is self._home.pool and self.engine.says_read_only(error):
                 self._home.is_demoted(backend)  # if so, none of its host is lent again
             self._forget_failed_pins(error, statement)
             if statement is not None and statement.reads_sequence:
@@ -621,8 +621,8 @@ class Client(Pinning):
             return False
         if self.reading is not None and self.reading.has_failed_there(backend):
             return self._read_elsewhere(self.reading, backend, error)
-        if not self.engine.says_read_only(error):
-            return False
+        if self.pool is not self._home.pool or not self.engine.says_read_only(error):
+            return False  # of a reader it is no news
         if self.session.hold is not _BORROWED or statement.causes or statement.settings or self.lingers:
             return False
         if statement.parts[0].verb not in REFUSED_WHOLE or not self._home.is_demoted(backend):

@@ -290,7 +290,8 @@ class Cluster:
 
         def find(view: View) -> Endpoint | None:
             for endpoint, seen in view.members.items():
-                if seen is not None and seen.at >= started and seen.role is Role.READ_ONLY and is_wanted(endpoint):
+                is_reader = seen is not None and seen.at >= started and seen.role is Role.READ_ONLY
+                if is_reader and endpoint not in self._drained and is_wanted(endpoint):
                     return endpoint
             return None
 
@@ -312,16 +313,15 @@ class Cluster:
     ) -> Endpoint:
         """Have all hosts asked until there is one."""
         started = time.monotonic()
-        with self._changed:
-            try:
+        try:
+            with self._changed:
                 self._waiting.append(login)
-                while True:
-                    before, now = self._view, time.monotonic()
-                    view = settled(before, now)
-                    if view is not before:
-                        self._take_locked(view)
+            while True:
+                self._settle()
+                with self._changed:
+                    view, now = self._view, time.monotonic()
                     if (found := find(view)) is not None:
-                        break
+                        return found
                     self._check_refused_locked(login, started, now)
                     if self._is_closed:
                         closed = self._engine.error(errors.ProxyClosed, "the proxy is closed; nothing was sent")
@@ -331,12 +331,19 @@ class Cluster:
                     self._ask_all_locked()
                     hold = view.candidate_since + HOLD if view.candidate is not None else deadline
                     self._changed.wait(max(0.001, min(hold, deadline, now + ASK_AGAIN) - now))
-            finally:
-                with suppress(ValueError):  # an interrupt fell before it was added
-                    self._waiting.remove(login)
+        finally:
+            with self._changed, suppress(ValueError):  # an interrupt fell before it was added
+                self._waiting.remove(login)
+
+    def _settle(self) -> None:
+        """A claim that nobody contradicted for long enough counts; whoever waits, and for what, sees to it."""
+        with self._changed:
+            before = self._view
+            view = settled(before, time.monotonic())
+            if view is not before:
+                self._take_locked(view)
         if view.generation != before.generation:
             self._retire()
-        return found
 
     def _check_refused_locked(self, login: Any, started: float, now: float) -> None:
         """Raise what a host has against this login, where none has taken it, and no other is still to be heard."""
@@ -359,7 +366,7 @@ class Cluster:
             seen is not None
             and now - seen.at < HEARD_LATELY
             and (seen.role is not Role.READ_WRITE or endpoint in self._drained)
-            for endpoint, seen in self._view.hosts.items()
+            for endpoint, seen in (self._view.members or self._view.seeds).items()
         )
 
     def _nobody(self, kind: type[errors.Error], what: str, waited: float) -> Exception:

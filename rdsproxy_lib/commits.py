@@ -31,6 +31,7 @@ Not `pg_xact_status()`: transaction ids are used again after a crash, and it cal
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import threading
@@ -117,6 +118,8 @@ class Commits:
         self._survey = survey
         self._seconds = seconds or LEAST_SECONDS
         self._is_closed = False
+        self._surveyed_at = -math.inf
+        """When every host was asked last, at the beginning of a turn."""
         self.after_fork()
 
     def close(self) -> None:
@@ -133,12 +136,13 @@ class Commits:
 
     def outcome_of(self, login: Any, token: str) -> Outcome:
         """What became of the transaction that left this token. Asks until it is told, or the time is over."""
-        deadline = time.monotonic() + self._seconds
+        since = time.monotonic()
+        deadline = since + self._seconds
         while not self._is_closed and (remaining := deadline - time.monotonic()) > 0:
             if not self._turn.acquire(timeout=remaining):
                 break
             try:
-                is_committed = self._ask(login, token, deadline)
+                is_committed = self._ask(login, token, since, deadline)
             except OpenFailed as failed:
                 logger.info("nobody could be asked about a COMMIT that was cut: %s", str(failed))
                 if failed.refusal is Refusal.PERMANENT:
@@ -149,11 +153,13 @@ class Commits:
                 return Outcome.COMMITTED if is_committed else Outcome.UNDONE
             finally:
                 self._turn.release()
+            since = time.monotonic()
             time.sleep(max(0.0, min(PAUSE, deadline - time.monotonic())))
         return Outcome.UNKNOWN
 
-    def _ask(self, login: Any, token: str, deadline: float) -> bool:
-        if self._survey is not None:
+    def _ask(self, login: Any, token: str, since: float, deadline: float) -> bool:
+        if self._survey is not None and self._surveyed_at < since:  # else another one's turn has seen to it meanwhile
+            self._surveyed_at = time.monotonic()
             self._survey(login, min(SURVEY_SECONDS, deadline - time.monotonic()))
         backend = self._way.open(login, max(0.001, min(QUESTION_SECONDS, deadline - time.monotonic())))
         try:

@@ -17,14 +17,11 @@ from typing import Any, Protocol
 
 from . import errors
 from .backend import OpenFailed, Refusal, Way
-from .cluster import ASK_AGAIN, ASK_SECONDS, SEARCH_SECONDS, Cluster, HostOpener, WriterOpener
+from .cluster import ADMITS_AGAIN, ASK_AGAIN, ASK_SECONDS, SEARCH_SECONDS, Cluster, HostOpener, WriterOpener
 from .endpoint_names import CLUSTER_KINDS, PROXY_KINDS, Kind, parsed
 from .topology import Endpoint, Role
 
 logger = logging.getLogger(__name__)
-
-HEARD_JUST_NOW = 0.1
-"""Seconds for which a host that said it takes writes is not asked again."""
 
 
 class NameOpener(HostOpener, Protocol):
@@ -108,7 +105,8 @@ class NamedHost:
         self._retire = retire
         self._is_writers = False
         """Whether it ever led to one."""
-        self._heard_at = -math.inf
+        self._asked_at = -math.inf
+        """When an address was asked last because it had refused a write: not more often than ASK_AGAIN."""
 
     def open(self, login: Any, timeout: float) -> Any:
         """A backend. Waits up to a second where the name still leads to a former writer. Raises OpenFailed."""
@@ -144,7 +142,7 @@ class NamedHost:
             self._engine.close(backend)
             raise
         if not is_reader:
-            self._is_writers, self._heard_at = True, time.monotonic()
+            self._is_writers = True
         return not (is_reader and self._is_writers)
 
     def _others(self, known: Endpoint) -> list[Endpoint]:
@@ -163,16 +161,21 @@ class NamedHost:
         """
         if not self._engine.is_demoted_alive or not self._is_writers:
             return False
-        if time.monotonic() - self._heard_at < HEARD_JUST_NOW:
-            return False
-        try:
-            answer = self._engine.ask(backend.login, ASK_SECONDS, self._engine.place_of(backend))
-        except OpenFailed as failed:
-            logger.info("%s said that it takes no writes, and could not be asked: %s", self._place, failed)
-            return False
-        if answer.role is not Role.READ_ONLY:
-            self._heard_at = time.monotonic()
-            return False
+        refused_at = time.monotonic()
+        pause = self._asked_at + ASK_AGAIN - refused_at
+        while True:
+            time.sleep(max(0.0, pause))
+            self._asked_at = time.monotonic()
+            try:
+                answer = self._engine.ask(backend.login, ASK_SECONDS, self._engine.place_of(backend))
+            except OpenFailed as failed:
+                logger.info("%s said that it takes no writes, and could not be asked: %s", self._place, failed)
+                return False
+            if answer.role is Role.READ_ONLY:
+                break
+            if time.monotonic() - refused_at >= self._engine.admits_late:
+                return False
+            pause = ADMITS_AGAIN
         backend.expires_at = 0.0
         self._retire()
         return True

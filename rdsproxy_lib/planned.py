@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 
 from . import errors
@@ -20,20 +20,22 @@ logger = logging.getLogger(__name__)
 
 
 def withhold(
-    pools: Sequence[Pool], cluster: Cluster | None, endpoint: Endpoint | None, what: str, timeout: float
+    pools: Callable[[], Sequence[Pool]], cluster: Cluster | None, endpoint: Endpoint | None, what: str, timeout: float
 ) -> None:
     """Lend nothing on this endpoint, or under None nothing at all, and wait until all of it is back.
 
-    `what` is what the application asked for. Raises DrainTimeout after `timeout` seconds, and ProxyClosed.
+    Those of `pools` that are made meanwhile begin as the first one is (`Pool.begin_like`), which so comes first. `what`
+    is what the application asked for. Raises DrainTimeout after `timeout` seconds, and ProxyClosed.
     """
     deadline = time.monotonic() + timeout
     with ExitStack() as undo:
         if cluster is not None and endpoint is not None and cluster.drain(endpoint):
             undo.callback(cluster.allow, endpoint)
-        for pool in pools:
-            if pool.withhold(endpoint):
-                undo.callback(pool.allow, endpoint)
-        for pool in pools:
+        if pools()[0].withhold(endpoint):
+            undo.callback(_allow, pools, endpoint)
+        for pool in pools():
+            pool.withhold(endpoint)
+        for pool in pools():
             if why := pool.wait_until_returned(endpoint, deadline):
                 raise errors.DrainTimeout(
                     f"{what} timed out after {timeout:.1f} s: {why}. It is taken back, and statements go on; end the"
@@ -43,12 +45,17 @@ def withhold(
     logger.info("%s: no database connection is left", what)
 
 
-def allow(pools: Sequence[Pool], cluster: Cluster | None, endpoint: Endpoint | None, what: str) -> None:
+def _allow(pools: Callable[[], Sequence[Pool]], endpoint: Endpoint | None) -> None:
+    pools()[0].allow(endpoint)
+    for pool in pools():
+        pool.allow(endpoint)
+
+
+def allow(pools: Callable[[], Sequence[Pool]], cluster: Cluster | None, endpoint: Endpoint | None, what: str) -> None:
     """End `withhold`. Does nothing where that is not so."""
     if cluster is not None and endpoint is not None:
         cluster.allow(endpoint)
-    for pool in pools:
-        pool.allow(endpoint)
+    _allow(pools, endpoint)
     logger.info("%s: statements go on", what)
 
 
@@ -61,8 +68,12 @@ def endpoint_of(host: str, targets: Iterable[str], cluster: Cluster | None) -> E
     if sum(known.values()) != 1:
         problem = "is more than one" if any(known.values()) else "is none"
         raise errors.ConfigurationError(f"{host!r} {problem} of the targets {', '.join(known)}")
-    members = cluster.view.members if cluster is not None else ()
-    return next((each for each in members if known[str(each)]), None)
+    if cluster is None:
+        return None
+    members = (*cluster.view.members, *cluster.drained)
+    if not members:
+        raise errors.ConfigurationError(f"{host!r}: which hosts there are, is known with the first database connection")
+    return next(each for each in members if known[str(each)])
 
 
 def _without_port(name: str) -> str:

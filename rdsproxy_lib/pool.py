@@ -795,10 +795,11 @@ class Pool:
                 seconds = RECLAIM_SECONDS
 
     def begin_like(self, other: Pool) -> None:
-        """A pool made later than another one of the same proxy: the process is the same, and so is what is withheld."""
+        """A pool made later than another one of the same proxy: of the same process, withholding as much, as closed."""
         self.epoch = other.epoch
         with other._lock:
             self._withheld.update(other._withheld)
+            self._closed = other._closed
 
     @property
     def is_paused(self) -> bool:

@@ -21,7 +21,7 @@ from .commits import Commits
 from .config import TLS, Options, Target
 from .events import Events
 from .monitor import Monitor
-from .named_host import NamedHost, way_to
+from .named_host import GroupOpener, NamedHost, way_to
 from .pool import Pool
 from .readers import Readers, is_named
 from .reading import Reading
@@ -240,9 +240,10 @@ class Proxy:
         if self.cluster is not None:
             view = self.cluster.view
             drained = self.cluster.drained
+            gone = dict.fromkeys(drained - view.members.keys())  # no list has them any more, and resume() takes them
             return tuple(
                 _health(endpoint, seen, view.writer, is_drained=endpoint in drained)
-                for endpoint, seen in (view.members or view.seeds).items()
+                for endpoint, seen in {**(view.members or view.seeds), **gone}.items()
             )
         error = self.pool.connect_error
         if error is not None:
@@ -327,7 +328,7 @@ class Proxy:
         Does nothing where that is not so. Raises ConfigurationError for a host that is none of `targets()`.
         """
         endpoint = None if host is None else self._endpoint(host)
-        planned.allow(self.pools(), self.cluster, endpoint, f"resume({'' if host is None else repr(host)})")
+        planned.allow(self.pools, self.cluster, endpoint, f"resume({'' if host is None else repr(host)})")
 
     def drain(self, host: str, timeout: float | None = None) -> None:
         """Give a host no more work, and wait until no database connection to it is left; others work on.
@@ -337,7 +338,13 @@ class Proxy:
         host gets no work, whatever it becomes. `timeout` and errors are those of `pause()`; ConfigurationError for a
         host that is none of `targets()`.
         """
-        self._withhold(self._endpoint(host), f"drain({host!r})", timeout)
+        endpoint = self._endpoint(host)
+        if isinstance(self._way, GroupOpener):
+            raise errors.ConfigurationError(
+                f"drain({host!r}): the proxy goes where a cluster's reader or custom endpoint leads, and cannot leave"
+                " out a host of it; name the cluster's writer endpoint and use proxy.endpoint('READ_ONLY'), or pause()"
+            )
+        self._withhold(endpoint, f"drain({host!r})", timeout)
 
     @property
     def is_paused(self) -> bool:
@@ -361,6 +368,7 @@ class Proxy:
         Whoever waits for a connection, and every later statement that needs one, gets ProxyClosed.
         """
         self.monitor.close()
+        self.pool.close()  # first: the pools of readers that are made from now on begin as it is
         for pool in self.pools():
             pool.close()
         if self.commits is not None:
@@ -417,7 +425,7 @@ class Proxy:
     def _may_have_writer(self, login: Login, deadline: float) -> bool:
         """Whether it is worth the while to log in. Raises what the hosts refuse for good."""
         try:
-            if self.cluster is not None:
+            if self.cluster is not None and not isinstance(self._way, GroupOpener):
                 self.cluster.writer(login, deadline, is_check=True)
         except OpenFailed as failed:
             if failed.refusal is Refusal.PERMANENT:
@@ -489,7 +497,7 @@ class Proxy:
 
     def _withhold(self, endpoint: Endpoint | None, what: str, timeout: float | None) -> None:
         seconds = self.options.connection_borrow_timeout / 2 if timeout is None else timeout
-        planned.withhold(self.pools(), self.cluster, endpoint, what, seconds)
+        planned.withhold(self.pools, self.cluster, endpoint, what, seconds)
 
     def lose(self, backend: Any) -> None:
         """A database connection was lost in use: its host is asked before another one is opened there."""

@@ -108,6 +108,8 @@ class ReaderOpener:
 
     def open(self, login: Any, timeout: float) -> Any:
         """A backend that said on this very connection that it reads only. Raises OpenFailed: GONE where it does not."""
+        if self._endpoint in self._cluster.drained:
+            raise OpenFailed(self._engine.error(errors.BorrowTimeout, f"{self._endpoint} is drained"), Refusal.GONE)
         asked_at = time.monotonic()
         try:
             backend = self._engine.open_at(login, min(timeout, DIAL_SECONDS), self._endpoint)
