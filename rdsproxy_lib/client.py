@@ -189,6 +189,8 @@ class Client(Pinning):
         self.backend = backend
         self.backend_id = backend.identity
         self._last_serial = backend.serial
+        if self.reading is not None:
+            self.reading.hold(self.pool)
         if backend.used_by is not self.owner:
             backend.used_by = None  # until a statement of this session is sent
         return backend
@@ -332,6 +334,8 @@ class Client(Pinning):
             backend, self.backend, self.touched = self.backend, None, None
             self.session.step(Event.FAULT_OPEN)
             self.pool.discard(backend)
+            if self.reading is not None:
+                self.reading.lose(backend)
         return False
 
     def _has_noted_position(self, reading: Reading) -> bool:
@@ -619,7 +623,7 @@ class Client(Pinning):
         backend = self.backend
         if backend is None or statement is None or len(statement.parts) != 1:
             return False
-        if self.reading is not None and self.reading.has_failed_there(backend):
+        if self.reading is not None and self.reading.has_failed_there(backend, statement):
             return self._read_elsewhere(self.reading, backend, error)
         if self.pool is not self._home.pool or not self.engine.says_read_only(error):
             return False  # of a reader it is no news
@@ -640,9 +644,12 @@ class Client(Pinning):
             return False
         self.backend = None
         self.session.step(Event.FAULT_IDLE)
-        if backend.is_dead():
-            reading.lose(backend)
-        self.pool.discard(backend)
+        if self.engine.knows_tx_after_error and self.engine.tx(backend) is _NO_TX:
+            self.pool.give_back(backend)
+        else:
+            if backend.is_dead():
+                reading.lose(backend)
+            self.pool.discard(backend)
         reading.is_forced = True
         return True
 

@@ -794,6 +794,11 @@ class Pool:
                 gc.collect()  # as for one who waits for a backend
                 seconds = RECLAIM_SECONDS
 
+    @property
+    def serial(self) -> int:
+        """That of the backend that was opened last."""
+        return self._serial
+
     def begin_like(self, other: Pool) -> None:
         """A pool made later than another one of the same proxy: of the same process, withholding as much, as closed."""
         self.epoch = other.epoch

@@ -32,6 +32,8 @@ DIAL_SECONDS = 3.0
 """The longest that one attempt to connect to a reader may take, while there are others."""
 LAG_SECONDS = 1.0
 """How often a reader is asked for its lag, where that counts."""
+EITHER_SECONDS = 0.5
+"""How long a read waits for a database connection of its reader, where the writer may answer as well."""
 CATCH_UP_SECONDS = 0.1
 """How long a read waits for its reader to get to the session's last write."""
 BEHIND_SECONDS = 0.25
@@ -94,8 +96,9 @@ class Reader(Protocol):
     def lag(self, backend: Any) -> float | None:
         """By how many seconds this reader is behind its writer; None where it cannot say."""
 
-    def suspects(self, backend: Any) -> Collection[str]:
-        """Names, lower case, by which a statement may call routines of users that its text does not show."""
+    def suspects(self, backend: Any) -> Collection[str] | None:
+        """Names, lower case, by which a statement may call routines of users that its text does not show; None where
+        this backend does not see them all."""
 
 
 class ReaderOpener:
@@ -176,8 +179,8 @@ class Readers:
         self._standings: dict[Endpoint, Standing] = {}
         self._asked_at: dict[Endpoint, float] = {}
         """When somebody had a host asked without waiting for it."""
-        self._suspects: WeakKeyDictionary[Any, tuple[frozenset[str], float]] = WeakKeyDictionary()
-        """By login, and so by database: what was found, and when."""
+        self._suspects: WeakKeyDictionary[Any, dict[Endpoint, tuple[frozenset[str], float]]] = WeakKeyDictionary()
+        """By login, and so by database, and by reader: what was found, and when."""
 
     def pools(self) -> list[Pool]:
         """Of all readers so far."""
@@ -251,10 +254,17 @@ class Readers:
                 continue
             standing = self._standing(endpoint)
             try:
-                backend = standing.pool.borrow(login, max(0.0, deadline - now), owner, wanted)
+                patience = EITHER_SECONDS if reading.side is Side.EITHER else timeout
+                backend = standing.pool.borrow(login, min(patience, max(0.0, deadline - now)), owner, wanted)
             except HostGone:
                 self.rest(endpoint)
                 continue
+            except Exception as error:
+                if reading.side is not Side.EITHER or isinstance(error, errors.ProxyClosed):
+                    raise
+                logger.info("a reader could not be had, and the writer answers: %s", str(error))
+                self.rest(endpoint)
+                break
             try:
                 is_fit = self._is_fit(reading, backend, standing)
                 is_hiding = is_fit and reading.side is Side.EITHER and self._may_hide(reading, backend)
@@ -274,7 +284,8 @@ class Readers:
                 reading.side = Side.WRITER
                 break
             behind.add(endpoint)
-        return self.writers, self.writers.borrow(login, max(0.0, deadline - time.monotonic()), owner, wanted)
+        left = max(0.05, deadline - time.monotonic()) if timeout else 0.0
+        return self.writers, self.writers.borrow(login, left, owner, wanted)
 
     def _listen_to(self, candidates: Iterable[Candidate], login: Any, now: float) -> None:
         """Have hosts asked that did not answer, or were never asked, now and then."""
@@ -315,7 +326,7 @@ class Readers:
             self._ask_writer(reading, backend.login)
             if reading.is_unsure:
                 return False
-        if reading.endpoint == backend.endpoint and reading.has_all:
+        if reading.endpoint == backend.endpoint and 0 < backend.serial <= reading.has_all:
             return True
         return self._has_all(reading, backend, standing)
 
@@ -332,18 +343,22 @@ class Readers:
                 lag = self._ask(self.engine.lag, backend)
                 has_reached = lag is not None and now - lag > reading.wrote_at
         if has_reached:
-            reading.has_all = True
+            reading.has_all = standing.pool.serial
         elif now >= standing.behind_until:
             standing.behind_until = time.monotonic() + BEHIND_SECONDS
         return bool(has_reached)
 
     def _may_hide(self, reading: Reading, backend: Any) -> bool:
         """Whether this statement may call what its text does not show, through a view for example."""
-        known = self._suspects.get(backend.login)
+        cache = self._suspects.setdefault(backend.login, {})
+        known = cache.get(backend.endpoint)
         now = time.monotonic()
-        if known is None or now - known[1] >= SUSPECTS_SECONDS or known[1] <= reading.changed_at:
-            known = frozenset(self._ask(self.engine.suspects, backend)), now
-            self._suspects[backend.login] = known
+        has_own = reading.has_changed and reading.catalogue_of != backend.endpoint
+        if known is None or now - known[1] >= SUSPECTS_SECONDS or has_own:
+            if (found := self._ask(self.engine.suspects, backend)) is None:
+                return True
+            known = cache[backend.endpoint] = frozenset(found), now
+            reading.catalogue_of = backend.endpoint
         return EVERYTHING in known[0] or not known[0].isdisjoint(reading.names)
 
     @staticmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 import time
 from collections.abc import Callable
@@ -22,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 _HINT = re.compile(r"\s*(?:\w+\s*)?/\*\s*rdsproxy:\s*(writer|reader)\s*\*/", re.ASCII | re.IGNORECASE).match
 _OF_THE_SERVER = re.compile(
-    r"@@.*|pg_.*|txid_.*|inet_server_.*|information_schema|performance_schema|sys|mysql|version|current_catalog"
+    r"@@.*|pg_.*|txid_.*|inet_.*|information_schema|performance_schema|sys|mysql|version|current_catalog"
+    r"|current_setting|last_value|log_cnt|is_called|is_free_lock|is_used_lock|connection_id|uuid_short|load_file"
+    r"|(?:master|source)_pos_wait|wait_for_executed_gtid_set|master_gtid_wait"
 ).fullmatch
 """Names of what a reader may answer otherwise than the writer."""
 _READS = frozenset({"SELECT", "VALUES", "TABLE"})
@@ -60,9 +61,11 @@ class Reading:
     """Where one session reads, and what it has to find there. Used under the lock of its session."""
 
     __slots__ = (
-        "changed_at",
+        "catalogue_of",
+        "decided",
         "endpoint",
         "has_all",
+        "has_changed",
         "is_forced",
         "is_unsure",
         "is_writing",
@@ -90,16 +93,21 @@ class Reading:
         """What that one has to have; None for nothing, or where there are no positions."""
         self.wrote_at = 0.0
         """When that was noted (monotonic seconds); 0 for never."""
-        self.has_all = False
-        """Whether it has."""
+        self.has_all = 0
+        """Whether it has: its backends up to this serial number. One that was opened later may be of a host that came
+        back with less."""
         self.is_writing = False
         """The backend that is held is the writer's, and what runs there may write."""
         self.is_unsure = False
         """It may have written what it has no position of."""
         self.is_forced = False
         """The next statement goes to the writer: a reader has refused it."""
-        self.changed_at = 0.0
-        """When it last ran what may change views or functions."""
+        self.has_changed = False
+        """Whether it ever ran what may change views or functions; and since it last did, the reader whose catalogue was
+        asked."""
+        self.catalogue_of: Endpoint | None = None
+        self.decided: Statement | None = None
+        """The statement for which the side was chosen."""
 
     def take_side(self, statement: Statement | None, text: str, *, reads_only: bool) -> None:
         """Decide where the next statement goes. See `side_of`."""
@@ -107,21 +115,26 @@ class Reading:
             return
         self.side = Side.WRITER if self.is_forced else side_of(statement, text, reads_only=reads_only)
         self.is_forced = False
+        self.decided = statement
         if self.side is Side.EITHER and statement is not None:
             self.names = statement.parts[0].names
 
     def successor(self) -> Reading:
         """That of a new session of the same connection."""
-        return Reading(self.readers, splits=self.splits, tracks=self.tracks)
+        found = Reading(self.readers, splits=self.splits, tracks=self.tracks)
+        found.position, found.wrote_at, found.is_unsure = self.position, self.wrote_at, self.is_unsure
+        found.has_changed = self.has_changed
+        return found
 
-    def has_failed_there(self, backend: Any) -> bool:
+    def has_failed_there(self, backend: Any, statement: Statement) -> bool:
         """Whether a statement that failed on this backend was sent to a reader without having been asked to."""
-        return self.side is Side.EITHER and backend.endpoint is not None and backend.endpoint == self.endpoint
+        is_its = self.side is Side.EITHER and statement is self.decided
+        return is_its and backend.endpoint is not None and backend.endpoint == self.endpoint
 
     def look_at(self, statement: Statement) -> None:
         """A statement is about to run: it may change what others call."""
         if statement.causes or not _CHANGING.isdisjoint(part.verb.partition(" ")[0] for part in statement.parts):
-            self.changed_at = math.inf
+            self.has_changed, self.catalogue_of = True, None
 
     def borrow(self, login: Any, timeout: float, owner: Callable[[], Any] | None, wanted: Settings) -> tuple[Pool, Any]:
         """A backend for the next statement, and its pool."""
@@ -130,14 +143,15 @@ class Reading:
             pool, backend = readers.writers, readers.writers.borrow(login, timeout, owner, wanted)
         else:
             pool, backend = readers.borrow(self, login, timeout, owner, wanted)
-        self.is_writing = self.tracks and pool is readers.writers and self.side is not Side.EITHER
         return pool, backend
+
+    def hold(self, pool: Pool) -> None:
+        """A backend of this pool is held from now on, whichever way it was found."""
+        self.is_writing = self.tracks and pool is self.readers.writers
 
     def settle(self, backend: Any) -> None:
         """A transaction is over on the writer, where it may have written: note how far."""
         was_unsure, self.is_unsure, self.is_writing = self.is_unsure, True, False
-        if self.changed_at == math.inf:
-            self.changed_at = time.monotonic()
         owner, backend.owner = backend.owner, None
         try:
             position = self.readers.engine.written(backend)
@@ -170,4 +184,4 @@ class Reading:
         self._find(position)
 
     def _find(self, position: Any) -> None:
-        self.position, self.wrote_at, self.has_all = position, time.monotonic(), False
+        self.position, self.wrote_at, self.has_all = position, time.monotonic(), 0

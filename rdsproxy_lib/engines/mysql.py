@@ -176,6 +176,7 @@ class MySQLEngine:
 
     name = "mysql"
     undoes_settings = False
+    knows_tx_after_error = False
     is_demoted_alive = True
     to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
     admits_late = 0.2  # MariaDB refuses first, lets go of who waited, and then sets the variable
@@ -279,7 +280,9 @@ class MySQLEngine:
     def lag(self, backend: MySQLBackend) -> float | None:
         return self.role_of(backend).lag
 
-    def suspects(self, backend: MySQLBackend) -> Collection[str]:
+    def suspects(self, backend: MySQLBackend) -> Collection[str] | None:
+        if "role" in backend.label.values:  # which views are shown depends on it
+            return None
         return mysql_reading.suspects_of(self._run(backend.raw, VIEWS))
 
     def members_of(self, backend: MySQLBackend) -> tuple[Listed, ...]:

@@ -26,6 +26,8 @@ WAITING = {
     "mariadb": "SELECT CASE MASTER_GTID_WAIT('{position}', {timeout}) WHEN 0 THEN 0 ELSE 1 END",
 }
 """Brings 0 where all of it is there, 1 where it is not after so many seconds; NULL where no GTIDs are in use."""
+AT_ONCE = "SELECT NOT GTID_SUBSET('{position}', @@global.gtid_executed)"
+"""The same of MySQL without waiting: to WAIT_FOR_EXECUTED_GTID_SET 0 seconds are without end."""
 UNMERGED = 1000
 """Longer than that, a position is not kept from single GTIDs."""
 
@@ -54,7 +56,8 @@ def has_reached(ask: Ask, position: str, timeout: float, server: str) -> bool | 
     if not _GTID(text):
         return None
     try:
-        ((answer,),) = ask(WAITING[server].format(position=text, timeout=f"{timeout:.3f}"))
+        question = AT_ONCE if server == "mysql" and timeout < 0.001 else WAITING[server]
+        ((answer,),) = ask(question.format(position=text, timeout=f"{timeout:.3f}"))
     except err.Error as error:
         if code_of(error) in (ER.WRONG_ARGUMENTS, ER.UNKNOWN_ERROR):
             return None

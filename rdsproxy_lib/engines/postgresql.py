@@ -247,6 +247,7 @@ class PostgresEngine:
 
     name = "postgresql"
     undoes_settings = True
+    knows_tx_after_error = True
     is_demoted_alive = False
     to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
     admits_late = 0.0

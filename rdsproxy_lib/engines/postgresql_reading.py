@@ -17,48 +17,58 @@ _WITHOUT_LOG = (psycopg.errors.FeatureNotSupported, psycopg.errors.ObjectNotInPr
 POSITION = b"SELECT pg_catalog.pg_current_wal_insert_lsn()"
 REPLAYED = b"SELECT pg_catalog.pg_last_wal_replay_lsn()"
 
-# Of users' own: not C, which says of itself what it does, and not an extension's. Everything by its full name, as the
-# search_path is the session's.
+# Of users' own: not C, which says of itself what it does, and not an extension's. From these on all that depends on
+# them, but what reading does not call: defaults, triggers, tables with a column of a type. Everything by its full name,
+# as the search_path is the session's. Sequences are read ahead, and unlogged tables not at all, on a standby.
 _SUSPECTS = b"""
-WITH RECURSIVE own (id) AS (
-    SELECT p.oid FROM pg_catalog.pg_proc p
+WITH RECURSIVE hiding (kind, id) AS (
+    SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, p.oid FROM pg_catalog.pg_proc p
     JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
     WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
-      AND l.lanname OPERATOR(pg_catalog.<>) ALL (ARRAY['c', 'internal']::pg_catalog.name[])
+      AND (l.lanname OPERATOR(pg_catalog.<>) ALL (ARRAY['c', 'internal']::pg_catalog.name[])
+           OR p.prokind OPERATOR(pg_catalog.=) 'a')
       AND NOT EXISTS (
           SELECT FROM pg_catalog.pg_depend e
           WHERE e.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
             AND e.objid OPERATOR(pg_catalog.=) p.oid AND e.deptype OPERATOR(pg_catalog.=) 'e')
-), caller (kind, id) AS (
-    SELECT d.classid, d.objid FROM pg_catalog.pg_depend d JOIN own ON own.id OPERATOR(pg_catalog.=) d.refobjid
-    WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
-), hiding (id) AS (
-    SELECT w.ev_class FROM pg_catalog.pg_rewrite w JOIN caller ON caller.id OPERATOR(pg_catalog.=) w.oid
-    WHERE caller.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
     UNION
-    SELECT y.polrelid FROM pg_catalog.pg_policy y JOIN caller ON caller.id OPERATOR(pg_catalog.=) y.oid
-    WHERE caller.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass
-    UNION
-    SELECT w.ev_class FROM hiding
-    JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) hiding.id
-     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+    SELECT
+        CASE WHEN w.oid IS NOT NULL OR y.oid IS NOT NULL THEN 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+             WHEN k.oid IS NOT NULL THEN 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid ELSE d.classid END,
+        COALESCE(w.ev_class, y.polrelid, k.contypid, d.objid)
+    FROM hiding
+    JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) hiding.kind
+     AND d.refobjid OPERATOR(pg_catalog.=) hiding.id
+    LEFT JOIN pg_catalog.pg_rewrite w ON w.oid OPERATOR(pg_catalog.=) d.objid
      AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
-    JOIN pg_catalog.pg_rewrite w ON w.oid OPERATOR(pg_catalog.=) d.objid
+    LEFT JOIN pg_catalog.pg_policy y ON y.oid OPERATOR(pg_catalog.=) d.objid
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass
+    LEFT JOIN pg_catalog.pg_constraint k ON k.oid OPERATOR(pg_catalog.=) d.objid
+     AND k.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass
+    WHERE w.oid IS NOT NULL OR y.oid IS NOT NULL OR k.oid IS NOT NULL
+       OR d.classid OPERATOR(pg_catalog.=) ANY (ARRAY[
+           'pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass,
+           'pg_catalog.pg_cast'::pg_catalog.regclass, 'pg_catalog.pg_proc'::pg_catalog.regclass]::pg_catalog.oid[])
 )
 SELECT pg_catalog.lower(c.relname::pg_catalog.text) FROM hiding
 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) hiding.id
+WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
 UNION ALL
-SELECT pg_catalog.lower(t.typname::pg_catalog.text) FROM caller
-JOIN pg_catalog.pg_constraint k ON k.oid OPERATOR(pg_catalog.=) caller.id
-JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) k.contypid
-WHERE caller.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass
+SELECT pg_catalog.lower(t.typname::pg_catalog.text) FROM hiding
+JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) hiding.id
+WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
 UNION ALL
-SELECT pg_catalog.lower(p.proname::pg_catalog.text) FROM own
-JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) own.id
+SELECT pg_catalog.lower(p.proname::pg_catalog.text) FROM hiding
+JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) hiding.id
+WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 UNION ALL
-SELECT '*' FROM caller
-WHERE caller.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass
-   OR caller.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass
+SELECT pg_catalog.lower(c.relname::pg_catalog.text) FROM pg_catalog.pg_class c
+WHERE c.relkind OPERATOR(pg_catalog.=) 'S' OR c.relpersistence OPERATOR(pg_catalog.=) 'u'
+UNION ALL
+SELECT '*' FROM hiding
+WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass
+   OR hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass
 """
 
 

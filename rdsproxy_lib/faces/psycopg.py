@@ -378,9 +378,10 @@ class Connection(psycopg.Connection[Row]):
 
     def _rdsproxy_take_side(self, reading: Reading, code: Any, names: dict[str, Any], statement: Any) -> None:
         """Before something is borrowed: whether the next exchange belongs to the writer or to a reader."""
-        is_single = code is EXECUTE_GEN and self._autocommit and self._pipeline is None
-        query = names.get("query")
         wanted = self._rdsproxy.wanted.values
+        is_single = code is EXECUTE_GEN and self._autocommit and self._pipeline is None
+        is_single = is_single and wanted.get("default_transaction_isolation") != "serializable"  # of no standby
+        query = names.get("query")
         reading.take_side(
             statement if is_single else None,
             query if isinstance(query, str) else "",

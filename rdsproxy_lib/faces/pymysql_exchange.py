@@ -81,6 +81,8 @@ class Exchange(Aftermath):
             client = self._rdsproxy
             if (last := self._result) is not None and (last.unbuffered_active or last.has_next):
                 self._rdsproxy_finish_last(last)
+                if client.reading is not None and client.backend is not None:
+                    self._rdsproxy_settle()  # what comes next may belong elsewhere
             backend = client.backend
             if backend is not None:
                 if (dialect := backend.tracked.dialect) is None:
@@ -158,8 +160,9 @@ class Exchange(Aftermath):
 
     def _rdsproxy_take_side(self, reading: Reading, statement: Statement | None, text: str) -> None:
         """Before something is borrowed: whether the next exchange belongs to the writer or to a reader."""
-        is_single = self.server_status & AUTOCOMMIT and not self._rdsproxy_next
         wanted = self._rdsproxy.wanted.values
+        # With a role of its own it sees other views than those that are asked for.
+        is_single = self.server_status & AUTOCOMMIT and not self._rdsproxy_next and "role" not in wanted
         reading.take_side(
             statement if is_single else None,
             text,
@@ -204,6 +207,8 @@ class Exchange(Aftermath):
             client = self._rdsproxy
             if self._result is not None:
                 self._rdsproxy_finish_last(self._result)
+                if client.reading is not None and client.backend is not None:
+                    self._rdsproxy_settle()
             backend = self._rdsproxy_need(statement)
             if client.commits is not None and is_commit(statement):
                 self._rdsproxy_leave_token(statement, backend)

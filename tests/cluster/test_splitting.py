@@ -6,6 +6,7 @@ import threading
 import time
 
 import psycopg
+import pymysql
 import pytest
 
 import rdsproxy_lib
@@ -151,6 +152,77 @@ def test_a_writer_that_does_not_say_how_far_it_is(cluster, proxy, conn, monkeypa
     assert not conn.rdsproxy.in_transaction
 
 
+def test_a_write_that_names_the_last_sequence_value_is_found(proxy, conn):
+    """It gets its database connection by another way than most."""
+    conn.execute("create table parents (id serial, name text)")
+    conn.execute("create table children (parent int)")
+    try:
+        for number in range(1, 20):
+            conn.execute("insert into parents (name) values ('x')")
+            conn.execute("insert into children select currval('parents_id_seq')")
+            assert conn.execute("select count(*) from children").fetchone() == (number,)
+        assert not is_on_reader(proxy, lambda: conn.execute("select last_value from parents_id_seq")), (
+            "read ahead there"
+        )
+    finally:
+        conn.execute("drop table children, parents")
+
+
+def test_a_hidden_write_while_no_reader_is_there_is_found(cluster, proxy, conn):
+    """What was to be read anywhere went to the writer, and wrote: the next read finds that on a reader."""
+    conn.execute(
+        "create function write_one() returns bigint language sql as"
+        " $$ with new as (insert into numbers values (1) returning 1) select count(*) from new $$"
+    )
+    conn.execute("create view writing as select write_one()")
+    for node in cluster.nodes[1:]:
+        node.relay.stop()
+    conn.execute("select * from writing")
+    conn.execute("select * from writing")
+    pause(cluster)
+    for node in cluster.nodes[1:]:
+        node.relay.start()
+    for _ in range(20):
+        assert conn.execute("select count(*) from numbers").fetchone() == (2,)
+        time.sleep(0.1)
+    conn.execute("drop view writing; drop function write_one")
+
+
+def test_a_reader_that_is_full_keeps_nobody_waiting(cluster):
+    """Its own limit, or ours: the writer answers."""
+    with (
+        rdsproxy_lib.Proxy(cluster.url(), read_write_splitting=True, max_connections=1) as proxy,
+        proxy.connect(autocommit=True) as conn,
+    ):
+        holders = [proxy.connect(autocommit=True) for _ in cluster.nodes[1:]]
+        for holder, node in zip(holders, cluster.nodes[1:], strict=True):
+            holder._rdsproxy.reading.endpoint = host_of(proxy, node)
+            holder.execute("/* rdsproxy: reader */ select pg_advisory_lock(1)")
+        started = time.monotonic()
+        assert conn.execute("select count(*) from numbers").fetchone() == (0,)
+        assert time.monotonic() - started < 3
+        for holder in holders:
+            holder.close()
+
+
+def host_of(proxy, node):
+    """A node, as the proxy knows it."""
+    proxy.cluster.hear(
+        next(iter(proxy._logins.values())), next(e for e in proxy.cluster.view.members if str(e) == node.address)
+    )
+    return next(endpoint for endpoint in proxy.cluster.view.members if str(endpoint) == node.address)
+
+
+def test_reads_that_fail_cost_no_connections(proxy, conn):
+    """The one on the reader is whole, and is given back."""
+    conn.execute("select 1")
+    before = proxy.stats().database_connections_setup_succeeded
+    for _ in range(10):
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            conn.execute("select 1 / count(*) from numbers")
+    assert proxy.stats().database_connections_setup_succeeded - before <= 1
+
+
 def test_hints(proxy, conn):
     """A comment says where, whatever the statement is."""
     assert conn.execute("/* rdsproxy: writer */ select pg_is_in_recovery()").fetchone() == (False,)
@@ -230,6 +302,17 @@ def test_writes_that_no_text_shows(cluster, proxy, conn):
         conn.execute(
             "create function seeing(a int, b int) returns boolean language sql as $$ select see('operator') $$"
         )
+        conn.execute(
+            "create function step(int, int) returns int language plpgsql as $$ begin"
+            " perform see('aggregate'); return $2; end $$"
+        )
+        conn.execute("create aggregate last_one(int) (sfunc = step, stype = int)")
+        conn.execute("create view aggregated as select last_one(number) from numbers")
+        conn.execute("create domain rechecked as checked")
+        conn.execute("create view converted as select number::rechecked from numbers")
+        for text in ("select * from aggregated", "select 1::rechecked", "select * from converted"):
+            assert not is_on_reader(proxy, lambda text=text: conn.execute(text)), text
+        assert is_on_reader(proxy, lambda: conn.execute("select * from numbers"))
         conn.execute("create operator === (function = seeing, leftarg = int, rightarg = int)")
         conn.execute("select 1 === 1")
         assert ("operator",) in conn.execute("/* rdsproxy: writer */ select what from seen").fetchall()
@@ -237,6 +320,10 @@ def test_writes_that_no_text_shows(cluster, proxy, conn):
     finally:
         conn.execute("drop operator if exists === (int, int)")
         conn.execute("drop function if exists seeing")
+        conn.execute("drop view if exists converted; drop view if exists aggregated")
+        conn.execute(
+            "drop aggregate if exists last_one(int); drop function if exists step; drop domain if exists rechecked"
+        )
         conn.execute("drop function lower(numbers); drop domain checked; drop table guarded")
         conn.execute("drop view rewatched; drop view watched; drop function see; drop table seen")
 
@@ -475,6 +562,53 @@ def test_a_mysql_session_reads_its_own_writes(mysql_proxy, mysql_cluster):
         disturbing.join()
         conn.close()
     assert on_readers(mysql_proxy) > 50
+
+
+@pytest.mark.parametrize("text", ["values (last_insert_id())", "select row_count()"])
+def test_a_mysql_write_that_asks_about_the_one_before_is_found(mysql_proxy, mysql_conn, text):
+    """It gets its database connection by another way than most."""
+    run(mysql_conn, "create table children (parent int)")
+    try:
+        for number in range(1, 20):
+            run(mysql_conn, "insert into numbers (who) values (3)")
+            run(mysql_conn, f"insert into children {text}")
+            assert run(mysql_conn, "select count(*) from children") == [(number,)]
+    finally:
+        run(mysql_conn, "drop table children")
+
+
+@pytest.mark.filterwarnings("ignore:Previous unbuffered result was left incomplete")
+def test_behind_a_result_that_was_not_read_to_the_end(mysql_proxy, mysql_conn):
+    """It came from the replica; what is next goes where it belongs."""
+    for number in range(3):
+        run(mysql_conn, "insert into numbers (who) values (11)")
+        run(mysql_conn, "select count(*) from numbers")
+        with mysql_conn.cursor(pymysql.cursors.SSCursor) as cursor:
+            cursor.execute("select * from numbers, (select 1 union select 2) twice")
+            cursor.fetchone()
+            if number:
+                mysql_conn.begin()
+            run(mysql_conn, "insert into numbers (who) values (12)")
+            if number:
+                mysql_conn.commit()
+        assert run(mysql_conn, "select count(*) from numbers where who = 12") == [(number + 1,)]
+
+
+def test_a_replica_that_is_behind_is_not_waited_for_long(mysql_cluster, mysql_proxy, mysql_conn):
+    """The writer answers instead."""
+    replica = mysql_cluster.nodes[1]
+    word = "slave" if replica.server.is_mariadb else "replica"
+    run(mysql_conn, "insert into numbers (who) values (13)")
+    run(mysql_conn, "select count(*) from numbers")
+    replica.ask(f"stop {word} sql_thread")
+    try:
+        run(mysql_conn, "insert into numbers (who) values (13)")
+        started = time.monotonic()
+        for _ in range(20):
+            assert run(mysql_conn, "select count(*) from numbers where who = 13") == [(2,)]
+        assert time.monotonic() - started < 3
+    finally:
+        replica.ask(f"start {word} sql_thread")
 
 
 def test_writes_that_no_text_shows_mysql(mysql_proxy, mysql_conn):
