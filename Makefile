@@ -12,7 +12,7 @@ RUN := $(VENV)/bin/python -m
 
 # Side by side, since most tests wait for a server; each worker has servers of its own. `make test WORKERS=0`: one after
 # the other. A worker that dies ends the run, which might wait for ever for what its replacement does.
-WORKERS := 2
+WORKERS := 3
 PARALLEL := --numprocesses=$(WORKERS) --dist=worksteal --max-worker-restart=0
 
 .PHONY: demo test test-long bench lint format servers clean
