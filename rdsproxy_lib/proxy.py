@@ -86,7 +86,7 @@ class Proxy:
         config.check_engine(self.options, target.engine)
         self.engine = _engine(target, self.options, credentials, tls)
         patience = max(SHORTEST_PATIENCE, self.options.detection.total)
-        self.cluster, self._way = way_to(self.engine, target.endpoints, self._retire, patience)
+        self.cluster, self._way = way_to(self.engine, target.endpoints, _weakly(self._retire), patience)
         self.commits: Commits | None = None
         if self.options.resolve_commits:
             survey = None if self.cluster is None else self.cluster.hear_all
@@ -179,7 +179,7 @@ class Proxy:
         )
         pool.opened = self.monitor.note_opened
         if self.cluster is not None:
-            pool.lost = self.lose
+            pool.lost = _weakly(self.lose)
         if self.options.idle_client_timeout:
             pool.reclaim = self._expire_idle_clients
         return pool
@@ -190,7 +190,7 @@ class Proxy:
         return Readers(
             self.engine,
             self.cluster,
-            partial(self._make_pool, limit=limit),
+            partial(_weakly(self._make_pool), limit=limit),
             hosts=hosts,
             writers=self.pool,
             falls_back=self.options.reader_fallback == "writer",
@@ -555,6 +555,17 @@ class Proxy:
             connection = backend.owner() if backend.owner is not None else None
             if connection is not None:
                 connection._rdsproxy.orphan()
+
+
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, without keeping its object: a Proxy that is dropped ends at once, and with it its sockets."""
+    find = weakref.WeakMethod(method)
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        found = find()
+        return None if found is None else found(*arguments, **keywords)
+
+    return call
 
 
 class ProxyEndpoint:
