@@ -1,7 +1,8 @@
 """The hosts of a proxy that has several: asks them who is the writer, and opens database connections there.
 
-Nothing runs while there is a writer. Where there is none, each host is asked by a thread of its own, every 100 ms for
-as long as somebody waits: one that does not answer keeps nobody from hearing another.
+Where there is no writer, each host is asked by a thread of its own, every 100 ms for as long as somebody waits: one
+that does not answer keeps nobody from hearing another. While there is one, hosts are asked now and then on behalf of
+the monitor, and of sessions that read.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from .config import TLS, Options, Target
 from .events import Events
 from .monitor import Monitor
 from .named_host import GroupOpener, NamedHost, way_to
-from .pool import Pool
+from .pool import HostGone, Pool
 from .readers import Readers, is_named
 from .reading import Reading
 from .routines import Catalogue
@@ -473,7 +473,8 @@ class Proxy:
             pool.forget(backend)
             if self.options.connection_borrow_timeout == 0:
                 # With 0 a borrow takes what is idle and opens nothing, so there has to be one.
-                pool.give_back(pool.borrow(login, max(0.001, deadline - time.monotonic())))
+                with suppress(HostGone):  # a reader that went meanwhile: the first statement looks for another one
+                    pool.give_back(pool.borrow(login, max(0.001, deadline - time.monotonic())))
         finally:
             turn.release()
 

@@ -98,7 +98,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is known of all hosts. Made by `begun` and `updated`."""
+    """What is known of all hosts. Made by `begun`, `updated`, `listed` and `settled`."""
 
     members: Mapping[Endpoint, Observation | None]
     """The last that was heard of each; None for one that was not asked yet."""

@@ -59,9 +59,9 @@ class Tracked:
         MariaDB the last one's, which the others precede."""
         self.has_begun = False
         """Whether a transaction was begun by a statement, and nobody has taken note of it."""
-        self.schema = schema
         self.write_mark = b""
         """``W`` where the open transaction has written something that it can take back, at its last report."""
+        self.schema = schema
         """The database in use, ``""`` for none."""
         self.charsets: dict[str, str] = {}
         """Of the variables that say in which character sets is spoken, those that were set."""

@@ -95,6 +95,50 @@ def test_a_reader_endpoint_takes_no_writes(proxy):
         assert conn.execute("select count(*) from numbers").fetchone() == (0,)
 
 
+def test_a_refused_write_costs_no_logins(proxy):
+    """That a reader takes no writes is no news: it is not asked about it, and the connection is kept."""
+    with proxy.endpoint("READ_ONLY").connect(autocommit=True) as conn:
+        conn.execute("select 1")
+        before = proxy.stats().database_connections_setup_succeeded
+        for _ in range(5):
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                conn.execute("insert into numbers values (1)")
+        assert proxy.stats().database_connections_setup_succeeded == before
+
+
+def test_a_closed_proxy_reads_nothing(cluster):
+    """Also where a reader was not used yet."""
+    proxy = rdsproxy_lib.Proxy(cluster.url())
+    conns = [proxy.endpoint(hosts=[node.address]).connect(autocommit=True) for node in cluster.nodes[1:]]
+    conns[0].execute("select 1")
+    proxy.close()
+    for conn in conns:
+        with pytest.raises(rdsproxy_lib.ProxyClosed):
+            conn.execute("select 1")
+        conn.close()
+    assert proxy.stats().database_connections == 0
+
+
+def test_a_drained_reader_keeps_nobody_waiting(cluster):
+    """Who waits for one of its connections goes to another reader."""
+    with rdsproxy_lib.Proxy(cluster.url(), max_connections=1, connection_borrow_timeout=10) as proxy:
+        endpoint = proxy.endpoint("READ_ONLY")
+        with endpoint.connect() as holder, endpoint.connect(autocommit=True) as waiting:
+            node = node_of(cluster, holder)
+            waiting._rdsproxy.reading.endpoint = host_of(proxy, node)
+            found = []
+            thread = threading.Thread(target=lambda: found.append(node_of(cluster, waiting)))
+            thread.start()
+            time.sleep(0.2)
+            ending = threading.Timer(0.3, holder.rollback)
+            ending.start()
+            proxy.drain(node.address, timeout=5)
+            thread.join()
+            ending.join()
+            assert found[0] not in (node, cluster.nodes[0])
+            proxy.resume(node.address)
+
+
 def test_settings_and_pins_are_those_of_any_session(proxy):
     """They are made again on each database connection; an advisory lock keeps one of a reader."""
     with proxy.endpoint("READ_ONLY").connect(autocommit=True) as conn:
