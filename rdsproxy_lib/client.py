@@ -166,7 +166,7 @@ class Client(Pinning):
                 session.step(_NEED)
             except IllegalMove as move:
                 raise self.illegal(move.hold) from None
-        pool = self.pool
+        pool, reading = self.pool, self.reading
         try:
             backend = None
             if statement is not None:
@@ -176,7 +176,7 @@ class Client(Pinning):
                     self.pool = pool = self._home.pool
                     backend = pool.borrow_that(self.login, self.moved_on, self.owner)
             if backend is None:
-                if self.reading is None:
+                if reading is None:
                     backend = pool.borrow(self.login, self._timeout, self.owner, self.wanted)
                 else:
                     backend = self._borrow_anew()
@@ -189,8 +189,8 @@ class Client(Pinning):
         self.backend = backend
         self.backend_id = backend.identity
         self._last_serial = backend.serial
-        if self.reading is not None:
-            self.reading.hold(self.pool)
+        if reading is not None:
+            reading.hold(self.pool)
         if backend.used_by is not self.owner:
             backend.used_by = None  # until a statement of this session is sent
         return backend
