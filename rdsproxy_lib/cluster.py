@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -30,7 +30,7 @@ REFUSED_SECONDS, OTHERS_SECONDS = 1.0, 0.5
 """How long a host that refused a login for good is left alone with it, doubled each time; and how long the others have
 to answer before the refusal is passed on."""
 REFRESH_SECONDS = 30.0
-"""How old a list of the hosts may be when a database connection is opened."""
+"""How old a list of the hosts may be when a database connection is opened; with the monitor, what a host said."""
 HEARD_LATELY = 30.0
 """Seconds for which a host that is away, or a reader, is taken for that by a first `connect()`: no statement waits."""
 ADMITS_AGAIN = 0.02
@@ -208,11 +208,12 @@ class Cluster:
         if view.generation != before.generation:
             self._retire()
 
-    def refresh(self, login: Any, age: float) -> None:
-        """Ask each host, in a thread of its own, that was not heard or so asked for `age` seconds."""
+    def refresh(self, login: Any, age: float, endpoints: Iterable[Endpoint]) -> None:
+        """Ask each of these hosts, in a thread of its own, that was not heard or so asked for `age` seconds."""
         with self._changed:
             now = time.monotonic()
-            for endpoint, seen in self._view.members.items():
+            for endpoint in endpoints:
+                seen = self._view.members.get(endpoint)
                 asked_at = max(self._refreshed.get(endpoint, -math.inf), -math.inf if seen is None else seen.at)
                 if asked_at < now - age and not self._is_closed:
                     self._refreshed[endpoint] = now  # one that refuses this login is asked no more often
@@ -382,11 +383,6 @@ class Cluster:
         """Wait until anything is heard, or until then (monotonic seconds)."""
         with self._changed:
             self._changed.wait(max(0.0, until - time.monotonic()))
-
-    def listen(self, login: Any, endpoint: Endpoint) -> None:
-        """Ask a host once more, in a thread of its own: nobody waits for it."""
-        with self._changed:
-            self._ask_locked(endpoint, self._ask_once, login, endpoint)
 
     def _ask_once(self, login: Any, endpoint: Endpoint) -> None:
         try:

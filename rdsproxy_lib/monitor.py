@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from weakref import ref
 
 from .backend import Backend, OpenFailed, Refusal
-from .cluster import ASK_SECONDS, Cluster, HostOpener
+from .cluster import ASK_SECONDS, REFRESH_SECONDS, Cluster, HostOpener
 from .config import Options
 from .detection import Detector, Sight
 from .pool import Pool
@@ -30,8 +30,6 @@ LONGEST_TICK = 1.0
 """Seconds between two looks at what waits, at most; else half the time between two questions."""
 KEPT_SECONDS = 30.0
 """How long the connection by which a host was asked is kept when it is no longer suspected."""
-REFRESH_SECONDS = 30.0
-"""The age of what a host said of itself at which it is asked anew."""
 
 
 class Host(NamedTuple):
@@ -155,7 +153,7 @@ class Monitor:
         cluster = home.cluster
         unheard: list[Host] = []
         if cluster is not None and backends:
-            cluster.refresh(next(iter(backends)).login, REFRESH_SECONDS)
+            cluster.refresh(next(iter(backends)).login, REFRESH_SECONDS, cluster.view.members)
             members = cluster.view.members
             silent = {endpoint for endpoint, seen in members.items() if seen is not None and seen.role is Role.UNKNOWN}
             unheard = [host for host in hosts if host.endpoint in silent]

@@ -11,8 +11,8 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from . import errors
@@ -74,6 +74,19 @@ def way_to(
     return None, NamedHost(engine, place, retire)
 
 
+@contextmanager
+def _closed_unless_answered(engine: NameOpener, backend: Any) -> Iterator[None]:
+    """Close a backend just opened where a question to it fails, or is interrupted. Raises OpenFailed."""
+    try:
+        yield
+    except Exception as error:
+        engine.close(backend)
+        raise OpenFailed(error, Refusal.TRANSIENT) from None
+    except BaseException:
+        engine.close(backend)
+        raise
+
+
 class GroupOpener:
     """Opens backends where a cluster's reader or custom endpoint leads: who named that wants those hosts."""
 
@@ -85,14 +98,8 @@ class GroupOpener:
     def open(self, login: Any, timeout: float) -> Any:
         """As the engine's, and notes which hosts there are. Raises OpenFailed."""
         backend = self._engine.open(login, timeout)
-        try:
+        with _closed_unless_answered(self._engine, backend):
             self._cluster.refresh_list(backend, self._place)
-        except Exception as error:
-            self._engine.close(backend)
-            raise OpenFailed(error, Refusal.TRANSIENT) from None
-        except BaseException:
-            self._engine.close(backend)
-            raise
         return backend
 
 
@@ -133,14 +140,8 @@ class NamedHost:
             time.sleep(max(0.0, turn + ASK_AGAIN - now))
 
     def _is_taken(self, backend: Any) -> bool:
-        try:
+        with _closed_unless_answered(self._engine, backend):
             is_reader = self._engine.is_reader(backend)
-        except Exception as error:
-            self._engine.close(backend)
-            raise OpenFailed(error, Refusal.TRANSIENT) from None
-        except BaseException:
-            self._engine.close(backend)
-            raise
         if not is_reader:
             self._is_writers = True
         return not (is_reader and self._is_writers)

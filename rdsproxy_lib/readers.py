@@ -177,8 +177,6 @@ class Readers:
         self._max_lag = max_lag
         self._lock = threading.Lock()
         self._standings: dict[Endpoint, Standing] = {}
-        self._asked_at: dict[Endpoint, float] = {}
-        """When somebody had a host asked without waiting for it."""
         self._suspects: WeakKeyDictionary[Any, dict[Endpoint, tuple[frozenset[str], float]]] = WeakKeyDictionary()
         """By login, and so by database, and by reader: what was found, and when."""
 
@@ -244,7 +242,9 @@ class Readers:
             now = time.monotonic()
             candidates = [each for each in self._candidates() if each.endpoint not in behind]
             random.shuffle(candidates)  # of equal ones not always the same
-            self._listen_to(candidates, login, now)
+            silent = [each.endpoint for each in candidates if each.role in (Role.UNKNOWN, None)]
+            if silent:
+                self.cluster.refresh(login, REST_SECONDS, silent)
             endpoint = chosen(candidates, reading.endpoint, now)
             if endpoint is None:
                 if self._falls_back or reading.side is Side.EITHER:
@@ -286,14 +286,6 @@ class Readers:
             behind.add(endpoint)
         left = max(0.05, deadline - time.monotonic()) if timeout else 0.0
         return self.writers, self.writers.borrow(login, left, owner, wanted)
-
-    def _listen_to(self, candidates: Iterable[Candidate], login: Any, now: float) -> None:
-        """Have hosts asked that did not answer, or were never asked, now and then."""
-        for each in candidates:
-            asked_at = self._asked_at.get(each.endpoint, -math.inf)
-            if each.role in (Role.UNKNOWN, None) and now >= asked_at + REST_SECONDS:
-                self._asked_at[each.endpoint] = now
-                self.cluster.listen(login, each.endpoint)
 
     def _wait(self, login: Any, deadline: float, timeout: float, *, is_behind: bool) -> None:
         """Until a reader was heard, or may have caught up. Raises where there is none in time."""

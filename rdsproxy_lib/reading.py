@@ -69,7 +69,6 @@ class Reading:
         "is_forced",
         "is_unsure",
         "is_writing",
-        "names",
         "position",
         "readers",
         "side",
@@ -85,8 +84,6 @@ class Reading:
         self.tracks = tracks
         self.side = Side.WRITER if splits else Side.READER
         """Of the next borrow."""
-        self.names: frozenset[str] = frozenset()
-        """The words of its statement."""
         self.endpoint: Endpoint | None = None
         """The reader it stays with."""
         self.position: Any = None
@@ -116,8 +113,11 @@ class Reading:
         self.side = Side.WRITER if self.is_forced else side_of(statement, text, reads_only=reads_only)
         self.is_forced = False
         self.decided = statement
-        if self.side is Side.EITHER and statement is not None:
-            self.names = statement.parts[0].names
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The words of the statement for which the side was chosen."""
+        return frozenset() if self.decided is None else self.decided.parts[0].names
 
     def successor(self) -> Reading:
         """That of a new session of the same connection."""
@@ -140,10 +140,8 @@ class Reading:
         """A backend for the next statement, and its pool."""
         readers = self.readers
         if self.side is Side.WRITER:
-            pool, backend = readers.writers, readers.writers.borrow(login, timeout, owner, wanted)
-        else:
-            pool, backend = readers.borrow(self, login, timeout, owner, wanted)
-        return pool, backend
+            return readers.writers, readers.writers.borrow(login, timeout, owner, wanted)
+        return readers.borrow(self, login, timeout, owner, wanted)
 
     def hold(self, pool: Pool) -> None:
         """A backend of this pool is held from now on, whichever way it was found."""

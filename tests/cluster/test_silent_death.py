@@ -545,7 +545,7 @@ def test_a_host_that_refuses_a_login_is_not_asked_with_it_again_and_again(cluste
         logs = [node.server.log for node in cluster.nodes]
         before = [log.read_text().count("password authentication failed") for log in logs]
         for _ in range(20):
-            hosts.refresh(login, 30.0)
+            hosts.refresh(login, 30.0, hosts.view.members)
             time.sleep(0.05)
         until(lambda: not threads("rdsproxy-ask"), "they were asked")
         after = [log.read_text().count("password authentication failed") for log in logs]
