@@ -124,6 +124,15 @@ def lose_reader(stage: Stage) -> None:
     time.sleep(OUTAGE)
 
 
+def lose_reader_in_use(stage: Stage) -> None:
+    """The standby dies that most sessions of the readers' endpoint read from."""
+    reader = max(stage.cluster.nodes[1:], key=lambda node: node.sessions())
+    assert reader.sessions()
+    reader.kill()
+    stage.clients.wake()
+    time.sleep(OUTAGE)
+
+
 def cut_commits(stage: Stage) -> None:
     """Connections are cut about when a COMMIT is asked for and answered, until some of them hit one."""
     dice = random.Random(1)
@@ -165,6 +174,8 @@ class Fault:
     """Only those connections on which something is under way."""
     spares_all: bool = False
     """Nobody notices anything."""
+    takes_readers: bool = False
+    """Threads that only read do so at the readers' endpoint; they alone may notice, and once each."""
     standbys: int = 1
     repeats: int = 1
     """In the short run; the long one has ten of each."""
@@ -184,6 +195,7 @@ FAULTS = (
     Fault(restart),
     Fault(reset_storm),
     Fault(lose_reader, spares_all=True, standbys=2),
+    Fault(lose_reader_in_use, takes_readers=True, cuts_some=True, standbys=2),
     Fault(cut_commits, cuts_some=True, repeats=3),
     Fault(cut_results, cuts_some=True),
     Fault(shut_down, moves=True, repeats=0),  # for the servers kill() in slow motion

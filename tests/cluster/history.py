@@ -21,6 +21,7 @@ import psycopg
 import pymysql
 
 import rdsproxy_lib
+from tests.cluster.nodes import until
 
 TABLE = "create table history (number bigint not null)"
 KNOWN = 1_000
@@ -119,12 +120,16 @@ class History:
 class Clients:
     """Threads that work until they are told to stop: `with Clients(proxy) as clients:`. Eight make one of each kind.
 
-    And four sessions that are parked, of which two are woken by `wake()`, in a thread each.
+    And four sessions that are parked, of which two are woken by `wake()`, in a thread each. `takes_readers`: those
+    that only read have their connections from the readers' endpoint.
     """
 
-    def __init__(self, proxy: rdsproxy_lib.Proxy, threads: int = 16, seed: int = 1) -> None:
+    def __init__(
+        self, proxy: rdsproxy_lib.Proxy, threads: int = 16, seed: int = 1, takes_readers: bool = False
+    ) -> None:
         self.history = History()
         self._proxy = proxy
+        self._takes_readers = takes_readers
         self._is_mysql = proxy.engine.name == "mysql"
         self._numbers = itertools.count(1)
         self._stop = threading.Event()
@@ -151,6 +156,8 @@ class Clients:
         for number, conn in enumerate(self.parked):
             run(conn, self._setting(number))
             conn.commit()
+        if self._takes_readers:
+            self._wait_for_readers()
         for thread in self._threads:
             thread.start()
         return self
@@ -163,6 +170,16 @@ class Clients:
             thread.join(max(0.0, deadline - time.monotonic()))
         hung = [thread.name for thread in self._threads if thread.is_alive()]
         assert not hung, f"these hang: {hung}"
+
+    def _wait_for_readers(self) -> None:
+        there = "select count(*) from information_schema.tables where table_name = 'known'"
+        rows = "select count(*) from known"
+        for target in self._proxy.targets():
+            if target.role == "READ_ONLY":
+                endpoint = self._proxy.endpoint("READ_ONLY", hosts=[target.host])
+                with endpoint.connect(autocommit=True) as conn:
+                    until(lambda conn=conn: run(conn, there) == [(1,)], "the table is there")
+                    until(lambda conn=conn: run(conn, rows) == [(KNOWN,)], "its rows are there")
 
     def count(self) -> int:
         """How many writes were acknowledged so far."""
@@ -202,7 +219,9 @@ class Clients:
     # -- the kinds of work
 
     def _work(self, at: int, work: Callable[[Any, random.Random], Any], dice: random.Random) -> None:
-        conn = self._proxy.connect(autocommit=work != self._transact)
+        only_reads = work in (self._read, self._read_all, self._stream)
+        way = self._proxy.endpoint("READ_ONLY") if self._takes_readers and only_reads else self._proxy
+        conn = way.connect(autocommit=work != self._transact)
         longest = 0.0
         while not self._stop.is_set():
             started = time.monotonic()
@@ -210,7 +229,7 @@ class Clients:
                 conn = work(conn, dice) or conn
             except Exception as error:
                 self.history.errors.append((work.__name__, error))
-                conn = self._proxy.connect(autocommit=work != self._transact)
+                conn = way.connect(autocommit=work != self._transact)
             longest = max(longest, time.monotonic() - started)
             self._turns[at] += 1
             time.sleep(dice.random() * 0.01)

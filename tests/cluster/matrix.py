@@ -57,7 +57,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     if not groups:
         return []
     columns = ("runs", *COUNTS, *TIMES)
-    line = "{:<12} {:<14} {:<7} {:>4} {:>12} {:>8} {:>7} {:>5} {:>5} {:>8} {:>6} {:>7} {:>8} {:>8}"
+    line = "{:<18} {:<14} {:<7} {:>4} {:>12} {:>8} {:>7} {:>5} {:>5} {:>8} {:>6} {:>7} {:>8} {:>8}"
     lines = [line.format("fault", "engine", "monitor", *columns)]
     for key, group in sorted(groups.items(), key=lambda each: (each[0][1], each[0][0], each[0][2])):
         sums = [sum(row[name] for row in group) for name in COUNTS]

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.cluster import nodes
 from tests.cluster.nodes import until
-from tests.mysql_servers import APP_DATABASE, Kind, MySQLServer
+from tests.mysql_servers import APP_DATABASE, APP_USER, Kind, MySQLServer
 
 __all__ = ["Cluster", "Node", "until"]
 
@@ -91,6 +91,10 @@ class Node(nodes.Node):
                 "select received_transaction_set from performance_schema.replication_connection_status"
             )
         return received, int(re.split("[-:]", received or "0")[-1])
+
+    def sessions(self) -> int:
+        """Of the application's user."""
+        return int(self.ask(f"select count(*) from information_schema.processlist where user = '{APP_USER}'")[0])
 
     def received(self) -> int:
         """In transactions."""

@@ -36,6 +36,10 @@ class Node:
         """Every process of the server at once."""
         self.server.kill()
 
+    def sessions(self) -> int:
+        """How many database connections the application has to it."""
+        raise NotImplementedError
+
     def received(self) -> int:
         """How far it has what the writer wrote; to be compared with that of other nodes."""
         raise NotImplementedError

@@ -29,6 +29,10 @@ class Node(nodes.Node):
             ((value,),) = admin.execute(text)
         return value
 
+    def sessions(self) -> int:
+        """Of the application's user."""
+        return int(self.ask(f"select count(*) from pg_stat_activity where usename = '{APP_USER}'"))
+
     def received(self) -> int:
         """In bytes."""
         return int(self.ask("select pg_last_wal_receive_lsn() - '0/0'"))

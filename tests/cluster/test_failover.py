@@ -31,6 +31,9 @@ MONITOR: dict[str, object] = {
 }
 REPEATS = 10
 """In the long run."""
+READS = ("read", "result", "stream")
+READERS = 6
+"""Of the sixteen threads, those that only read."""
 MOST_CUT = 48
 """Reads and pinned sessions that one failover may cut: a few for each thread."""
 
@@ -89,6 +92,10 @@ def complaints(fault: Fault, engine: str, history: History, outcome: Outcome) ->
     found += [f"{kind}: {error!r}, from {error.__cause__!r}" for kind, error in history.errors[:10]]
     if fault.spares_all and (history.cut or outcome.unknown or outcome.undone):
         found.append(f"noticed: {history.cuts}, {outcome.unknown} unknown, {outcome.undone} undone")
+    if fault.takes_readers and (
+        history.cut > READERS or set(history.cuts) - set(READS) or outcome.unknown or outcome.undone
+    ):
+        found.append(f"readers: {history.cuts}, {outcome.unknown} unknown, {outcome.undone} undone")
     if engine in fault.spares and history.cut_alone:
         found.append(f"outside of transactions: {history.cut_alone}")
     if fault.moves and history.cut > MOST_CUT:
@@ -102,13 +109,13 @@ def go_through(cluster: Any, fault: Fault, has_monitor: bool) -> tuple[History, 
     with rdsproxy_lib.Proxy(cluster.url(), max_connections=10, connection_borrow_timeout=30, **options) as proxy:
         with proxy.connect(autocommit=True) as conn:
             run(conn, TABLE)
-        with Clients(proxy) as clients:
+        with Clients(proxy, takes_readers=fault.takes_readers) as clients:
             stage = Stage(cluster, clients, has_monitor)
             until(lambda: clients.count() > 50, "the clients work")
             witness = proxy.connect(autocommit=False)
             run(witness, "insert into history values (0)")
             fault.strike(stage)
-            if fault.spares_all:
+            if fault.spares_all or fault.takes_readers:
                 run(witness, "select 1")
             elif not fault.spares and not fault.cuts_some:
                 with pytest.raises(rdsproxy_lib.TransactionLost):

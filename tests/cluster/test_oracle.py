@@ -11,7 +11,9 @@ from tests.cluster.faults import FAULTS
 from tests.cluster.history import History
 from tests.cluster.test_failover import complaints
 
-KILL, LOSE_READER = (next(each for each in FAULTS if each.name == name) for name in ("kill", "lose_reader"))
+KILL, LOSE_READER, LOSE_READER_IN_USE = (
+    next(each for each in FAULTS if each.name == name) for name in ("kill", "lose_reader", "lose_reader_in_use")
+)
 
 
 def told():
@@ -46,6 +48,16 @@ def test_where_nothing_may_be_noticed_an_unknown_outcome_is_a_complaint():
     outcome = history.outcome([1, 2])
     assert complaints(KILL, "postgresql-15", history, outcome) == []
     assert complaints(LOSE_READER, "postgresql-15", history, outcome)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "complains"), [([], False), (["read", "stream"], False), (["pinned"], True), (["read"] * 7, True)]
+)
+def test_where_a_reader_is_lost_only_those_that_read_there_may_notice_once_each(cuts, complains):
+    """Six of the threads only read."""
+    history = History(cuts=cuts)
+    history.acknowledge(1)
+    assert bool(complaints(LOSE_READER_IN_USE, "postgresql-15", history, history.outcome([1]))) == complains
 
 
 def test_an_error_where_there_must_be_none_is_a_complaint():
