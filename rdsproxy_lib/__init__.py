@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from .config import TLS
     from .credentials import Static
     from .explanation import explain
+    from .iam import IamToken
     from .proxy import Proxy
     from .registry import configure, connect
+    from .secrets_manager import SecretsManager
 
 __version__ = "0.1.0"
 
@@ -39,11 +41,13 @@ __all__ = [
     "DiagnosticsLost",
     "DrainTimeout",
     "Error",
+    "IamToken",
     "NoWriterAvailable",
     "OutcomeUnknown",
     "PinRefused",
     "Proxy",
     "ProxyClosed",
+    "SecretsManager",
     "SessionLost",
     "Static",
     "TlsRequired",
@@ -58,7 +62,9 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 # Loaded when asked for, so that the import costs little where it is not used, and no driver is loaded by it.
 _LAZY = {
     "TLS": ".config",
+    "IamToken": ".iam",
     "Static": ".credentials",
+    "SecretsManager": ".secrets_manager",
     "PinWarning": ".events",
     "PinnedShareHigh": ".events",
     "Proxy": ".proxy",

@@ -108,17 +108,31 @@ class Refusal(Enum):
     """The server will not let this login in (password, database, TLS): fail now."""
     GONE = auto()
     """The one host of this pool does not answer, or is not what the pool is for: look for another one, at once."""
+    LATER = auto()
+    """This login is refused for a while, as its password is being changed: wait. Others are not concerned."""
 
 
 class OpenFailed(Exception):
     """Raised by `Opener.open`: the driver's error, and what it means."""
 
-    def __init__(self, error: Exception, refusal: Refusal, *, is_answer: bool = False) -> None:
+    def __init__(
+        self,
+        error: Exception,
+        refusal: Refusal,
+        *,
+        is_answer: bool = False,
+        is_wrong_password: bool = False,
+        retry_after: float = 0.0,
+    ) -> None:
         super().__init__(str(error))
         self.error = error
         self.refusal = refusal
         self.is_answer = is_answer
         """Whether the server itself said so, and is there."""
+        self.is_wrong_password = is_wrong_password
+        """Whether it said that user and password do not go together."""
+        self.retry_after = retry_after
+        """With LATER: in how many seconds."""
 
 
 class Way(Protocol):

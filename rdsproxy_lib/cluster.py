@@ -102,6 +102,8 @@ class Cluster:
         """Hosts with a thread that asks them."""
         self._refused: dict[tuple[Any, Endpoint], tuple[float, OpenFailed]] = {}
         """Which host refused which login for good, and when."""
+        self._not_asked: dict[Endpoint, str] = {}
+        """Why a host could not be asked, the last time: there was nothing to log in with."""
         self._refreshed: dict[Endpoint, float] = {}
         """When each host was asked last though nobody waited for a writer."""
         self._doubted: Endpoint | None = None
@@ -250,7 +252,9 @@ class Cluster:
         with self._changed:
             if failed.refusal is Refusal.PERMANENT:
                 self._refused[login, endpoint] = asked_at, failed
-            if self._doubted == endpoint:
+            if failed.refusal is Refusal.LATER:
+                self._not_asked[endpoint] = str(failed)
+            if self._doubted == endpoint and (failed.is_answer or failed.refusal is not Refusal.LATER):
                 self._doubted = None
             self._changed.notify_all()
 
@@ -373,7 +377,8 @@ class Cluster:
 
     def _nobody(self, kind: type[errors.Error], what: str, waited: float) -> Exception:
         heard = "; ".join(
-            f"{endpoint}: {'not asked' if seen is None else seen.error or seen.role.value}"
+            f"{endpoint}: "
+            + (self._not_asked.get(endpoint, "not asked") if seen is None else seen.error or seen.role.value)
             + (", drained" if endpoint in self._drained else "")
             for endpoint, seen in self._view.hosts.items()
         )

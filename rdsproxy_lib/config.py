@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, unquote
 
 from .detection import Limits
 from .errors import ConfigurationError
+from .secret import Secret, hidden, hiding
 from .sql import Reason
 from .topology import Endpoint
 
@@ -30,6 +31,9 @@ SCHEMES = {
 }
 DEFAULT_PORTS = {"postgresql": "5432", "mysql": "3306"}
 TLS_MODES = ("disabled", "preferred", "required", "verify-ca", "verify-identity")
+OPTIONAL_MODES = ("disabled", "preferred")
+"""Modes in which a connection may be without TLS."""
+VERIFYING_MODES = ("verify-ca", "verify-identity")
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 PINNING_FILTERS = ("EXCLUDE_VARIABLE_SETS",)
 ROUTINE_POLICIES = ("pin", "reset", "trust")
@@ -62,7 +66,9 @@ class TLS:
     """How database connections are encrypted, with the five modes of RDS Proxy's page and one meaning for both drivers.
 
     `mode`: disabled, preferred (if the server can), required (unverified), verify-ca, verify-identity (the name
-    dialled too). `ca_file`, `cert` and `key` are paths of PEM files; `min_version` is TLSv1.2 or TLSv1.3.
+    dialled too). `ca_file`, `cert` and `key` are paths of PEM files: who may vouch for the server, and what we show it.
+    ``ca_file="rds"`` is an installed bundle of RDS' authorities; None, what the system trusts. `min_version` is TLSv1.2
+    or TLSv1.3. Raises ConfigurationError for a wrong value.
     """
 
     mode: str = "verify-identity"
@@ -80,6 +86,14 @@ class TLS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise _wrong(f"TLS {name}", "the path of a PEM file or None", value)
+        if self.ca_file is not None and self.mode not in VERIFYING_MODES:
+            raise ConfigurationError(
+                f"TLS ca_file needs mode verify-ca or verify-identity: {self.mode} verifies nothing"
+            )
+        if self.ca_file is None and self.mode == "verify-ca":
+            raise ConfigurationError(
+                "TLS verify-ca needs ca_file: those whom the system trusts vouch for everybody, under any name"
+            )
         if self.key is not None and self.cert is None:
             raise ConfigurationError("TLS key needs cert: a private key without its certificate cannot be used")
 
@@ -154,7 +168,8 @@ class Options:
         if self.reader_fallback not in ("wait", "writer"):
             raise _wrong("reader_fallback", "'wait' or 'writer'", self.reader_fallback)
         if not isinstance(self.driver_options, Mapping):
-            raise _wrong("driver_options", "a mapping of the driver's connect arguments", self.driver_options)
+            kind = type(self.driver_options).__name__  # its value may be a password
+            raise ConfigurationError(f"driver_options must be a mapping of the driver's connect arguments, not {kind}")
 
     @property
     def detection(self) -> Limits:
@@ -258,11 +273,10 @@ def option_from_text(name: str, text: str, where: str) -> Any:
 
 def options_from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """What RDSPROXY_* sets: RDSPROXY_MAX_CONNECTIONS=20 is max_connections=20."""
-    return {
-        key[len(ENVIRONMENT_PREFIX) :].lower(): option_from_text(key[len(ENVIRONMENT_PREFIX) :].lower(), text, key)
-        for key, text in environ.items()
-        if key.startswith(ENVIRONMENT_PREFIX)
-    }
+    ours = {key: text for key, text in environ.items() if key.startswith(ENVIRONMENT_PREFIX)}
+    del environ  # others' secrets are in it, and nobody who looks at this frame is to see them
+    names = {key: key.removeprefix(ENVIRONMENT_PREFIX).lower() for key in ours}
+    return {names[key]: option_from_text(names[key], text, key) for key, text in ours.items()}
 
 
 def build_options(values: Mapping[str, Any]) -> Options:
@@ -288,6 +302,8 @@ class Target:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise _wrong("engine", "'postgresql' or 'mysql'", self.engine)
+        object.__setattr__(self, "password", hidden(self.password))
+        object.__setattr__(self, "driver", MappingProxyType(hiding(self.driver)))
         if any("," in host for host in self.hosts):
             raise ConfigurationError("a comma stands in the name of a host; it separates several hosts")
         if not all(self.hosts):
@@ -336,6 +352,15 @@ def hosts_and_ports(host: str, port: str) -> tuple[tuple[str, ...], tuple[str, .
 
 
 def parse_url(url: str) -> tuple[Target, dict[str, Any]]:
+    """As `_parse_url`, without a frame in what it raises that has the URL's password in a local variable."""
+    url = Secret(url)
+    try:
+        return _parse_url(url)
+    except ConfigurationError as error:
+        raise error.with_traceback(None) from None
+
+
+def _parse_url(url: str) -> tuple[Target, dict[str, Any]]:
     """Take a URL apart: the target, and the options given as `rdsproxy_<option>` query parameters.
 
     postgresql://user:password@host:5432/dbname?sslmode=require&rdsproxy_max_connections=5. Several hosts stand
@@ -348,6 +373,11 @@ def parse_url(url: str) -> tuple[Target, dict[str, Any]]:
     authority, _, path = rest.partition("/")
     userinfo, at, hostlist = authority.rpartition("@")
     user, colon, password = userinfo.partition(":") if at else ("", "", "")
+    if "@" in path:
+        raise ConfigurationError(
+            "an @ stands behind the first / of the URL; a user name, password or database in a URL has to be"
+            " percent-encoded"
+        )
     hosts, ports = map(list, split_hosts(hostlist)) if hostlist else ([], [])
     if len(hosts) > 1 and not all(hosts):
         raise ConfigurationError("one of the hosts has no name")
@@ -374,7 +404,7 @@ def parse_url(url: str) -> tuple[Target, dict[str, Any]]:
             user=unquote(user) or driver.pop("user", None),
             dbname=unquote(path) or driver.pop("dbname", None),
             password=unquote(password) if colon else driver.pop("password", None),
-            driver=MappingProxyType(driver),
+            driver=driver,
         ),
         options,
     )

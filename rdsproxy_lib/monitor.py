@@ -233,6 +233,8 @@ class Monitor:
                 begin()
             answer = self._engine.role_of(link, self._limits.interval)
         except OpenFailed as failed:
+            if failed.refusal is Refusal.LATER and not failed.is_answer:
+                return None  # nobody was asked: nothing is known
             # What is refused was heard; and where the credentials could not be had, nobody was asked.
             self._note_answer(host, is_answer=failed.is_answer or failed.refusal is not Refusal.TRANSIENT)
             return None

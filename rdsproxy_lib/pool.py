@@ -177,6 +177,8 @@ class Pool:
         self._is_over_limit = False
         self._retry_at = 0.0
         self._retry_delay = FIRST_RETRY
+        self._later: dict[object, float] = {}
+        """Logins that cannot be tried for a while, and until when (monotonic seconds)."""
         self._connect_error: BaseException | None = None
         self._is_away = False
         self.counters = Counters()
@@ -307,7 +309,7 @@ class Pool:
         else:
             if clean is not None:
                 backend = clean
-            elif other is not None and not (may_open and self._may_open_locked()):
+            elif other is not None and not (may_open and self._may_open_locked(login)):
                 backend = other
             else:
                 return None
@@ -362,6 +364,8 @@ class Pool:
         now = time.monotonic()
         if self._retry_at > now:
             until = min(until, self._retry_at)
+        if (later := self._later.get(waiter.login, 0.0)) > now:
+            until = min(until, later)
         if self._idle and waiter.since + OVERTAKING_GRACE > now:  # one of another login makes way after the grace
             until = min(until, waiter.since + OVERTAKING_GRACE)
         if self.reclaim is not None:
@@ -414,10 +418,16 @@ class Pool:
                 self.counters.setups_failed += 1
                 self._connect_error = failed.error
                 self._is_away = failed.refusal is Refusal.TRANSIENT
-                if self._is_away and not waiter.is_patient:
+                is_later = failed.refusal is Refusal.LATER
+                if (self._is_away or is_later) and not waiter.is_patient:
                     waiter.until = now
-                wait = failed.refusal is Refusal.TRANSIENT or (failed.refusal is Refusal.FULL and len(self._all))
-                if wait:
+                wait = self._is_away or is_later or (failed.refusal is Refusal.FULL and len(self._all))
+                if is_later:
+                    self._later = {login: until for login, until in self._later.items() if until > now}
+                    self._later[waiter.login] = now + failed.retry_after
+                    self._waiters.appendleft(waiter)
+                    closing = self._decide_locked()  # others may have their turn meanwhile
+                elif wait:
                     if failed.refusal is Refusal.FULL:  # one with other settings will have to do
                         waiter.gift = self._pick_locked(waiter.login, waiter.wanted, closing, may_open=False)
                     if waiter.gift is None:
@@ -480,6 +490,9 @@ class Pool:
             gift, waiter.gift = waiter.gift, None
             self.counters.borrows_failed += 1
             closing = []
+            if self._later or self._retry_at > time.monotonic():  # it may have been the only one who knew until when
+                for other in self._waiters:
+                    other.wake()
             if gift is not None:
                 if self._closed or time.time() >= gift.expires_at:
                     self._all.discard(gift)
@@ -596,10 +609,11 @@ class Pool:
         for waiter in tuple(self._waiters):
             waiter.gift = self._pick_locked(waiter.login, waiter.wanted, closing)
             if waiter.gift is None:
-                if now >= waiter.until:
-                    continue  # it is about to give up
+                if now >= waiter.until or self._is_later_locked(waiter):
+                    continue  # it is about to give up, or waits for its password
                 if self._may_dial_locked(now) and self._make_room_locked(waiter, now, closing):
                     waiter.may_dial = True
+                    self._later.pop(waiter.login, None)
                     self._dialers.add(waiter)
                 elif self._idle:
                     continue
@@ -611,8 +625,13 @@ class Pool:
     def _may_dial_locked(self, now: float) -> bool:
         return len(self._dialers) < MAX_DIALS and now >= self._retry_at and not self._closed
 
-    def _may_open_locked(self) -> bool:
-        return self._has_room_locked() and self._may_dial_locked(time.monotonic())
+    def _may_open_locked(self, login: object) -> bool:
+        now = time.monotonic()
+        return self._has_room_locked() and self._may_dial_locked(now) and now >= self._later.get(login, 0.0)
+
+    def _is_later_locked(self, waiter: Waiter) -> bool:
+        """Whether its login is not to be tried just now."""
+        return time.monotonic() < self._later.get(waiter.login, 0.0)
 
     def _has_room_locked(self) -> bool:
         return len(self._all) + len(self._dialers) < self.limit
@@ -643,7 +662,8 @@ class Pool:
 
     def _is_deadlock_locked(self, now: float) -> bool:
         """Whether every holder waits in this very queue, so that none of them can ever be served."""
-        if self._dialers or self._idle or now < self._retry_at or not self._waiters or self.reclaim is not None:
+        is_dialing = self._dialers or now < self._retry_at or any(map(self._is_later_locked, self._waiters))
+        if is_dialing or self._idle or not self._waiters or self.reclaim is not None:
             return False
         waiting = {waiter.thread for waiter in self._waiters}
         holders = [backend for backend in self._all if backend.owner is not None]

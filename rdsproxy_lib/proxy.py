@@ -14,25 +14,28 @@ from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import config, errors, planned
+from . import config, errors, planned, targets
 from .backend import OpenFailed, Refusal, Way
 from .client import Client
 from .commits import Commits
 from .config import TLS, Options, Target
+from .credentials import Credentials, CredentialsOption
 from .events import Events
+from .flights import Flights
 from .monitor import Monitor
 from .named_host import GroupOpener, NamedHost, way_to
 from .pool import HostGone, Pool
 from .readers import Readers, is_named
 from .reading import Reading
 from .routines import Catalogue
+from .secret import hidden, hiding
 from .session import Tx
 from .settings import CLEAN
 from .stats import BorrowLatency, PinnedSession, Stats
 from .topology import Endpoint, Observation, Role
 
 if TYPE_CHECKING:
-    from .engines.base import Engine, Login
+    from .engines.base import Login
 
 SHORTEST_PATIENCE = 2.0
 """Seconds that one of several hosts has at least to accept a login; libpq's own least."""
@@ -71,46 +74,98 @@ class Proxy:
         user: str | None = None,
         dbname: str | None = None,
         password: str | None = None,
-        credentials: Any = None,
+        credentials: CredentialsOption = None,
         tls: TLS | None = None,
         **options: Any,
     ) -> None:
-        target, url_options = _target(url, engine, host, port, user, dbname, password)
-        for name in url_options.keys() & options.keys():
-            raise errors.ConfigurationError(f"{name} is given twice: in the URL and as a keyword")
+        url, password, credentials, options = hidden(url), hidden(password), hidden(credentials), hiding(options)
         if tls is not None and not isinstance(tls, TLS):
             raise errors.ConfigurationError(f"tls must be a TLS(…) or None, not {tls!r}")
+        self._credentials = Credentials(credentials)
+        self._tls = tls
+        self._describe = partial(
+            targets.target_of, url=url, host=host, port=port, user=user, dbname=dbname, password=password
+        )
+        """Makes the target, with the engine's name."""
+        self._described: Target | None = None
+        """The target as far as it was said."""
+        url_options: dict[str, Any] = {}
+        locator = self._credentials.locator
+        if url is not None or engine is not None or locator is None:
+            self._described, url_options = self._describe(engine)
+        for name in url_options.keys() & options.keys():
+            raise errors.ConfigurationError(f"{name} is given twice: in the URL and as a keyword")
         self.options: Options = config.build_options({**url_options, **options})
-        self.target = target
-        self._credentials = credentials
-        config.check_engine(self.options, target.engine)
-        self.engine = _engine(target, self.options, credentials, tls)
-        patience = max(SHORTEST_PATIENCE, self.options.detection.total)
-        self.cluster, self._way = way_to(self.engine, target.endpoints, _weakly(self._retire), patience)
-        self.commits: Commits | None = None
-        if self.options.resolve_commits:
-            survey = None if self.cluster is None else self.cluster.hear_all
-            self.commits = Commits(self.engine, self._way, survey, self.options.connection_borrow_timeout)
-        self._allowed = self.options.max_connections
-        """By `max_connections_percent`, once that is known."""
-        self.monitor = Monitor(self)
-        self.pool = self._make_pool(self._way, self.options.max_connections)
         self._lock = threading.Lock()
+        self._building: Flights[None] = Flights("rdsproxy-server")
+        self._was_closed = self._is_built = False
         self._endpoints: dict[Any, ProxyEndpoint] = {}
-        self._splitting: Readers | None = None
-        """Where reads go, with `read_write_splitting`."""
-        if self.options.read_write_splitting:
-            self._splitting = self._readers(None, self.options.max_connections)
         # Weak: a login whose last session and database connection are gone takes its ghost's descriptor along.
         self._logins: weakref.WeakValueDictionary[frozenset[tuple[str, Any]], Login] = weakref.WeakValueDictionary()
         self.events = Events()
         self.catalogue = Catalogue(self.options.trusted_routines)
         """What is known of the routines in its databases."""
+        self._allowed = self.options.max_connections
+        """By `max_connections_percent`, once that is known."""
         self._limit_known = self.options.max_connections_percent is None
         self._received = 0
         self._departed: deque[None] = deque()  # appended to by finalisers, which may take no lock
         self._gone = 0
+        if self._described is not None and (locator is None or not targets.lacks_server(self._described, self.options)):
+            self._build(self._described)
         _ALIVE.add(self)
+
+    if not TYPE_CHECKING:  # for whom everything would be an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Where a secret says where the server is, the parts are made when the first of them is needed."""
+            if name not in _PARTS or self.__dict__.get("_is_built", True):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self._ask_for_server()
+            return self.__dict__[name]
+
+    def _ask_for_server(self) -> None:
+        """Have the secret asked for what was not said, and the parts made, once for all who need them.
+
+        Raises CredentialsError, ConfigurationError, ProxyClosed.
+        """
+        if not self._was_closed:
+            self._building.start(None, self._find_server).result()
+        if self._was_closed:
+            if self._is_built:
+                self.close()  # what was made meanwhile
+            message = "the proxy is closed; nothing was sent"
+            if self._described is not None:
+                raise targets.error_of(self._described.engine, errors.ProxyClosed, message)
+            raise errors.ProxyClosed(message)
+
+    def _find_server(self) -> None:
+        locator, target = self._credentials.locator, self._described
+        if self._is_built or locator is None:
+            return
+        server = targets.server_of(locator, None if target is None else target.engine, FIRST_CHECK_SECONDS)
+        if target is None:
+            target, _ = self._describe(targets.engine_of(server))
+        self._build(targets.completed(target, server))
+
+    def _build(self, target: Target) -> None:
+        """Make what depends on the target: _PARTS."""
+        self.target = target
+        config.check_engine(self.options, target.engine)
+        self.engine = engine = targets.engine_for(target, self.options, self._credentials, self._tls)
+        patience = max(SHORTEST_PATIENCE, self.options.detection.total)
+        self.cluster, self._way = way_to(engine, target.endpoints, _weakly(self._retire), patience)
+        self.commits: Commits | None = None
+        if self.options.resolve_commits:
+            survey = None if self.cluster is None else self.cluster.hear_all
+            self.commits = Commits(engine, self._way, survey, self.options.connection_borrow_timeout)
+        self.monitor = Monitor(self)
+        self.pool = self._make_pool(self._way, self.options.max_connections)
+        self._splitting: Readers | None = None
+        """Where reads go, with `read_write_splitting`."""
+        if self.options.read_write_splitting:
+            self._splitting = self._readers(None, self.options.max_connections)
+        self._is_built = True
 
     # -- for the application
 
@@ -122,6 +177,7 @@ class Proxy:
         that cannot be reached is left to the first statement: at once where it refuses connections, is known to be
         away, or the proxy is paused; after five seconds where it says nothing. Later calls do no I/O.
         """
+        driver_kwargs = hiding(driver_kwargs)
         return self._connect(face_of(self.engine.name), user, dbname, driver_kwargs)
 
     def endpoint(
@@ -165,8 +221,8 @@ class Proxy:
         if self.cluster is not None and self.cluster.view.seeds:
             return
         if sum(is_named(each, name) for each in known) != 1:
-            targets = ", ".join(map(str, known)) or "none: it has one host"
-            raise errors.ConfigurationError(f"{name!r} is not one of the proxy's targets, which are {targets}")
+            names = ", ".join(map(str, known)) or "none: it has one host"
+            raise errors.ConfigurationError(f"{name!r} is not one of the proxy's targets, which are {names}")
 
     def _make_pool(self, way: Way, limit: int) -> Pool:
         pool = Pool(
@@ -367,6 +423,9 @@ class Proxy:
 
         Whoever waits for a connection, and every later statement that needs one, gets ProxyClosed.
         """
+        self._was_closed = True
+        if not self._is_built:  # whoever is about to do it closes it then
+            return
         self.monitor.close()
         self.pool.close()  # first: the pools of readers that are made from now on begin as it is
         for pool in self.pools():
@@ -378,7 +437,7 @@ class Proxy:
 
     @property
     def is_closed(self) -> bool:
-        return self.pool.is_closed
+        return self.pool.is_closed if self._is_built else self._was_closed
 
     def __enter__(self) -> Proxy:
         return self
@@ -389,6 +448,8 @@ class Proxy:
         self.close()
 
     def __repr__(self) -> str:
+        if not self._is_built:
+            return f"<Proxy of {self._credentials.one}, nothing asked yet>"
         occupancy = self.pool.occupancy()
         host = ",".join(self.target.hosts) or "default"
         if self.cluster is not None:
@@ -413,6 +474,7 @@ class Proxy:
     def _check(self, login: Login, reading: Reading | None) -> None:
         """The first connect() of a login: single flight; only what the server refuses for good raises."""
         deadline = time.monotonic() + FIRST_CHECK_SECONDS
+        self._prepare(login, deadline)
         if reading is not None and not reading.splits:
             may_be_there = reading.readers.may_have_any()
         else:
@@ -421,6 +483,12 @@ class Proxy:
             with suppress(errors.BorrowTimeout):
                 self.haunt(login, max(0.001, deadline - time.monotonic()), reading, is_check=True)
         login.is_checked = True
+
+    def _prepare(self, login: Login, deadline: float) -> None:
+        """Let the source of its credentials get what it needs, before a place in the pool is taken to wait for it."""
+        source = self._credentials.pick(login.user)
+        if source is not None:
+            source.prepare(max(0.0, deadline - time.monotonic()))
 
     def _may_have_writer(self, login: Login, deadline: float) -> bool:
         """Whether it is worth the while to log in. Raises what the hosts refuse for good."""
@@ -450,6 +518,7 @@ class Proxy:
         try:
             if login.ghost is not None or (is_check and login.is_checked):
                 return
+            self._prepare(login, deadline)
             remaining = max(0.001, deadline - time.monotonic())
             pool, backend = self.pool, None
             if reading is not None and not reading.splits:
@@ -543,6 +612,11 @@ class Proxy:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
+        self._building.after_fork()
+        for source in self._credentials.sources:
+            source.after_fork()
+        if not self._is_built:
+            return
         self.monitor.after_fork()
         if self.cluster is not None:
             self.cluster.after_fork()
@@ -583,6 +657,7 @@ class ProxyEndpoint:
 
     def connect(self, user: str | None = None, dbname: str | None = None, **driver_kwargs: Any) -> Any:
         """As `Proxy.connect`; also SQLAlchemy's `creator=`."""
+        driver_kwargs = hiding(driver_kwargs)
         return self.proxy._connect(face_of(self.proxy.engine.name), user, dbname, driver_kwargs, self.readers)
 
     def __repr__(self) -> str:
@@ -613,6 +688,10 @@ def _health(endpoint: Endpoint, seen: Observation | None, writer: Endpoint | Non
     return TargetHealth(str(endpoint), seen.role.value, "AVAILABLE", None)
 
 
+_PARTS = frozenset({"cluster", "commits", "engine", "monitor", "pool", "target", "_splitting", "_way"})
+"""What `Proxy._build` makes."""
+
+
 def face_of(engine: str) -> Any:
     """The class of an engine's client connections. Loads its driver."""
     if engine == "mysql":
@@ -622,65 +701,6 @@ def face_of(engine: str) -> Any:
     from .faces.psycopg import Connection
 
     return Connection
-
-
-def _target(
-    url: str | None,
-    engine: str | None,
-    host: str | None,
-    port: int | str | None,
-    user: str | None,
-    dbname: str | None,
-    password: str | None,
-) -> tuple[Target, dict[str, Any]]:
-    if url is None:
-        if engine is None:
-            raise errors.ConfigurationError("give a URL, or engine= with host=, user=, dbname=")
-        hosts, ports = config.hosts_and_ports(host or "", str(port or ""))
-        return (
-            Target(
-                engine,
-                hosts=hosts if host else (),
-                ports=ports,
-                user=user,
-                dbname=dbname,
-                password=password,
-            ),
-            {},
-        )
-    if not isinstance(url, str):
-        raise errors.ConfigurationError(f"the URL must be text, not {type(url).__name__}")
-    target, options = config.parse_url(url)
-    if engine is not None and engine != target.engine:
-        raise errors.ConfigurationError(f"engine={engine!r} contradicts the URL's {target.engine}")
-    hosts, ports = target.hosts, (str(port),) if port else target.ports
-    if host:
-        hosts, ports = config.hosts_and_ports(host, ",".join(ports))
-    return (
-        replace(
-            target,
-            hosts=hosts,
-            ports=ports,
-            user=user if user is not None else target.user,
-            dbname=dbname if dbname is not None else target.dbname,
-            password=password if password is not None else target.password,
-        ),
-        options,
-    )
-
-
-def _engine(target: Target, options: Options, credentials: Any, tls: TLS | None) -> Engine:
-    from .credentials import pick
-
-    for source in credentials.values() if isinstance(credentials, Mapping) else (credentials,):
-        pick(source, None)  # a wrong kind is said now
-    if target.engine == "mysql":
-        from .engines.mysql import MySQLEngine
-
-        return MySQLEngine(target, options, credentials, tls)
-    from .engines.postgresql import PostgresEngine
-
-    return PostgresEngine(target, options, credentials, tls)
 
 
 # -- fork

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg as _driver
@@ -13,12 +15,27 @@ from psycopg import *  # noqa: F403
 from psycopg import adapters, conninfo, crdb, errors, pq, rows, sql, types
 from psycopg.rows import Row as _Row
 
-from .engines.postgresql import SESSION_KEYWORDS as _SESSION_KEYWORDS
+from .engines.postgresql_parameters import SESSION_KEYWORDS as _SESSION_KEYWORDS
 from .faces import psycopg as _face
 from .registry import connect_parameters as _connect_parameters
+from .secret import COVER as _COVER
+from .secret import hidden as _hidden
+from .secret import hiding as _hiding
 
 __version__ = _driver.__version__
 __all__ = [*_driver.__all__, "adapters", "conninfo", "crdb", "errors", "pq", "rows", "sql", "types"]
+
+
+_QUOTED = re.compile(r'(?<!parameter)(: |after )".*"', re.DOTALL)
+
+
+def _parsed(conninfo: str, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The driver's parameters. Of what libpq does not understand it quotes a word or all, and a password with it."""
+    try:
+        return _driver.conninfo.conninfo_to_dict(conninfo, **keywords)
+    except _driver.ProgrammingError as error:
+        failure = type(error)(_QUOTED.sub(rf'\1"{_COVER}"', str(error)))
+    raise failure
 
 
 class Connection(_face.Connection[_Row]):  # type: ignore[no-redef]
@@ -32,9 +49,10 @@ class Connection(_face.Connection[_Row]):  # type: ignore[no-redef]
 
         Arguments, defaults and environment variables are the driver's.
         """
+        conninfo, rdsproxy, kwargs = _hidden(conninfo), _hiding(rdsproxy or {}), _hiding(kwargs)
         session = {name: kwargs.pop(name) for name in _SESSION_KEYWORDS & kwargs.keys()}
-        parameters = _driver.conninfo.conninfo_to_dict(conninfo, **kwargs)
-        return _connect_parameters(cls, "postgresql", {**parameters, **session}, rdsproxy or {})
+        parameters = _hiding(_parsed(conninfo, kwargs))
+        return _connect_parameters(cls, "postgresql", {**parameters, **session}, rdsproxy)
 
 
 class AsyncConnection(_driver.AsyncConnection[_Row]):  # type: ignore[no-redef]
@@ -46,6 +64,7 @@ class AsyncConnection(_driver.AsyncConnection[_Row]):  # type: ignore[no-redef]
     @classmethod
     async def connect(cls, *args: Any, **kwargs: Any) -> Any:
         """The driver's own `connect()`; the first call warns."""
+        args, kwargs = _hidden(args), _hiding(kwargs)
         if not cls._rdsproxy_warned:
             cls._rdsproxy_warned.append(True)
             warnings.warn("rdsproxy_lib does not multiplex AsyncConnection; it connects directly", stacklevel=2)

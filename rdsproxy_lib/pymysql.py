@@ -22,6 +22,7 @@ from pymysql.constants import CLIENT, COMMAND, CR, ER, FIELD_TYPE, FLAG, SERVER_
 
 from .faces import pymysql as _face
 from .registry import connect_parameters as _connect_parameters
+from .secret import hiding as _hiding
 
 __version__ = _driver.__version__
 __all__ = [*_driver.__all__, "Connect"]
@@ -37,7 +38,8 @@ class Connection(_face.Connection):
 
         Arguments and defaults are the driver's.
         """
-        _connect_parameters(super().__init__, "mysql", kwargs, rdsproxy or {})
+        rdsproxy, kwargs = _hiding(rdsproxy or {}), _hiding(kwargs)
+        _connect_parameters(super().__init__, "mysql", kwargs, rdsproxy)
 
 
 Connect = connect = Connection

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import config, errors
 from .config import Target
+from .engines.base import hashable
 from .proxy import Proxy, face_of
+from .secret import HIDDEN, hidden, hiding
 
 _lock = threading.Lock()
 _proxies: dict[Any, Proxy] = {}
 _defaults: dict[str, Any] = {}
+
+_SEAL = secrets.token_bytes(32)
 
 WHERE = {
     "postgresql": ("host", "hostaddr", "port", "user", "password"),
@@ -29,6 +35,7 @@ def configure(**defaults: Any) -> None:
     RDSPROXY_* environment variables overrule them, and `connect(rdsproxy={…})` overrules both. Raises
     ConfigurationError for a wrong value and TypeError for an unknown name, and then changes nothing.
     """
+    defaults = hiding(defaults)
     config.build_options(defaults)
     with _lock:
         _defaults.update(defaults)
@@ -41,6 +48,7 @@ def connect(url: str | None = None, *, rdsproxy: Mapping[str, Any] | None = None
     `credentials` and `tls`. Proxies are shared by engine, host, port, credentials and TLS; raises ConfigurationError
     where options contradict those the shared one was made with.
     """
+    url, rdsproxy, keywords = hidden(url), hiding(rdsproxy or {}), hiding(keywords)
     engine = keywords.pop("engine", None)
     options: dict[str, Any] = {}
     parameters = dict(keywords)
@@ -52,7 +60,7 @@ def connect(url: str | None = None, *, rdsproxy: Mapping[str, Any] | None = None
         raise errors.ConfigurationError("give a URL, or engine= with the driver's connect keywords")
     if engine not in WHERE:
         raise errors.ConfigurationError(f"engine must be 'postgresql' or 'mysql', not {engine!r}")
-    return connect_parameters(face_of(engine), engine, parameters, {**options, **(rdsproxy or {})})
+    return connect_parameters(face_of(engine), engine, parameters, {**options, **rdsproxy})
 
 
 def connect_parameters(
@@ -60,17 +68,17 @@ def connect_parameters(
 ) -> Any:
     """Connect with the driver's parameters through the shared Proxy that the options `asked` for allow.
 
-    `face` makes the connection from what makes its client, and the keywords that are the session's.
+    `face` makes the connection from what makes its client, and the keywords that are the session's. What must not be
+    seen of `parameters` and `asked` is hidden already.
     """
     credentials, tls = asked.get("credentials"), asked.get("tls")
     asked = {name: value for name, value in asked.items() if name not in ("credentials", "tls")}
     config.build_options(asked)
     where = {name: parameters.pop(name) for name in WHERE[engine] if parameters.get(name) is not None}
-    secured = frozenset((name, str(value)) for name, value in parameters.items() if name.startswith("ssl"))
+    secured = frozenset((name, _sealed(value)) for name, value in parameters.items() if name.startswith("ssl"))
     environment = tuple(os.environ.get(name) for name in ENVIRONMENT[engine])
-    told = tuple((name, str(value)) for name, value in where.items())
-    identity = credentials if isinstance(credentials, Hashable) else id(credentials)
-    key = (engine, told, environment, secured, identity, tls)
+    told = tuple((name, _sealed(value) if name in HIDDEN else str(value)) for name, value in where.items())
+    key = (engine, told, environment, secured, hashable(credentials), tls)
     user = where.pop("user", None)
     with _lock:
         proxy = _proxies.get(key)
@@ -92,15 +100,23 @@ def connect_parameters(
                 **options,
             )
         else:
-            _check_agreement(proxy, asked)
+            _check_agreement(proxy, asked, engine)
     return proxy._connect(face, None, parameters.pop("dbname", None), parameters)
 
 
-def _check_agreement(proxy: Proxy, asked: Mapping[str, Any]) -> None:
+def _sealed(value: object) -> str:
+    """What stands in a key for what may be, or have, a secret: equal for equal ones, in this process."""
+    if isinstance(value, Mapping):
+        value = sorted((name, _sealed(each)) for name, each in value.items())
+    told = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(told, key=_SEAL).hexdigest()
+
+
+def _check_agreement(proxy: Proxy, asked: Mapping[str, Any], engine: str) -> None:
     for name, value in asked.items():
         used = getattr(proxy.options, name)
         if name == "driver_options":  # without what was put there above
-            added = set(WHERE[proxy.engine.name]) - value.keys()
+            added = set(WHERE[engine]) - value.keys()
             used = {key: used[key] for key in used.keys() - added}
         if used != value:
             raise errors.ConfigurationError(

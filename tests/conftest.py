@@ -292,10 +292,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> Iterator[None]:
-    """Say last how many tests ran on each server, which server was not there, and what repeats the random tests.
+    """Say last how many tests ran on each server, which server was not there, what repeats random tests, and counts.
 
-    A test hands over the last with `record_property("seed", text)`: what it prints is shown only where it fails. The
-    fault matrix hands over its rows as "fault".
+    A test hands over the last two with `record_property("seed", text)`: what it prints is shown only where it fails.
+    The fault matrix hands over its rows as "fault".
     """
     yield
     ran: Counter[str] = Counter()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ..explanation import explain
+from ..secret import covered
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,12 +32,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         explanation = explain(_text(args), args.engine)
     except (OSError, ValueError) as error:
-        print(f"explain: {error}", file=sys.stderr)
+        print(covered(f"explain: {error}"), file=sys.stderr)
         return 2
-    if args.json:
-        print(json.dumps(explanation.as_dict(), indent=2, ensure_ascii=False))
-    else:
-        print(explanation)
+    text = json.dumps(explanation.as_dict(), indent=2, ensure_ascii=False) if args.json else str(explanation)
+    print(covered(text))
     return 1 if explanation.pins else 0
 
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import Any, Protocol
+from contextlib import closing
+from typing import Any, Protocol, TypeVar
 
-from .. import credentials, errors
+from .. import errors
 from ..backend import Backend, OpenFailed, Refusal
 from ..commits import CommitEngine
+from ..credentials import Credential, Credentials, TryLater, Who
 from ..named_host import NameOpener
 from ..readers import Reader
 from ..routines import RoutineBody
 from ..session import Tx
 from ..settings import Settings
 from ..sql import Cause, Dialect, Reason, Routine, Statement
+
+Made = TypeVar("Made")
+
+SOURCES_SHARE, LEAST_SHARE = 0.5, 0.25
+"""Of the time for a login: how much a source may take, and what has to be left for an attempt."""
+AT_ONCE = 0.05
+"""Seconds after which a login is tried again that could not be tried for want of time."""
 
 
 class Login:
@@ -58,30 +68,91 @@ class Login:
     @property
     def key(self) -> frozenset[tuple[str, Any]]:
         """Equal for logins whose backends are interchangeable."""
-        return frozenset((name, _hashable(value)) for name, value in self.parameters.items())
+        return frozenset((name, hashable(value)) for name, value in self.parameters.items())
 
     def __repr__(self) -> str:
         return f"<Login user={self.user!r} dbname={self.dbname!r}>"
 
 
-def user_and_password(
-    source: Any, login: Login, error: Callable[[type[errors.Error], str], Exception]
-) -> tuple[str, str] | None:
-    """What the credentials give for this login, None without any. Raises OpenFailed, with the driver's twin inside."""
+def check_keywords(given: Credentials, located_by: Collection[str], keywords: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError where a session asks for another server than that which the credentials are for."""
+    if given.sources and (moved := sorted(located_by & keywords.keys())):
+        raise errors.ConfigurationError(f"connect({moved[0]}=…): the credentials are for the server of the proxy")
+
+
+def who_of(login: Login, parameters: Mapping[str, Any], default_port: str) -> Who:
+    """Who logs in where, by the driver's own arguments."""
+    port = str(parameters.get("port") or default_port)
+    return Who(login.user, str(parameters.get("host") or ""), int(port) if port.isdigit() else 0)
+
+
+def logged_in(
+    given: Credentials,
+    who: Who,
+    timeout: float,
+    attempt: Callable[[Credential | None, float], Made],
+    error: Callable[[type[errors.Error], str], Exception],
+) -> Made:
+    """What `attempt` makes of the first of the credentials that the server accepts; of None where none were given.
+
+    It is given the seconds that are left of `timeout` as well. Raises OpenFailed: the attempt's own, and with the
+    driver's twin of a CredentialsError inside where there was nothing to try.
+    """
+    deadline = time.monotonic() + timeout
+    refused: OpenFailed | None = None
     try:
-        picked = credentials.pick(source, login.user)
-        return None if picked is None else credentials.fetch(picked)
+        source = given.pick(who.user)
+        if source is None:
+            return attempt(None, timeout)
+        with closing(source.offers(who, timeout * SOURCES_SHARE)) as offers:
+            for credential in offers:
+                left = deadline - time.monotonic()
+                if left < timeout * LEAST_SHARE:  # too little to judge the host by
+                    raise TryLater(AT_ONCE, errors.CredentialsError("the credentials took too long to come"))
+                try:
+                    made = attempt(credential, left)
+                except OpenFailed as failed:
+                    if not failed.is_wrong_password:
+                        raise
+                    refused = failed
+                else:
+                    source.accepted(who, credential)
+                    return made
+    except errors.ConfigurationError as failure:
+        raise OpenFailed(failure, Refusal.PERMANENT) from None
     except errors.CredentialsError as failure:
         twin = error(errors.CredentialsError, str(failure))
         twin.__cause__ = failure.__cause__
         raise OpenFailed(twin, Refusal.PERMANENT) from None
+    except TryLater as later:
+        was_refused = refused is not None
+        why = refused.error if refused is not None else error(errors.CredentialsError, str(later.why))
+        raise OpenFailed(why, Refusal.LATER, is_answer=was_refused, retry_after=later.seconds) from None
+    assert refused is not None, "a source offers something, or raises"
+    raise refused
 
 
-def _hashable(value: Any) -> Any:
+def patiently(connect: Callable[[float], Made], timeout: float) -> Made:
+    """What `connect(seconds)` makes, for those who do not wait in a pool while a password is being changed.
+
+    `timeout` is for all attempts together. Raises OpenFailed as it does.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return connect(max(0.001, deadline - time.monotonic()))
+        except OpenFailed as failed:
+            if failed.refusal is not Refusal.LATER or time.monotonic() + failed.retry_after >= deadline:
+                raise
+            time.sleep(failed.retry_after)
+
+
+def hashable(value: Any) -> Any:
+    """What stands for a value in a key: equal for equal ones, as far as they can be compared."""
     if isinstance(value, Mapping):
-        return frozenset((key, _hashable(item)) for key, item in value.items())
+        return frozenset((key, hashable(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return tuple(map(_hashable, value))
+        return tuple(map(hashable, value))
     return value if isinstance(value, Hashable) else id(value)
 
 

@@ -17,16 +17,17 @@ from pymysql.connections import Connection as Driver
 from pymysql.connections import err
 from pymysql.constants import COMMAND, CR, ER
 
-from .. import credentials, errors
+from .. import errors, trust
 from ..backend import MIXED, Backend, OpenFailed, Refusal
-from ..config import DEFAULT_PORTS, TLS, Options, Target
+from ..config import DEFAULT_PORTS, OPTIONAL_MODES, TLS, Options, Target
+from ..credentials import Credential, Credentials
 from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
 from ..session import Tx
 from ..settings import Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement
 from ..topology import Answer, Endpoint, Listed
 from . import mysql_reading
-from .base import Login, user_and_password
+from .base import Login, check_keywords, logged_in, patiently, who_of
 from .descriptor import keep_alive, point_at_nothing, shut_down
 from .mysql_audit import left_over, stock_of
 from .mysql_commits import LIMITS, TABLE, asking, asking_for_key, leaving, reading, trying
@@ -40,6 +41,7 @@ from .mysql_errors import (
     twin_of,
 )
 from .mysql_insert_id import InsertedIds, InsertId
+from .mysql_login import guarded, insists_on_tls, verifies
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
 from .mysql_reading import GTIDS_SO_FAR, TELLS_GTIDS, VIEWS
 from .mysql_settings import (
@@ -81,6 +83,8 @@ ASK_AFTER_IDLE = 30.0
 COMMAND_SECONDS = 5.0
 """How long a command of our own (ROLLBACK, reset, probe) may take before the backend is closed instead."""
 
+LOCATED_BY = frozenset({"host", "unix_socket", "read_default_file"})
+"""Connect arguments that say where the server is."""
 UNSET = -1.0
 """As the time limit that a socket is said to have: whatever is wanted is set."""
 
@@ -181,12 +185,18 @@ class MySQLEngine:
     to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
     admits_late = 0.2  # MariaDB refuses first, lets go of who waited, and then sets the variable
     session_keywords = SESSION_KEYWORDS
+    located_by = LOCATED_BY
+    tls_parameters = frozenset(TLS_ARGUMENTS)
 
-    def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
+    def __init__(self, target: Target, options: Options, credentials: Credentials, tls: TLS | None) -> None:
         self._options = options
-        self._credentials = source
+        self._credentials = credentials
         given = {**from_text(target.driver), **options.driver_options}
         self.session_defaults = {name: given.pop(name) for name in SESSION_KEYWORDS & given.keys()}
+        self._tls = tls
+        self._needs_tls = options.require_tls or (tls is not None and tls.mode not in OPTIONAL_MODES)
+        self._guards = tls is not None and tls.mode in OPTIONAL_MODES
+        """Whether the server may be talked to without TLS, by the word of `tls`."""
         self._base = base_parameters(given, target, options, tls)
         self._keepalive = options.detection.keepalive
         self._sources: dict[str | None, Source] = {}
@@ -196,16 +206,27 @@ class MySQLEngine:
 
     # -- logging in
 
+    @staticmethod
+    def decides_tls(given: Mapping[str, Any]) -> bool:
+        """Whether these arguments say if the server is verified, and do not leave it to the driver."""
+        return bool(given.get("ssl") or given.get("ssl_disabled")) or any(
+            given.get(name) is not None for name in ("ssl_verify_cert", "ssl_verify_identity")
+        )
+
     def login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> MySQLLogin:
+        check_keywords(self._credentials, self.located_by, keywords)
+        if self._tls is not None and (doubled := sorted(TLS_ARGUMENTS & keywords.keys())):
+            raise errors.ConfigurationError(f"{doubled[0]} contradicts the tls= of the proxy")
         parameters = {**self._base, **keywords}
         if user is not None:
             parameters["user"] = user
-        elif isinstance(self._credentials, credentials.Static):
+        elif not parameters.get("user") and self._credentials.user is not None:
             parameters["user"] = self._credentials.user
         if dbname is not None:
             parameters.pop("db", None)
             parameters["database"] = dbname
         where = parameters.get("database") or parameters.get("db")
+        self._credentials.pick(parameters.get("user"))
         return MySQLLogin(parameters.get("user"), where, parameters)
 
     def check(self, login: MySQLLogin) -> None:
@@ -214,6 +235,16 @@ class MySQLEngine:
         if not TLS_ARGUMENTS & arguments.keys():
             arguments["ssl_disabled"] = True
         login.prototype = Driver(defer_connect=True, **arguments)
+        if self._options.require_tls and not insists_on_tls(login.prototype):
+            given = ", ".join(sorted(TLS_ARGUMENTS & arguments.keys()))
+            raise errors.ConfigurationError(
+                f"require_tls=True contradicts {given}, as it is given: the driver would do without TLS"
+            )
+        if self._credentials.need_verified_tls and not verifies(login.prototype):
+            raise errors.ConfigurationError(
+                "an IAM token goes to a verified server only: leave out the driver's arguments for TLS, or have it"
+                " verify the server's certificate"
+            )
 
     def open(self, login: MySQLLogin, timeout: float) -> MySQLBackend:
         return self.open_at(login, timeout, None)
@@ -222,9 +253,8 @@ class MySQLEngine:
         wire = self._connect(login, timeout, endpoint)
         try:
             backend = MySQLBackend(login, wire)
-            if self._options.require_tls and not self.is_encrypted(backend):
-                why = "require_tls is set and this connection is not encrypted (unix sockets never are)"
-                raise self.error(errors.TlsRequired, why)
+            if self._needs_tls and not self.is_encrypted(backend):
+                raise self.error(errors.TlsRequired, "TLS is required, and this connection is not encrypted")
             if wire.server_capabilities & LISTENING != LISTENING:
                 raise err.NotSupportedError(
                     f"{wire.server_version} has no session trackers; MySQL 5.7.5 or MariaDB 10.2 is needed"
@@ -305,7 +335,7 @@ class MySQLEngine:
         return Endpoint(wire.host, wire.port, address)
 
     def ask(self, login: MySQLLogin, timeout: float, endpoint: Endpoint) -> Answer:
-        wire = self._connect(login, timeout, endpoint)
+        wire = patiently(lambda left: self._connect(login, left, endpoint), timeout)
         try:
             answer = self._role_on(wire, login.user)
             try:
@@ -373,21 +403,47 @@ class MySQLEngine:
             address = address or endpoint.address
         for name in ("init_command", "sql_mode"):  # _set_up does that, then and after each reset
             parameters.pop(name, None)
-        parameters["connect_timeout"] = min(timeout, parameters.get("connect_timeout") or timeout)
-        parameters["read_timeout"] = parameters["write_timeout"] = timeout
         parameters["client_flag"] = parameters.get("client_flag", 0) | LISTENING
-        if (found := user_and_password(self._credentials, login, self.error)) is not None:
-            parameters["user"], parameters["password"] = found
-        if begin is not None:
-            begin()
+
+        def attempt(credential: Credential | None, timeout: float) -> Wire:
+            if credential is not None:
+                parameters["user"], parameters["password"] = credential.user, credential.password
+                has_file = parameters.get("read_default_file") or parameters.get("read_default_group")
+                dbname = login.dbname if login.dbname is not None or has_file else credential.dbname
+                if dbname and not parameters.get("db"):
+                    parameters["database"] = dbname
+            if begin is not None:
+                begin()
+            wire = self._log_in(parameters, timeout, address)
+            if credential is not None and login.dbname is None and not has_file:
+                login.dbname = dbname  # of all its sessions from now on, whatever a secret says later
+            return wire
+
+        return logged_in(
+            self._credentials, who_of(login, parameters, DEFAULT_PORTS[self.name]), timeout, attempt, self.error
+        )
+
+    def _log_in(self, parameters: dict[str, Any], timeout: float, address: str) -> Wire:
+        limit = min(timeout, parameters.get("connect_timeout") or timeout)
+        parameters = {**parameters, "connect_timeout": limit, "read_timeout": timeout, "write_timeout": timeout}
         try:
             # Looked up now, so that tracing which replaces it sees our connects.
-            raw = pymysql.connect(autocommit=None, defer_connect=bool(address), **parameters)
+            raw = pymysql.connect(autocommit=None, defer_connect=bool(address) or self._guards, **parameters)
             raw = getattr(raw, "__wrapped__", raw)
+            if self._guards:
+                guarded(raw, is_optional="ssl" in parameters)
             if address:  # of the very machine, whatever the name leads to by now; TLS goes by the name
                 raw.connect(_socket_to(address, raw))
+            elif self._guards:
+                raw.connect()
         except Exception as error:
-            raise OpenFailed(error, refusal_of(error), is_answer=is_answer(error)) from None
+            if self._needs_tls and code_of(error) == CR.CR_SSL_CONNECTION_ERROR:
+                error = self.error(errors.TlsRequired, str(error.args[-1]))
+            if isinstance(getattr(error, "original_exception", None), ssl.SSLCertVerificationError):
+                hint = trust.hint(str(parameters.get("host") or ""), None if self._tls is None else self._tls.ca_file)
+                error.args = (*error.args[:-1], f"{error.args[-1]}{hint}")
+            is_wrong = code_of(error) == ER.ACCESS_DENIED_ERROR
+            raise OpenFailed(error, refusal_of(error), is_answer=is_answer(error), is_wrong_password=is_wrong) from None
         if raw._sock.family != socket.AF_UNIX:
             with suppress(OSError):  # it was reset just now, as who uses it will find out
                 keep_alive(raw._sock, self._keepalive)
@@ -901,7 +957,8 @@ class MySQLEngine:
         """False: no error of MySQL tells whether a function in the statement had run already."""
         return False
 
-    def error(self, kind: type[errors.Error], message: str) -> err.Error:
+    @staticmethod
+    def error(kind: type[errors.Error], message: str) -> err.Error:
         return twin_of(kind, message)
 
     def closed_error(self, message: str, *, is_expired: bool = False) -> err.Error:

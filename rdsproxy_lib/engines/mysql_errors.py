@@ -17,6 +17,10 @@ CANCELLED = {ER.QUERY_INTERRUPTED, 1969, 3024}
 """By KILL QUERY or a limit of time: MariaDB's max_statement_time, MySQL's max_execution_time."""
 FULL = {ER.CON_COUNT_ERROR, ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED}
 PERMANENT_CLIENT_ERRORS = {CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR.CR_AUTH_PLUGIN_ERR}
+CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""Errors of TLS that say no more than that the connection ended."""
+OUT_OF_ORDER = "ALERT_INTERNAL_ERROR"
+"""A server or a load balancer says so that has trouble of its own."""
 
 
 # -- our errors as PyMySQL's: the code decides what frameworks make of one, as it does for an error of the server
@@ -94,6 +98,15 @@ def is_answer(error: Exception) -> bool:
     return bool(code := code_of(error)) and not CR.CR_ERROR_FIRST <= code <= CR.CR_ERROR_LAST
 
 
+def _is_refused_tls(error: Exception) -> bool:
+    """Whether one side does not like the other's certificate, or its version of TLS."""
+    cause = getattr(error, "original_exception", error.__context__)  # which the driver has in its message as well
+    if not isinstance(cause, ssl.SSLError) or isinstance(cause, CUT_SHORT):
+        return False
+    reason = cause.reason or ""
+    return reason != "" and not reason.endswith(OUT_OF_ORDER) and reason in str(error)
+
+
 def refusal_of(error: Exception) -> Refusal:
     """What a failed login means, by its code."""
     if not isinstance(error, err.Error) or isinstance(error, errors.TlsRequired | err.NotSupportedError):
@@ -103,7 +116,7 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal.FULL
     if code == ER.SERVER_SHUTDOWN:
         return Refusal.TRANSIENT
-    if isinstance(getattr(error, "original_exception", None), ssl.SSLCertVerificationError):
+    if _is_refused_tls(error):
         return Refusal.PERMANENT
     is_clients = CR.CR_ERROR_FIRST <= code <= CR.CR_ERROR_LAST and code not in PERMANENT_CLIENT_ERRORS
     return Refusal.TRANSIENT if is_clients else Refusal.PERMANENT

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import errors
-from ..config import TLS, Options, Target
+from ..config import TLS, VERIFYING_MODES, Options, Target
 
 SESSION_KEYWORDS = frozenset(
     {
@@ -54,10 +54,13 @@ def base_parameters(given: Mapping[str, Any], target: Target, options: Options, 
             raise errors.ConfigurationError(f"give either {doubled[0]} or tls=, not both")
         if tls.mode == "disabled":
             base["ssl_disabled"] = True
-        elif tls.mode != "preferred":
+        else:
             base["ssl"] = _context(tls)
-    if options.require_tls and base.get("ssl_disabled"):
-        raise errors.ConfigurationError("require_tls=True contradicts a disabled TLS")
+    if options.require_tls:
+        if base.get("ssl_disabled") or (tls is not None and tls.mode == "preferred"):
+            raise errors.ConfigurationError("require_tls=True contradicts a TLS that is disabled, or only preferred")
+        if not TLS_ARGUMENTS & base.keys():
+            base["ssl"] = _context(TLS("required"))  # the driver's own way is to do without where the server has none
     return base
 
 
@@ -77,11 +80,19 @@ def from_text(parameters: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _context(tls: TLS) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca_file)
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+    except OSError as error:
+        raise errors.ConfigurationError(f"TLS(ca_file={tls.ca_file!r}) cannot be used: {error}") from None
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the certificates that servers make for themselves fail it
     context.check_hostname = tls.mode == "verify-identity"
-    context.verify_mode = ssl.CERT_REQUIRED if tls.mode.startswith("verify") else ssl.CERT_NONE
+    context.verify_mode = ssl.CERT_REQUIRED if tls.mode in VERIFYING_MODES else ssl.CERT_NONE
     context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[tls.min_version]
     if tls.cert is not None:
-        context.load_cert_chain(tls.cert, tls.key)
+        try:
+            context.load_cert_chain(tls.cert, tls.key, password="")  # without one OpenSSL asks the terminal
+        except OSError as error:
+            raise errors.ConfigurationError(
+                f"TLS(cert={tls.cert!r}, key={tls.key!r}) cannot be used: {error}"
+            ) from None
     return context

@@ -23,20 +23,35 @@ from psycopg._preparing import PrepareManager
 from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
 from psycopg.generators import execute
 
-from .. import credentials, errors
+from .. import config, errors, trust
 from ..backend import MIXED, Backend, OpenFailed, Refusal
 from ..config import DEFAULT_PORTS, TLS, Options, Target
+from ..credentials import CLONE, Credential, Credentials
 from ..routines import BODIES, RoutineBody
+from ..secret import HIDDEN, SecretBytes, hiding
 from ..session import Tx
 from ..settings import CLEAN, Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
 from ..sql_postgresql import READING_SETTINGS
 from ..topology import Answer, Endpoint, Listed
-from .base import Login, user_and_password
+from .base import Login, check_keywords, logged_in, patiently, who_of
 from .descriptor import point_at_nothing, set_user_timeout, shut_down
 from .postgresql_audit import left_over, stock_of
 from .postgresql_commits import MISUSE, TABLE, asking, finding, leaving, trying
-from .postgresql_ping import refusal_at
+from .postgresql_parameters import (
+    LOCATED_BY,
+    NOWHERE,
+    SESSION_KEYWORDS,
+    TLS_PARAMETERS,
+    UNENCRYPTED_MODES,
+    VERIFYING_SSLMODES,
+    WRITERS,
+    base_parameters,
+    contradictions,
+    from_environment,
+    unreadable,
+)
+from .postgresql_ping import fault_at, refusal_at
 from .postgresql_plans import Plans
 from .postgresql_reading import has_reached, position_of, suspects_of
 from .postgresql_settings import (
@@ -55,9 +70,6 @@ from .postgresql_topology import DETECT, MULTI_AZ, REFUSALS, Source, answered, d
 
 logger = logging.getLogger(__name__)
 
-SESSION_KEYWORDS = frozenset({"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"})
-"""Connect arguments of psycopg that shape the Python side: the client connection's, not part of the pool's key."""
-
 ASK_AFTER_IDLE = 30.0
 """Seconds after which an idle backend answers a question before it is lent: a silent peer shows no readable socket."""
 SHORTEST_PING, PING_SECONDS = 0.5, 5.0
@@ -70,24 +82,14 @@ CUT_SHORT = (
     "could not send",
 )
 """What libpq says where the connection broke before the server had answered a login."""
+WRONG_PASSWORD = "authentication failed for user"
+"""What the server says, in English, as it does on RDS: libpq tells no SQLSTATE of a login."""
+NO_TLS = "server does not support SSL, but SSL was required"
+CERTIFICATE_FAILED = "certificate verify failed"
 CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS = "57P03", "53300"
 """SQLSTATEs: the first while a server starts, shuts down or recovers."""
 COMMAND_SECONDS = 5.0
 """How long a command of our own (ROLLBACK, reset, probe) may take before the backend is closed instead."""
-
-WRITERS = ("any", "primary", "read-write")
-"""Values of target_session_attrs under which a writer can be connected to."""
-NOWHERE = "/nonexistent"
-"""A directory without a server's socket."""
-
-SSLMODE = {
-    "disabled": "disable",
-    "preferred": "prefer",
-    "required": "require",
-    "verify-ca": "verify-ca",
-    "verify-identity": "verify-full",
-}
-UNENCRYPTED_MODES = (None, "disable", "allow", "prefer")
 
 TX = (Tx.NONE, Tx.UNKNOWN, Tx.OPEN, Tx.FAILED, Tx.UNKNOWN)
 """By libpq's PQTransactionStatusType: idle, active, in transaction, in error, unknown."""
@@ -252,13 +254,17 @@ class PostgresEngine:
     to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
     admits_late = 0.0
     session_keywords = SESSION_KEYWORDS
+    located_by = LOCATED_BY
+    tls_parameters = frozenset(TLS_PARAMETERS)
 
-    def __init__(self, target: Target, options: Options, source: Any, tls: TLS | None) -> None:
+    def __init__(self, target: Target, options: Options, credentials: Credentials, tls: TLS | None) -> None:
         self._options = options
         self._initial = frozenset(setting.name for setting in classify(options.init_query or "").settings)
         """What the init_query sets."""
-        self._credentials = source
-        self._base = self._base_parameters(target, options, tls)
+        self._credentials = credentials
+        self._tls = tls
+        self._needs_tls = options.require_tls or (tls is not None and tls.mode not in config.OPTIONAL_MODES)
+        self._base = base_parameters(target, options, tls)
         keepalive = options.detection.keepalive
         self._keepalive = {
             "keepalives_idle": keepalive.idle,
@@ -271,57 +277,49 @@ class PostgresEngine:
         given = options.driver_options
         self.session_defaults = {name: given[name] for name in SESSION_KEYWORDS & given.keys()}
 
-    @staticmethod
-    def _base_parameters(target: Target, options: Options, tls: TLS | None) -> dict[str, Any]:
-        ours = {name: value for name, value in options.driver_options.items() if name not in SESSION_KEYWORDS}
-        base: dict[str, Any] = {**target.driver, **ours}
-        if target.hosts:  # the first of several stands for all: who opens a backend says which
-            base["host"] = target.hosts[0]
-        if target.ports:
-            base["port"] = target.ports[0]
-        if len(target.hosts) > 1 and "hostaddr" in base:
-            raise errors.ConfigurationError("hostaddr cannot be given with several hosts")
-        if len(target.hosts) > 1 and base.get("target_session_attrs", "any") not in WRITERS:
-            raise errors.ConfigurationError(
-                f"target_session_attrs={base['target_session_attrs']!r} contradicts several hosts: all work goes to the"
-                " writer"
-            )
-        for name, value in (("user", target.user), ("dbname", target.dbname), ("password", target.password)):
-            if value is not None:
-                base[name] = value
-        if tls is not None:
-            if "sslmode" in base:
-                raise errors.ConfigurationError("give either sslmode or tls=, not both")
-            base["sslmode"] = SSLMODE[tls.mode]
-            base["ssl_min_protocol_version"] = tls.min_version
-            for name, path in (("sslrootcert", tls.ca_file), ("sslcert", tls.cert), ("sslkey", tls.key)):
-                if path is not None:
-                    base[name] = path
-        if options.require_tls and base.get("sslmode") in UNENCRYPTED_MODES:
-            if "sslmode" in base:
-                raise errors.ConfigurationError(
-                    f"require_tls=True contradicts sslmode={base['sslmode']!r}, which allows an unencrypted connection"
-                )
-            base["sslmode"] = "require"
-        return base
-
     # -- logging in
 
+    @staticmethod
+    def decides_tls(given: Mapping[str, Any]) -> bool:
+        """Whether these parameters say if the server is verified, and do not leave it to libpq."""
+        return given.get("sslmode") is not None
+
     def login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> PostgresLogin:
-        parameters = {**_from_environment(), **self._base, **keywords}
+        check_keywords(self._credentials, self.located_by, keywords)
+        parameters = hiding({**from_environment(), **self._base, **keywords})
+        if self._credentials.know_user and not {**self._base, **keywords}.get("user"):
+            parameters.pop("user", None)  # of the environment, which knows nothing of the credentials
         if user is not None:
             parameters["user"] = user
-        elif isinstance(self._credentials, credentials.Static):
+        elif not parameters.get("user") and self._credentials.user is not None:
             parameters["user"] = self._credentials.user
         if dbname is not None:
             parameters["dbname"] = dbname
         parameters = conninfo_to_dict("", **parameters)  # checks the names, as psycopg.connect() does
         timeout_from_conninfo(parameters)
+        self._check_tls(keywords, parameters.get("sslmode"))
+        self._credentials.pick(None if parameters.get("user") is None else str(parameters["user"]))
         who, where = (None if value is None else str(value) for value in map(parameters.get, ("user", "dbname")))
         return PostgresLogin(who, where, parameters)
 
+    def _check_tls(self, keywords: Mapping[str, Any], mode: object) -> None:
+        """Raise ConfigurationError where a session asks for another encryption than its proxy allows."""
+        if self._tls is not None and (doubled := contradictions(self._tls, keywords)):
+            raise errors.ConfigurationError(f"{doubled[0]} contradicts the tls= of the proxy")
+        if self._options.require_tls and mode in UNENCRYPTED_MODES:
+            raise errors.ConfigurationError(
+                f"require_tls=True contradicts sslmode={mode!r}, which allows an unencrypted connection"
+            )
+        if self._credentials.need_verified_tls and mode not in VERIFYING_SSLMODES:
+            raise errors.ConfigurationError(
+                f"an IAM token goes to a verified server only, and sslmode={mode!r} verifies none: leave it out, or"
+                " give verify-full"
+            )
+
     def check(self, login: Login) -> None:
         # libpq checks every option before it looks for the server; this one it cannot find.
+        if name := unreadable(login.parameters):
+            raise errors.ConfigurationError(f"{name} has a character that UTF-8 cannot encode")
         nowhere = {**login.parameters, "host": NOWHERE, "hostaddr": None}
         probe = pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
         message = probe.get_error_message()
@@ -335,8 +333,8 @@ class PostgresEngine:
     def open_at(self, login: PostgresLogin, timeout: float, endpoint: Endpoint | None) -> PostgresBackend:
         backend = PostgresBackend(login, self._connect(login, timeout, endpoint))
         try:
-            if self._options.require_tls and not backend.pgconn.ssl_in_use:
-                raise TlsRequired("require_tls is set and this connection is not encrypted (unix sockets never are)")
+            if self._needs_tls and not backend.pgconn.ssl_in_use:
+                raise TlsRequired("TLS is required, and this connection is not encrypted (unix sockets never are)")
             if backend.pgconn.parameter_status(b"standard_conforming_strings") == b"off":
                 login.dialect = Dialect.POSTGRESQL_BACKSLASH
             self._run_init_query(backend)
@@ -422,7 +420,7 @@ class PostgresEngine:
         return Endpoint(pgconn.host.decode(), int(pgconn.port), pgconn.hostaddr.decode())
 
     def ask(self, login: PostgresLogin, timeout: float, endpoint: Endpoint) -> Answer:
-        backend = PostgresBackend(login, self._connect(login, timeout, endpoint))
+        backend = PostgresBackend(login, patiently(lambda left: self._connect(login, left, endpoint), timeout))
         try:
             answer = self.role_of(backend)
             try:
@@ -458,23 +456,54 @@ class PostgresEngine:
             address = address or endpoint.address
         if address:
             parameters["hostaddr"] = address
-        # libpq's least is 2 s
-        parameters["connect_timeout"] = max(2, min(ceil(timeout), timeout_from_conninfo(parameters)))
-        if (found := user_and_password(self._credentials, login, self.error)) is not None:
-            parameters["user"], parameters["password"] = found
-        if begin is not None:
-            begin()
-        first: psycopg.Error | None = None
+
+        def attempt(credential: Credential | None, timeout: float) -> psycopg.Connection[Any]:
+            if credential is not None:
+                parameters["user"], parameters["password"] = credential.user, credential.password
+                # libpq's default is a service's, or the user's name, which may be one of two by turns.
+                own = credential.dbname or credential.user.removesuffix(CLONE)
+                if (dbname := login.dbname or (None if parameters.get("service") else own)) is not None:
+                    parameters["dbname"] = dbname
+            if name := unreadable(parameters):
+                raise errors.CredentialsError(f"{name} has a character that UTF-8 cannot encode")
+            if begin is not None:
+                begin()
+            raw = self._log_in(parameters, timeout, may_repeat=begin is None)
+            if credential is not None and login.dbname is None:
+                login.dbname = raw.pgconn.db.decode()  # of all its sessions from now on, whatever a secret says later
+            return raw
+
+        return logged_in(
+            self._credentials, who_of(login, parameters, DEFAULT_PORTS[self.name]), timeout, attempt, self.error
+        )
+
+    def _log_in(self, parameters: dict[str, Any], timeout: float, *, may_repeat: bool) -> psycopg.Connection[Any]:
         deadline = time.monotonic() + timeout
+        # libpq's least is 2 s
+        parameters = {**parameters, "connect_timeout": max(2, min(ceil(timeout), timeout_from_conninfo(parameters)))}
         while True:
             try:
                 # Looked up now, so that tracing which replaces it sees our connects.
                 return psycopg.connect(autocommit=True, **parameters)
             except psycopg.Error as error:
+                _cover(error.pgconn)
                 refusal, is_answer = self._refusal(error, deadline - time.monotonic())
-                if refusal is not Refusal.PERMANENT or first is not None or begin is not None:
-                    raise OpenFailed(error, refusal, is_answer=is_answer) from None
-                first = error
+                if CERTIFICATE_FAILED in str(error):
+                    hint = trust.hint(str(parameters.get("host") or ""), parameters.get("sslrootcert"))
+                    error.args = (f"{error}: {self._fault_of(parameters, error.pgconn)}{hint}",)
+                if self._needs_tls and NO_TLS in str(error):
+                    raise OpenFailed(TlsRequired(str(error)), Refusal.PERMANENT) from None
+                is_wrong = WRONG_PASSWORD in str(error)
+                if refusal is not Refusal.PERMANENT or is_wrong or not may_repeat:
+                    raise OpenFailed(error, refusal, is_answer=is_answer, is_wrong_password=is_wrong) from None
+                may_repeat = False
+
+    @staticmethod
+    def _fault_of(parameters: Mapping[str, Any], pgconn: Any) -> str:
+        """What is wrong with a server's certificate, which libpq does not say."""
+        name, address = pgconn.host.decode(), pgconn.hostaddr.decode()
+        ca_file = parameters.get("sslrootcert")
+        return fault_at(name, address or name, int(pgconn.port), None if ca_file == "system" else ca_file, PING_SECONDS)
 
     @staticmethod
     def _refusal(error: psycopg.Error, remaining: float) -> tuple[Refusal, bool]:
@@ -487,6 +516,8 @@ class PostgresEngine:
             return Refusal.TRANSIENT, False
         if any(sign in text for sign in CUT_SHORT):
             return Refusal.TRANSIENT, False
+        if WRONG_PASSWORD in text:
+            return Refusal.PERMANENT, True
         host = pgconn.hostaddr.decode() or pgconn.host.decode()
         state = refusal_at(host, int(pgconn.port), max(SHORTEST_PING, min(remaining, PING_SECONDS)))
         if state is None or state == CANNOT_CONNECT_NOW:
@@ -855,7 +886,8 @@ class PostgresEngine:
         diag = error.diag
         return diag.statement_position is not None and diag.context is None and diag.internal_query is None
 
-    def error(self, kind: type[errors.Error], message: str) -> psycopg.Error:
+    @staticmethod
+    def error(kind: type[errors.Error], message: str) -> psycopg.Error:
         return TWINS[kind](message)
 
     def closed_error(self, message: str, *, is_expired: bool = False) -> psycopg.Error:
@@ -867,13 +899,8 @@ def _misuse(name: str, login: Login, why: str) -> str:
     return f"resolve_commits={name!r}: {why}. Nothing was committed. The table is made by\n{order}"
 
 
-def _from_environment() -> dict[str, str]:
-    """What PGUSER, PGAPPNAME and their like set now: part of what a login is, whenever its backends are opened."""
-    return {
-        option.keyword.decode(): os.environ[option.envvar.decode()]
-        for option in _DEFAULTS
-        if option.envvar is not None and option.envvar.decode() in os.environ
-    }
-
-
-_DEFAULTS = tuple(pq.Conninfo.get_defaults())
+def _cover(pgconn: Any) -> None:
+    """What an error of a login keeps of its connection has the password in it, twice."""
+    if isinstance(pgconn, psycopg.errors.FinishedPGconn):
+        pgconn.password = SecretBytes(pgconn.password)
+        pgconn.info = [each for each in pgconn.info if each.keyword.decode() not in HIDDEN]

@@ -1,4 +1,4 @@
-"""Whether a PostgreSQL server takes logins: its answer to the first packet of one.
+"""Whether a PostgreSQL server takes logins, by its answer to the first packet of one; and what its certificate lacks.
 
 libpq's PQping asks the same, but psycopg keeps every thread of the program waiting meanwhile, and a login that failed
 tells no SQLSTATE.
@@ -7,10 +7,12 @@ tells no SQLSTATE.
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 
 _PROTOCOL = 3 << 16
+_TLS = 80877103
 _LONGEST = 30_000
 """No answer to a first packet is longer."""
 
@@ -35,6 +37,27 @@ def refusal_at(host: str, port: int, timeout: float) -> str | None:
         return None
     fields = {field[:1]: field[1:] for field in body.split(b"\0")}
     return fields.get(b"C", b"").decode("ascii", "replace")
+
+
+def fault_at(name: str, address: str, port: int, ca_file: str | None, timeout: float) -> str:
+    """What is wrong with the certificate of the server at `address`, for those who trust `ca_file`.
+
+    `timeout` is in seconds. Where it turns out to be good, or cannot be had again, that is said.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # libpq does not ask for it
+        context.check_hostname = False
+        with _connected(address, port, timeout) as peer:
+            peer.sendall(struct.pack("!ii", 8, _TLS))
+            if peer.recv(1) != b"S":
+                return "the server offers no TLS any more"
+            context.wrap_socket(peer, server_hostname=name).close()
+    except ssl.SSLCertVerificationError as error:
+        return str(error.verify_message)
+    except OSError as error:
+        return f"it could not be looked at again ({error})"
+    return "it was good when it was looked at again"
 
 
 def _connected(host: str, port: int, timeout: float) -> socket.socket:

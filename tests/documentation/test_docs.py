@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -14,12 +15,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trustme
 
 import rdsproxy_lib
-from rdsproxy_lib import events
-from rdsproxy_lib.config import OPTION_NAMES, Options
+from rdsproxy_lib import aws, events, iam, readers, secrets_manager, trust
+from rdsproxy_lib.config import OPTION_NAMES, TLS_MODES, Options
 from rdsproxy_lib.engines import mysql_errors
 from rdsproxy_lib.engines.postgresql import TWINS
+from rdsproxy_lib.pool import DIAL_SECONDS
+from rdsproxy_lib.proxy import FIRST_CHECK_SECONDS
+from rdsproxy_lib.secrets_manager import SecretsManager
 from rdsproxy_lib.session import TRANSITIONS, Event, Hold
 from rdsproxy_lib.sql import Reason
 from rdsproxy_lib.stats import PinnedSession, Stats
@@ -184,6 +189,15 @@ def test_the_readme_has_a_program_for_each_way_of_use():
     assert max(len(block.splitlines()) for block in BLOCKS) <= 16
 
 
+@pytest.fixture
+def rds_bundle(tmp_path, monkeypatch):
+    """RDS' authorities are installed, as the pages have it."""
+    bundle = tmp_path / "global-bundle.pem"
+    trustme.CA().cert_pem.write_to_path(str(bundle))
+    monkeypatch.setattr(trust, "RDS_BUNDLES", (str(bundle),))
+
+
+@pytest.mark.usefixtures("rds_bundle")
 def test_the_programs_of_the_pages_run(url):
     """The Python blocks in docs/ run, where a page is given a connection `conn` and its `proxy`."""
     _run_pages(url, is_for_mysql=False)
@@ -215,3 +229,42 @@ def test_what_the_pages_ask_on_the_command_line_pins():
             [sys.executable, "-m", *command.split(), text], capture_output=True, text=True, timeout=60
         )
         assert (done.returncode, done.stderr) == (1, ""), text
+
+
+def test_the_numbers_of_logging_in_are_the_codes():
+    """credentials.md names lifetimes, pauses and limits of time as they are."""
+    text = {cells[0]: cells[1] for cells in rows("credentials.md", "Numbers")}
+    said = {name: [float(number) for number in re.findall(r"\d+(?:\.\d+)?", value)] for name, value in text.items()}
+    replaced = [iam.MARGIN, iam.MARGIN + iam.JITTER, iam.SHORT - iam.JITTER, iam.SHORT]
+    assert said["an IAM token is good for"] == [iam.LIFETIME, *replaced]
+    assert said["a secret is asked for again, by a login that finds it"] == [SecretsManager("any").refresh]
+    assert said["one call to Secrets Manager"] == [aws.CONNECT_SECONDS, aws.READ_SECONDS, aws.ATTEMPTS]
+    pauses = said["between two calls that failed, or two logins of which every version was refused"]
+    assert pauses[:2] == [secrets_manager.FIRST_PAUSE, secrets_manager.LAST_PAUSE]
+    assert said["the first `connect()` waits for a secret, or a host"] == [FIRST_CHECK_SECONDS]
+    assert said["one login attempt, with all its questions"] == [DIAL_SECONDS, readers.DIAL_SECONDS]
+
+
+def test_modes_and_places_of_tls_are_the_codes():
+    """tls.md has a row for each mode, and the places of RDS' bundle in the order in which they are looked at."""
+    assert tuple(cells[0] for cells in rows("tls.md", "Modes")[2:]) == TLS_MODES
+    text = _page("tls.md")
+    assert tuple(re.findall(r"(?m)^\d\. `([^`]+)`", text)) == trust.RDS_BUNDLES
+    assert trust.RDS_BUNDLE_URL in text
+
+
+def test_the_policies_are_json():
+    """Each policy of credentials.md can be pasted, and allows one action."""
+    policies = [json.loads(block) for block in re.findall(r"(?ms)^```json\n(.*?)^```", _page("credentials.md"))]
+    statements = [each for policy in policies for each in policy.get("Statement", [policy])]
+    assert {each["Action"] for each in statements} == {
+        "secretsmanager:GetSecretValue",
+        "kms:Decrypt",
+        "rds-db:connect",
+        "sts:AssumeRole",
+    }
+    assert all("*" not in json.dumps(each) for each in statements)
+
+
+def _page(name):
+    return (ROOT / "docs" / name).read_text()

@@ -38,28 +38,32 @@ FLOORS: dict[str, int] = {
     "errors": 10, "events": 10, "settings": 10,
     "sql_builtins": 10, "sql_finding": 10, "sql_lexer": 11, "sql_calls": 12, "sql_postgresql": 13,
     "sql_mysql_builtins": 12, "sql_mysql_lexer": 11, "sql_mysql": 13, "sql_mysql_literals": 13, "sql": 14,
-    "stats": 10, "topology": 10, "endpoint_names": 10, "detection": 10,
-    "config": 20, "session": 20, "credentials": 20, "explanation": 20, "routines": 20,
+    "stats": 10, "topology": 10, "endpoint_names": 10, "detection": 10, "secret": 9, "flights": 9,
+    "config": 20, "session": 20, "explanation": 20, "routines": 20,
+    "aws": 20, "credentials": 20, "trust": 21, "iam": 21, "secrets_manager": 21,
     "backend": 21, "pool": 22, "cluster": 22, "commits": 22, "named_host": 23, "monitor": 23, "planned": 23,
     "reading": 23, "readers": 24,
     "engines": 30, "engines/base": 31, "engines/descriptor": 31,
     "pinning": 34, "client": 35,
     "engines/mysql_tracking": 40, "engines/mysql_insert_id": 40, "engines/mysql_wire": 41,
-    "engines/mysql_errors": 40, "engines/mysql_parameters": 40, "engines/mysql": 42, "engines/mysql_settings": 40,
+    "engines/mysql_errors": 40, "engines/mysql_login": 40, "engines/mysql_parameters": 40, "engines/mysql": 42,
+    "engines/mysql_settings": 40,
     "engines/mysql_audit": 41, "engines/mysql_reading": 41, "engines/mysql_topology": 40, "engines/mysql_commits": 40,
     "engines/postgresql_topology": 40, "engines/postgresql_commits": 40,
     "engines/postgresql": 42, "engines/postgresql_settings": 40, "engines/postgresql_audit": 41,
-    "engines/postgresql_plans": 40, "engines/postgresql_ping": 40, "engines/postgresql_reading": 40,
+    "engines/postgresql_parameters": 40, "engines/postgresql_plans": 40, "engines/postgresql_ping": 40,
+    "engines/postgresql_reading": 40,
     "faces": 30, "faces/lock": 41, "faces/guard": 41, "faces/info": 41, "faces/exchange": 41,
     "faces/psycopg": 43, "faces/mysql_statements": 41, "faces/mysql_held": 43, "faces/pymysql_stream": 43,
     "faces/pymysql_aftermath": 44, "faces/pymysql_exchange": 45, "faces/pymysql": 46,
-    "proxy": 50, "registry": 51,
+    "targets": 49, "proxy": 50, "registry": 51,
     "psycopg": 60, "pymysql": 60, "__init__": 70,
 }  # fmt: skip
 """A module imports from lower floors only. Command line and integrations stand on the roof."""
 ROOF = 80
 PURE = {
     "session", "settings", "config", "errors", "stats", "explanation", "topology", "endpoint_names", "detection",
+    "secret",
 }  # fmt: skip
 """With every module whose name begins with `sql`."""
 IMPURE = {
@@ -70,8 +74,8 @@ IMPURE = {
 OWNERS = {
     "psycopg": ("engines/postgresql", "faces/", "psycopg", "cli/"),
     "pymysql": ("engines/mysql", "faces/", "pymysql", "cli/"),
-    "boto3": ("credentials", "cli/"),
-    "botocore": ("credentials", "cli/"),
+    "boto3": ("aws",),
+    "botocore": ("aws",),
     "wrapt": ("faces/guard", "install"),
 }
 

@@ -514,6 +514,8 @@ def test_shared_proxies_do_not_contradict_each_other(monkeypatch):
         ({"ca_file": 5}, "TLS ca_file must be the path of a PEM file or None"),
         ({"cert": b"x"}, "TLS cert"),
         ({"key": "key.pem"}, "TLS key needs cert"),
+        ({"mode": "required", "ca_file": "ca.pem"}, "required verifies nothing"),
+        ({"mode": "verify-ca"}, "verify-ca needs ca_file"),
     ],
 )
 def test_tls_is_checked(arguments, said):
@@ -522,8 +524,10 @@ def test_tls_is_checked(arguments, said):
         TLS(**arguments)
 
 
-def test_tls_reaches_the_driver():
+def test_tls_reaches_the_driver(tmp_path):
     """The five modes are libpq's, and sslmode beside tls= is an error."""
+    ca_file = tmp_path / "ca.pem"
+    ca_file.touch()
     modes = {
         "disabled": "disable",
         "preferred": "prefer",
@@ -532,9 +536,11 @@ def test_tls_reaches_the_driver():
         "verify-identity": "verify-full",
     }
     for ours, theirs in modes.items():
-        proxy = Proxy("postgresql://db/shop", tls=TLS(ours, ca_file="ca.pem"))
+        verifies = ours.startswith("verify")
+        proxy = Proxy("postgresql://db/shop", tls=TLS(ours, ca_file=str(ca_file) if verifies else None))
         parameters = proxy._login(None, None, {}).parameters
-        assert (parameters["sslmode"], parameters["sslrootcert"]) == (theirs, "ca.pem")
+        assert parameters["sslmode"] == theirs
+        assert (parameters["sslrootcert"] == str(ca_file)) == verifies
     with pytest.raises(ConfigurationError, match="sslmode or tls"):
         Proxy("postgresql://db/shop?sslmode=require", tls=TLS())
     with pytest.raises(ConfigurationError, match="tls must be"):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import ssl
 
 import psycopg
+import pymysql
 import pytest
 
 import rdsproxy_lib
 from rdsproxy_lib import errors
+from rdsproxy_lib.backend import Refusal
+from rdsproxy_lib.engines import mysql_errors
 from rdsproxy_lib.engines.postgresql import TWINS
 
 KINDS = [
@@ -70,3 +74,36 @@ def test_no_writer_is_a_borrow_timeout():
     """Who handles the one handles the other."""
     assert issubclass(errors.NoWriterAvailable, errors.BorrowTimeout)
     assert isinstance(TWINS[errors.NoWriterAvailable](""), errors.BorrowTimeout)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "refusal"),
+    [
+        (ssl.SSLError, "UNSUPPORTED_PROTOCOL", Refusal.PERMANENT),
+        (ssl.SSLError, "TLSV13_ALERT_CERTIFICATE_REQUIRED", Refusal.PERMANENT),
+        (ssl.SSLCertVerificationError, "CERTIFICATE_VERIFY_FAILED", Refusal.PERMANENT),
+        (ssl.SSLError, "TLSV1_ALERT_INTERNAL_ERROR", Refusal.TRANSIENT),
+        (ssl.SSLEOFError, "UNEXPECTED_EOF_WHILE_READING", Refusal.TRANSIENT),
+        (ssl.SSLError, None, Refusal.TRANSIENT),
+        (ConnectionResetError, None, Refusal.TRANSIENT),
+    ],
+)
+def test_which_troubles_with_tls_are_final(kind, reason, refusal):
+    """A certificate or a version that one side does not take; but not a connection that ended, as in a failover."""
+    cause = kind(1, f"[SSL: {reason}] {reason}")
+    cause.reason = reason
+    error = pymysql.err.OperationalError(2003, f"Can't connect to MySQL server on 'db' ({cause})")
+    error.original_exception = cause
+    assert mysql_errors.refusal_of(error) is refusal
+    lost = pymysql.err.OperationalError(2013, f"Lost connection to MySQL server during query ({cause})")
+    lost.__context__ = cause
+    assert mysql_errors.refusal_of(lost) is refusal
+
+
+def test_trouble_of_the_program_with_tls_elsewhere_is_not_the_databases():
+    """A statement in a handler of another error has that as its context."""
+    elsewhere = ssl.SSLError(1, "[SSL: UNSUPPORTED_PROTOCOL] unsupported protocol")
+    elsewhere.reason = "UNSUPPORTED_PROTOCOL"
+    lost = pymysql.err.OperationalError(2013, "Lost connection to MySQL server during query")
+    lost.__context__ = elsewhere
+    assert mysql_errors.refusal_of(lost) is Refusal.TRANSIENT

@@ -1,0 +1,145 @@
+"""From what a Proxy was given to where it goes: the target, its engine, and how it is encrypted there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from . import config, errors, trust
+from .config import TLS, VERIFYING_MODES, Options, Target
+from .credentials import Credentials, Source, TryLater
+
+if TYPE_CHECKING:
+    from .engines.base import Engine
+
+ENGINES = {"mysql": "mysql", "mariadb": "mysql", "postgres": "postgresql", "postgresql": "postgresql"}
+"""Those of secrets, less ``aurora-``."""
+
+
+def target_of(
+    engine: str | None,
+    url: str | None,
+    host: str | None,
+    port: int | str | None,
+    user: str | None,
+    dbname: str | None,
+    password: str | None,
+) -> tuple[Target, dict[str, Any]]:
+    """The target, and the options of the URL; keywords win over it. Raises ConfigurationError."""
+    options: dict[str, Any] = {}
+    if url is None:
+        if engine is None:
+            raise errors.ConfigurationError("give a URL, or engine= with host=, user=, dbname=")
+        target = Target(engine)
+    elif isinstance(url, str):
+        target, options = config.parse_url(url)
+    else:
+        raise errors.ConfigurationError(f"the URL must be text, not {type(url).__name__}")
+    if engine is not None and engine != target.engine:
+        raise errors.ConfigurationError(f"engine={engine!r} contradicts the URL's {target.engine}")
+    hosts, ports = target.hosts, tuple(str(port).split(",")) if port else target.ports
+    if host:
+        hosts, ports = config.hosts_and_ports(host, ",".join(ports))
+    return (
+        replace(
+            target,
+            hosts=hosts,
+            ports=ports,
+            user=target.user if user is None else user,
+            dbname=target.dbname if dbname is None else dbname,
+            password=target.password if password is None else password,
+        ),
+        options,
+    )
+
+
+def lacks_server(target: Target, options: Options) -> bool:
+    """Whether nothing says where the server is."""
+    own = {**target.driver, **options.driver_options}
+    return not target.hosts and bool(_engine_class(target.engine).located_by.isdisjoint(own))
+
+
+def server_of(source: Source, engine: str | None, timeout: float) -> Mapping[str, str]:
+    """What a secret knows of its server. Raises CredentialsError where it cannot be read within `timeout` seconds.
+
+    As the driver's error, where the engine is known.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return source.server(max(0.1, left))
+        except TryLater as later:
+            if later.seconds < left:
+                time.sleep(later.seconds)
+                continue
+            failure = errors.CredentialsError(str(later.why))
+        except errors.CredentialsError as error:
+            failure = error
+        break
+    raise failure if engine is None else error_of(engine, errors.CredentialsError, str(failure))
+
+
+def engine_of(server: Mapping[str, str]) -> str:
+    """The engine that a secret names. Raises ConfigurationError where it names none of ours."""
+    name = server.get("engine", "")
+    engine = ENGINES.get(name.lower().removeprefix("aurora-"))
+    if engine is None:
+        raise errors.ConfigurationError(f"the secret's engine is {name!r}: give engine=")
+    return engine
+
+
+def completed(target: Target, server: Mapping[str, str]) -> Target:
+    """The target with what a secret knows and nobody said. Raises ConfigurationError where no host is known."""
+    if not target.hosts and "host" not in server:
+        raise errors.ConfigurationError("the secret has no host in it: give the Proxy one")
+    return replace(
+        target,
+        hosts=target.hosts or (server["host"],),
+        ports=target.ports or ((server["port"],) if "port" in server else ()),
+        dbname=target.dbname or server.get("dbname"),
+    )
+
+
+def engine_for(target: Target, options: Options, credentials: Credentials, tls: TLS | None) -> Engine:
+    """The engine of a target. Raises ConfigurationError for what contradicts itself."""
+    for source in credentials.sources:
+        source.check(target.hosts)
+    kind = _engine_class(target.engine)
+    given = {**target.driver, **options.driver_options}
+    if tls is None and credentials.imply_tls:
+        own = sorted(kind.tls_parameters & given.keys())
+        if not own:
+            tls = trust.implied(target.hosts)
+        elif not kind.decides_tls(given):
+            raise errors.ConfigurationError(
+                f"{own[0]} alone leaves it to the server whether it is verified, and a token or a secret goes there:"
+                " give tls=TLS(…) instead"
+            )
+    if tls is not None:
+        if credentials.need_verified_tls and tls.mode not in VERIFYING_MODES:
+            raise errors.ConfigurationError(
+                f"TLS({tls.mode!r}): an IAM token goes to a verified server only; use 'verify-identity'"
+            )
+        tls = trust.found(tls, target.hosts)
+    engine: Engine = kind(target, options, credentials, tls)
+    return engine
+
+
+def error_of(engine: str, kind: type[errors.Error], message: str) -> Exception:
+    """The error of ours as a class that is the driver's too."""
+    error: Exception = _engine_class(engine).error(kind, message)
+    return error
+
+
+def _engine_class(name: str) -> Any:
+    """Loads its driver."""
+    if name == "mysql":
+        from .engines.mysql import MySQLEngine
+
+        return MySQLEngine
+    from .engines.postgresql import PostgresEngine
+
+    return PostgresEngine

@@ -1,0 +1,174 @@
+"""What is known of a secret: what is fetched, and when, and what is said where there is nothing to be had."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import closing
+
+import boto3
+import pytest
+
+from rdsproxy_lib import ConfigurationError, CredentialsError, SecretsManager
+from rdsproxy_lib import secrets_manager as module
+from rdsproxy_lib.credentials import TryLater, Who
+from tests.cluster.nodes import until
+from tests.login.place import source_of
+from tests.servers import APP_PASSWORD, APP_USER
+
+WHO = Who(None, "db", 5432)
+
+
+def offered(source, who=WHO, count=1):
+    """The first passwords that are offered to one login, which has its secret ready as the first connect() has it."""
+    source.prepare(5.0)
+    with closing(source.offers(who, 5.0)) as offers:
+        return [next(offers).password for _ in range(count)]
+
+
+def test_a_thousand_threads_are_one_question(service):
+    """Whoever comes while it is under way waits for its answer; later ones have it."""
+    source = source_of(service, "one-question")
+    found: list[str] = []
+    gate = threading.Barrier(1000)
+
+    def ask(number: int) -> None:
+        gate.wait()
+        found.extend(offered(source, Who(None, f"db{number}", 5432)))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(1000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [APP_PASSWORD] * 1000
+    assert service.count() == 1
+
+
+def test_an_old_secret_is_used_while_it_is_asked_for_again(service):
+    """Nobody waits for that: the login after finds the new one."""
+    source = source_of(service, "stale", refresh=0.2)
+    offered(source)
+    service.put(source.secret_id, module.CURRENT, username=APP_USER, password="another")
+    time.sleep(0.3)
+    with service.trouble("hang", "GetSecretValue", times=1):
+        began = time.monotonic()
+        assert offered(source) == [APP_PASSWORD]
+        assert offered(source) == [APP_PASSWORD]
+        assert time.monotonic() - began < 0.2
+    until(lambda: offered(source) == ["another"], "it is replaced")
+
+
+@pytest.mark.parametrize("kind", ["throttle", "fail", "refuse"])
+def test_a_service_in_trouble_is_asked_with_pauses_and_the_cached_secret_is_used(service, kind):
+    """For as long as it works; the calls do not grow with the logins."""
+    source = source_of(service, f"trouble-{kind}", refresh=0.1)
+    offered(source)
+    service.calls.clear()
+    time.sleep(0.2)
+    with service.trouble(kind, "GetSecretValue"):
+        ends = time.monotonic() + 2.0
+        logins = 0
+        while time.monotonic() < ends:
+            assert offered(source) == [APP_PASSWORD]
+            logins += 1
+            time.sleep(0.01)
+    assert logins > 50
+    assert service.count() <= 2 * 6  # pauses of 0.2, 0.4, 0.8 and 1.6 s, and the client's own second attempt
+    time.sleep(2.5)
+    offered(source)
+    until(lambda: source._vault.trouble is None, "it is asked again, and answers")
+
+
+def test_without_any_secret_a_service_in_trouble_is_waited_for(service):
+    """It says why, and asks no more often than it pauses."""
+    source = source_of(service, "nothing-yet")
+    with service.trouble("throttle", "GetSecretValue"):
+        with pytest.raises(TryLater) as caught:
+            offered(source)
+        assert "ThrottlingException" in str(caught.value.why)
+        calls = service.count()
+        with pytest.raises(TryLater):
+            offered(source)
+        assert service.count() == calls
+    time.sleep(caught.value.seconds + 0.1)
+    assert offered(source) == [APP_PASSWORD]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("not JSON hush", "is not JSON with the texts 'username' and 'password'"),
+        ('{"username": "app"}', "is not JSON with the texts"),
+        ('{"username": "app", "password": 5}', "is not JSON with the texts"),
+        ('["hush"]', "is not JSON with the texts"),
+    ],
+)
+def test_what_is_no_secret_of_a_database_is_said_without_any_of_it(service, text, said):
+    """At once: asking again is no help."""
+    source = source_of(service, "no-secret")
+    service.manager.put_secret_value(SecretId=source.secret_id, SecretString=text)
+    with pytest.raises(CredentialsError, match=said) as caught:
+        offered(source)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_secret_that_is_not_there_is_said(service):
+    """By its name, with what the service says."""
+    source = SecretsManager("nobody-made-it", endpoint_url=service.endpoint_url)
+    with pytest.raises(CredentialsError, match=r"nobody-made-it could not be read: .*ResourceNotFoundException"):
+        offered(source)
+
+
+def test_keys_of_ones_own(service):
+    """Names in the JSON that are not RDS'."""
+    arn = service.create("own-keys", login="app", secret="hush")
+    source = SecretsManager(arn, endpoint_url=service.endpoint_url, username_key="login", password_key="secret")
+    assert offered(source) == ["hush"]
+
+
+def test_the_region_is_the_arns(service, monkeypatch):
+    """Else the session's; without any it is said."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    source = source_of(service, "region")
+    assert offered(source) == [APP_PASSWORD]
+    with pytest.raises(CredentialsError, match="region"):
+        offered(SecretsManager("region", endpoint_url=service.endpoint_url))
+    with closing(boto3.Session(region_name="eu-west-1").client("sts")):
+        session = boto3.Session(region_name="eu-west-1")
+    assert offered(SecretsManager("region", endpoint_url=service.endpoint_url, session=session)) == [APP_PASSWORD]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"secret_id": ""}, "secret_id must be"),
+        ({"secret_id": 5}, "secret_id must be"),
+        ({"secret_id": "a", "refresh": 0}, "refresh must be"),
+        ({"secret_id": "a", "refresh": True}, "refresh must be"),
+        ({"secret_id": "a", "profile": "p", "session": object()}, "either profile or session"),
+    ],
+)
+def test_wrong_arguments_are_said_at_once(arguments, said):
+    """With the name of the argument."""
+    with pytest.raises(ConfigurationError, match=said):
+        SecretsManager(**arguments)
+
+
+def test_a_forked_child_asks_for_itself(service):
+    """The parent's connections to the service are not its own, nor are its locks; what is known stays."""
+    source = source_of(service, "forked", refresh=0.05)
+    offered(source)
+    time.sleep(0.1)
+    with source._vault.lock:  # as if another thread had it
+        pid = os.fork()
+        if pid == 0:
+            try:
+                source.after_fork()
+                assert offered(source) == [APP_PASSWORD]
+                until(lambda: source._vault.client is not None, "it has a client of its own")
+                os._exit(0)
+            finally:
+                os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

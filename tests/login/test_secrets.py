@@ -1,0 +1,329 @@
+"""Logging in with secrets: what a refused login does, who it is for, and where the server is."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+
+import rdsproxy_lib
+from rdsproxy_lib import ConfigurationError, CredentialsError, SecretsManager, registry
+from rdsproxy_lib import secrets_manager as module
+from tests.cluster.history import run
+from tests.login.load import opened
+from tests.login.place import Place, front_of, source_of, tls_of
+from tests.login.rotation import Rotation
+from tests.servers import APP_DATABASE, APP_PASSWORD, APP_USER, PostgresServer
+
+
+@pytest.fixture(scope="module")
+def server():
+    """PostgreSQL whose users the tests may change."""
+    with PostgresServer("15") as server:
+        yield server
+
+
+@pytest.fixture
+def front(server, authority):
+    """TLS before it. The application's user has its password of the beginning."""
+    with server.admin() as admin:
+        admin.execute(f"alter role {APP_USER} password '{APP_PASSWORD}'")
+    with front_of(server, authority=authority) as front:
+        yield front
+
+
+# -- refused logins
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_wrong_secret_without_a_rotation_is_refused_at_once(service, front, authority):
+    """One attempt, the server's own words, and no waiting."""
+    source = source_of(service, "wrong", password="not this one")
+    with opened([front], authority, source) as proxy:
+        began = time.monotonic()
+        with pytest.raises(rdsproxy_lib.psycopg.OperationalError, match="password authentication failed"):
+            proxy.connect()
+        assert time.monotonic() - began < 2
+        assert len(front.refused) == 1
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_process_that_starts_in_the_gap_takes_the_pending_one(service, server, front, authority):
+    """The current one is refused, the pending one accepted; the current one is not tried again after that."""
+    source = source_of(service, "starts-in-the-gap")
+    rotation = Rotation(service, server, source.secret_id)
+    for step in rotation.steps():
+        if step == "setSecret":
+            with opened([front], authority, source) as proxy:
+                for _ in range(3):
+                    with proxy.connect(autocommit=True) as conn:
+                        assert run(conn, "select 1") == [(1,)]
+                    time.sleep(0.25)
+            assert len(front.refused) == 1
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_rotation_that_shows_no_pending_version_is_waited_for(service, server, front, authority):
+    """As RDS does for its own master secrets: the database takes the new password, the secret has it a second later."""
+    source = source_of(service, "managed")
+    with opened([front], authority, source, connection_max_lifetime=0.05) as proxy:
+        with proxy.connect(autocommit=True) as conn:
+            run(conn, "select 1")
+        with server.admin() as admin:
+            admin.execute(f"alter role {APP_USER} password 'the new one'")
+        next_one = {"username": APP_USER, "password": "the new one"}
+        later = threading.Timer(1.5, service.put, (source.secret_id, module.CURRENT), next_one)
+        later.start()
+        time.sleep(0.1)
+        began = time.monotonic()
+        with proxy.connect(autocommit=True) as conn:
+            assert run(conn, "select 1") == [(1,)]
+        assert 1.0 < time.monotonic() - began < 5.0
+        later.join()
+    assert len(front.refused) <= 6, "with pauses between"
+    assert service.count() <= 1 + 2 * (len(front.refused) + 1)
+
+
+@pytest.mark.server("postgresql-15")
+def test_one_users_wrong_secret_is_nobody_elses(service, server, front, authority):
+    """While its sessions wait for a password, those of another user log in, and the error names the server's words."""
+    with server.admin() as admin:
+        admin.execute("drop role if exists other")
+        admin.execute("create role other login password 'hush'")
+    changing = source_of(service, "changing")
+    sources = {APP_USER: changing, "other": rdsproxy_lib.Static("other", "hush")}
+    options = {"connection_max_lifetime": 0.05, "connection_borrow_timeout": 2.0, "max_connections": 4}
+    with opened([front], authority, sources, **options) as proxy:
+        with proxy.connect(user=APP_USER, autocommit=True) as conn:
+            run(conn, "select 1")
+        with server.admin() as admin:
+            admin.execute(f"alter role {APP_USER} password 'nobody knows'")
+        time.sleep(0.1)
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                with proxy.connect(user=APP_USER, autocommit=True) as conn:
+                    run(conn, "select 1")
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        for _ in range(5):
+            began = time.monotonic()
+            with proxy.connect(user="other", autocommit=True) as conn:
+                assert run(conn, "select current_user") == [("other",)]
+            assert time.monotonic() - began < 0.5
+            time.sleep(0.06)
+        for thread in threads:
+            thread.join()
+        assert len(errors) == 6
+        assert all(isinstance(error, rdsproxy_lib.BorrowTimeout) for error in errors)
+        assert all("authentication failed" in str(error) or "may be in rotation" in str(error) for error in errors)
+        assert len(front.refused) <= 8
+
+
+@pytest.mark.server("postgresql-15")
+def test_sessions_that_are_open_keep_their_database_connections(service, server, front, authority):
+    """A password counts at the login only."""
+    source = source_of(service, "keeps")
+    opening = opened([front], authority, source, connection_max_lifetime=3600.0)
+    with opening as proxy, proxy.connect(autocommit=True) as conn:
+        before = conn.info.backend_pid
+        run(conn, "select 1")
+        Rotation(service, server, source.secret_id).rotate()
+        assert run(conn, "select 1") == [(1,)]
+        assert conn.info.backend_pid == before
+    assert len(front.logins) == 2, "the first answers for sessions at rest, the second does the work"
+
+
+# -- who, and where
+
+
+@pytest.mark.server("postgresql-15")
+def test_another_user_than_the_secrets_is_an_error(service, front, authority):
+    """It would be logged in as somebody it is not; the clone of alternating users is the same."""
+    source = source_of(service, "whose")
+    with opened([front], authority, source) as proxy:
+        with pytest.raises(CredentialsError, match="are of the database user 'app', and 'admin' is to log in"):
+            proxy.connect(user="admin")
+        with proxy.connect(user=f"{APP_USER}_clone", autocommit=True) as conn:
+            assert run(conn, "select current_user") == [(APP_USER,)]
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_secret_that_knows_its_server_is_enough(service, front, authority):
+    """host, port, dbname and engine, at the first connect(): the constructor asks nobody."""
+    place = {"host": "localhost", "port": front.port, "dbname": APP_DATABASE, "engine": "postgres"}
+    source = source_of(service, "knows", **place)
+    tls = tls_of("verify-identity", authority)
+    with rdsproxy_lib.Proxy(credentials=source, tls=tls) as proxy:
+        assert service.count() == 0
+        assert "nothing asked yet" in repr(proxy)
+        with proxy.connect() as conn:
+            assert run(conn, "select current_database()") == [(APP_DATABASE,)]
+        assert [target.host for target in proxy.targets()] == [f"localhost:{front.port}"]
+    assert service.count() == 1
+
+
+@pytest.mark.server("postgresql-15")
+def test_alternating_users_have_one_database(service, server, front, authority):
+    """The secret's, or that of the user's name; not one of the clone's name."""
+    assert APP_DATABASE == APP_USER
+    source = source_of(service, "one-database")
+    rotation = Rotation(service, server, source.secret_id, strategy="alternating-users")
+    tls = tls_of("verify-identity", authority)
+    for _ in range(2):
+        rotation.rotate()
+        fresh = SecretsManager(source.secret_id, endpoint_url=service.endpoint_url)
+        proxy = rdsproxy_lib.Proxy(f"postgresql://localhost:{front.port}", credentials=fresh, tls=tls)
+        with proxy, proxy.connect() as conn:
+            assert run(conn, "select current_database()") == [(APP_USER,)]
+
+
+@pytest.mark.server("mariadb-10.11")
+def test_the_secrets_database_is_that_of_each_session(service, authority):
+    """Also where a session before went to another one, on the same database connection."""
+    with Place("mariadb-10.11") as place, place.front(authority=authority) as front:
+        source = source_of(service, "its-database", dbname=APP_DATABASE)
+        tls = tls_of("verify-identity", authority)
+        options = {"credentials": source, "tls": tls, "max_connections": 1}
+        with rdsproxy_lib.Proxy(f"mysql://localhost:{front.port}", **options) as proxy:
+            for _ in range(3):
+                with proxy.connect() as conn:
+                    assert run(conn, "select database()") == [(APP_DATABASE,)]
+                    run(conn, "use information_schema")
+
+
+@pytest.mark.server("postgresql-15")
+def test_keywords_and_the_url_win_over_the_secret(service, front, authority):
+    """Each for itself."""
+    place = {"host": "localhost", "port": 1, "dbname": "nowhere", "engine": "postgres"}
+    source = source_of(service, "overruled", **place)
+    tls = tls_of("verify-identity", authority)
+    given = {"credentials": source, "tls": tls}
+    for proxy in (
+        rdsproxy_lib.Proxy(engine="postgresql", port=front.port, dbname=APP_DATABASE, **given),
+        rdsproxy_lib.Proxy(f"postgresql:///{APP_DATABASE}", port=front.port, **given),
+    ):
+        with proxy, proxy.connect() as conn:
+            assert run(conn, "select current_database()") == [(APP_DATABASE,)]
+
+
+def test_a_secret_without_a_host_needs_one(service):
+    """Said at the first connect(), as the driver's error too where the engine is known."""
+    source = source_of(service, "no-host")
+    with pytest.raises(ConfigurationError, match="has no host in it"):
+        rdsproxy_lib.Proxy(engine="postgresql", credentials=source).connect()
+    strange = source_of(service, "strange", host="localhost", engine="oracle")
+    with pytest.raises(ConfigurationError, match="engine is 'oracle'"):
+        rdsproxy_lib.Proxy(credentials=strange).connect()
+    away = SecretsManager("not-there", endpoint_url=service.endpoint_url)
+    with pytest.raises(CredentialsError, match="ResourceNotFoundException") as caught:
+        rdsproxy_lib.Proxy("mysql://", credentials=away).connect()
+    assert isinstance(caught.value, rdsproxy_lib.pymysql.OperationalError)
+
+
+def test_a_closed_proxy_asks_nobody(service):
+    """Before it has asked where the server is as well."""
+    proxy = rdsproxy_lib.Proxy(credentials=source_of(service, "closed", host="localhost", engine="postgres"))
+    proxy.close()
+    assert proxy.is_closed
+    with pytest.raises(rdsproxy_lib.ProxyClosed):
+        proxy.connect()
+    assert service.count() == 0
+
+
+@pytest.mark.server("postgresql-15")
+def test_shared_proxies_are_found_by_the_secrets_name(service, front, authority):
+    """connect() makes a source each time, and the Proxy is the same."""
+    arn = service.create("shared", username=APP_USER, password=APP_PASSWORD)
+    tls = tls_of("verify-identity", authority)
+
+    def connect():
+        source = SecretsManager(arn, endpoint_url=service.endpoint_url)
+        options = {"credentials": source, "tls": tls}
+        return rdsproxy_lib.connect(f"postgresql://localhost:{front.port}/{APP_DATABASE}", rdsproxy=options)
+
+    before = set(registry._proxies.values())
+    with connect(), connect():
+        (proxy,) = set(registry._proxies.values()) - before
+        assert proxy.stats().client_connections == 2
+    proxy.close()
+    assert service.count() == 1
+
+
+# -- one database for a session, one turn for a login, one user's trouble
+
+
+@pytest.mark.server("postgresql-15")
+def test_all_database_connections_of_a_login_are_to_one_database(
+    service, server, front, authority, tmp_path, monkeypatch
+):
+    """Whatever a secret says later, and whoever of two users logs in: that of a service file, too."""
+    with server.admin() as admin:
+        admin.execute("drop database if exists another")
+        admin.execute("create database another")
+    services = tmp_path / "services.conf"
+    services.write_text("[shop]\ndbname=another\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    tls = tls_of("verify-identity", authority)
+    place = f"postgresql://localhost:{front.port}"
+    lasting = {"tls": tls, "connection_max_lifetime": 0.05}
+    for url, expected in ((f"{place}?service=shop", "another"), (place, APP_USER)):
+        with server.admin() as admin:
+            admin.execute(f"alter role {APP_USER} password '{APP_PASSWORD}'")
+        source = source_of(service, "one-for-all")
+        rotation = Rotation(service, server, source.secret_id, strategy="alternating-users")
+        with rdsproxy_lib.Proxy(url, credentials=source, **lasting) as proxy:
+            found = set()
+            for number in range(4):
+                with proxy.connect(autocommit=True) as conn:
+                    found.add(run(conn, "select current_database()")[0][0])
+                rotation.rotate()
+                if number == 1:
+                    text = {**service.read(source.secret_id), "dbname": "elsewhere"}
+                    service.manager.put_secret_value(SecretId=source.secret_id, SecretString=json.dumps(text))
+                time.sleep(0.1)
+            assert found == {expected}
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_secret_that_cannot_be_had_is_nobody_elses_trouble(service, front, authority):
+    """Who waits for the service holds no place in the pool for longer than a moment."""
+    not_yet = SecretsManager("not-yet", endpoint_url=service.endpoint_url)
+    sources = {"nobody": not_yet, APP_USER: rdsproxy_lib.Static(APP_USER, APP_PASSWORD)}
+    options = {"connection_borrow_timeout": 4.0, "max_connections": 4}
+    with service.trouble("hang", "GetSecretValue"), opened([front], authority, sources, **options) as proxy:
+        waiting = [proxy.connect(user="nobody", autocommit=True) for _ in range(5)]
+        threads = [threading.Thread(target=_tried, args=(conn,)) for conn in waiting]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        began = time.monotonic()
+        with proxy.connect(user=APP_USER, autocommit=True) as conn:
+            assert run(conn, "select 1") == [(1,)]
+        assert time.monotonic() - began < 2.0
+        for thread in threads:
+            thread.join()
+
+
+def _tried(conn):
+    with conn, pytest.raises(rdsproxy_lib.Error):
+        run(conn, "select 1")
+
+
+def test_a_turn_that_was_lost_is_over_after_a_second():
+    """An interrupt may hit any line: nobody waits for ever for whoever had the turn."""
+    door = module._Door()
+    assert door.take_turn("lost", time.monotonic() + 1)
+    began = time.monotonic()
+    assert door.take_turn("next", began + 5)
+    assert 0.9 < time.monotonic() - began < 2
+    door.end_turn("lost")
+    assert not door.take_turn("third", time.monotonic() + 0.1), "it is the next one's, who has not ended it"
