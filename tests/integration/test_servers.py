@@ -421,7 +421,7 @@ def test_relay_leaves_no_descriptor_open(server):
     before = process.num_fds()
     with TcpRelay(server.host, server.port) as relay, psycopg.connect(server.dsn(port=relay.port)) as conn:
         conn.execute("select 1")
-    assert process.num_fds() == before
+    assert process.num_fds() <= before  # one of a test before may have been closed meanwhile
 
 
 def test_relay_resets_clients_when_its_target_is_away(private_server):
