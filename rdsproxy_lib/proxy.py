@@ -159,6 +159,7 @@ class Proxy:
         if self.options.resolve_commits:
             survey = None if self.cluster is None else self.cluster.hear_all
             self.commits = Commits(engine, self._way, survey, self.options.connection_borrow_timeout)
+        self._face = face_of(target.engine)  # loaded with its engine: a child forked amid an import waits for ever
         self.monitor = Monitor(self)
         self.pool = self._make_pool(self._way, self.options.max_connections)
         self._splitting: Readers | None = None
@@ -178,7 +179,7 @@ class Proxy:
         away, or the proxy is paused; after five seconds where it says nothing. Later calls do no I/O.
         """
         driver_kwargs = hiding(driver_kwargs)
-        return self._connect(face_of(self.engine.name), user, dbname, driver_kwargs)
+        return self._connect(self._face, user, dbname, driver_kwargs)
 
     def endpoint(
         self,
@@ -658,7 +659,7 @@ class ProxyEndpoint:
     def connect(self, user: str | None = None, dbname: str | None = None, **driver_kwargs: Any) -> Any:
         """As `Proxy.connect`; also SQLAlchemy's `creator=`."""
         driver_kwargs = hiding(driver_kwargs)
-        return self.proxy._connect(face_of(self.proxy.engine.name), user, dbname, driver_kwargs, self.readers)
+        return self.proxy._connect(self.proxy._face, user, dbname, driver_kwargs, self.readers)
 
     def __repr__(self) -> str:
         return f"<ProxyEndpoint {self.name or 'unnamed'} {self.target_role} of {self.proxy!r}>"
@@ -688,7 +689,7 @@ def _health(endpoint: Endpoint, seen: Observation | None, writer: Endpoint | Non
     return TargetHealth(str(endpoint), seen.role.value, "AVAILABLE", None)
 
 
-_PARTS = frozenset({"cluster", "commits", "engine", "monitor", "pool", "target", "_splitting", "_way"})
+_PARTS = frozenset({"cluster", "commits", "engine", "monitor", "pool", "target", "_face", "_splitting", "_way"})
 """What `Proxy._build` makes."""
 
 
