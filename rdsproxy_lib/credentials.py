@@ -40,20 +40,20 @@ class Credential:
     def __post_init__(self) -> None:
         object.__setattr__(self, "password", Secret(self.password))
 
+    def account(self, user: str | None = None) -> str:
+        """Its user, or another name for him: those of a secret are two by turns, and count as the first."""
+        user = user or self.user
+        return user.removesuffix(CLONE) if self.version else user
 
-def check_user(who: Who, user: str, *, alternates: bool = False) -> None:
-    """Raise CredentialsError where the credentials of `user` are not those of the user who is to log in.
 
-    `alternates`: it may be one of two by turns.
-    """
-    wanted = who.user or user
-    if alternates:
-        wanted, user = wanted.removesuffix(CLONE), user.removesuffix(CLONE)
-    if wanted != user:
+def checked(credential: Credential, who: Who) -> Credential:
+    """The credential. Raises CredentialsError where it is not that of the user who is to log in."""
+    if credential.account() != credential.account(who.user):
         raise CredentialsError(
-            f"the credentials are of the database user {user!r}, and {wanted!r} is to log in; for several users give a"
-            " mapping of user to source"
+            f"the credentials are of the database user {credential.user!r}, and {who.user!r} is to log in; for several"
+            " users give a mapping of user to source"
         )
+    return credential
 
 
 class TryLater(Exception):
@@ -113,8 +113,7 @@ class Static(Source):
         object.__setattr__(self, "password", hidden(self.password))
 
     def offers(self, who: Who, timeout: float) -> Generator[Credential, None, None]:
-        check_user(who, self.user)
-        yield Credential(self.user, self.password)
+        yield checked(Credential(self.user, self.password), who)
 
 
 class Asked(Source):

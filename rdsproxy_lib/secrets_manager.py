@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from . import aws
-from .credentials import Credential, Source, TryLater, Who, check_user
+from .credentials import Credential, Source, TryLater, Who, checked
 from .errors import ConfigurationError, CredentialsError
 from .flights import Flights
 from .secret import Secret, hidden
@@ -49,6 +49,28 @@ class Version:
     """engine, host, port and dbname, as far as it has them."""
 
 
+class _Pause:
+    """The time between two attempts: longer after each, and not the same in all processes."""
+
+    def __init__(self) -> None:
+        self._until, self._seconds = 0.0, FIRST_PAUSE
+
+    @property
+    def left(self) -> float:
+        """The seconds of it that are left; 0 where there is none."""
+        return max(0.0, self._until - time.monotonic())
+
+    def begin(self) -> float:
+        """Begin another one; its seconds."""
+        seconds = self._seconds * random.uniform(0.8, 1.2)
+        self._until, self._seconds = time.monotonic() + seconds, min(LAST_PAUSE, self._seconds * 2)
+        return seconds
+
+    def end(self) -> None:
+        """What was tried went well."""
+        self._until, self._seconds = 0.0, FIRST_PAUSE
+
+
 class _Door:
     """What one host said to the versions of a secret. Logins go through it one at a time."""
 
@@ -62,7 +84,8 @@ class _Door:
         """Whether the last one was."""
         self.asks_since: float | None = None
         """Answers of the service to questions from then on count; None where the next login begins to ask."""
-        self.opens_at, self.pause = 0.0, FIRST_PAUSE
+        self.pause = _Pause()
+        """For which nobody is let in, after every version was refused."""
 
     def take_turn(self, who: object, deadline: float) -> bool:
         """Wait for one's turn; False where every version is refused, or it did not come.
@@ -91,17 +114,11 @@ class _Door:
             self.is_refusing = True
             self.changed.notify_all()
 
-    def close_for_a_while(self) -> float:
-        """Let nobody in until a pause is over; its seconds."""
-        pause = self.pause * random.uniform(0.8, 1.2)
-        self.opens_at = time.monotonic() + pause
-        self.pause = min(LAST_PAUSE, self.pause * 2)
-        return pause
-
     def open(self, version: str) -> None:
         """That one was let in."""
         self.refused = {number: at for number, at in self.refused.items() if number != version}
-        self.is_refusing, self.opens_at, self.pause = False, 0.0, FIRST_PAUSE
+        self.is_refusing = False
+        self.pause.end()
 
 
 class _Vault:
@@ -120,7 +137,8 @@ class _Vault:
         """Why the last question had no answer."""
         self.is_lasting = False
         """Whether another one will have none either."""
-        self.asks_again_at, self.pause = 0.0, FIRST_PAUSE
+        self.pause = _Pause()
+        """For which the service is not asked, after it had no answer."""
         self.doors: dict[tuple[str, int], _Door] = {}
         self.was_accepted = False
         """Whether any server ever took it."""
@@ -171,14 +189,15 @@ class SecretsManager(Source):
         with self._turn(who, deadline) as door:
             was_any = False
             for version in self._versions(door, deadline):
-                check_user(who, version.user, alternates=True)
+                dbname = version.server.get("dbname", "")
+                credential = checked(Credential(version.user, version.password, version.number, dbname), who)
                 was_any = True
-                yield Credential(version.user, version.password, version.number, version.server.get("dbname", ""))
+                yield credential
                 logger.info("%s refused version %s of the secret %s", who.host, version.number, self.secret_id)
                 door.refuse(version.number)
             is_unanswered = not was_any or door.asks_since is not None
             if self._vault.was_accepted or is_unanswered:  # else nothing speaks for a rotation
-                raise self._refused(who, door.close_for_a_while())
+                raise self._refused(who, door.pause.begin())
 
     def accepted(self, who: Who, credential: Credential) -> None:
         """Others may log in there at once."""
@@ -206,7 +225,7 @@ class SecretsManager(Source):
         try:
             if not door.take_turn(me, deadline):
                 raise self._refused(who, FIRST_PAUSE)
-            if (left := door.opens_at - time.monotonic()) > 0:
+            if left := door.pause.left:
                 raise self._refused(who, left)
             yield door
         finally:
@@ -254,13 +273,13 @@ class SecretsManager(Source):
             self._fetch(CURRENT, deadline, since=0.0)
             version = vault.versions.get(CURRENT)
         elif time.monotonic() - vault.asked_at[CURRENT] >= self.refresh:
-            self._ask(CURRENT)  # for those who come later
+            self._ask(CURRENT, time.monotonic())  # for those who come later
         if version is not None:
             return version
         if vault.trouble is not None and vault.is_lasting:
             raise CredentialsError(str(vault.trouble))
         why = vault.trouble or CredentialsError(f"the secret {self.secret_id} was asked for, and has not come yet")
-        raise TryLater(max(FIRST_PAUSE, vault.asks_again_at - time.monotonic()), why)
+        raise TryLater(max(FIRST_PAUSE, vault.pause.left), why)
 
     def _known(self) -> list[Version]:
         """The version that counts, and the one that a rotation is about to put in its place."""
@@ -270,20 +289,24 @@ class SecretsManager(Source):
 
     def _fetch(self, stage: str, deadline: float, since: float) -> bool:
         """Whether the service answered a question of `since` or later before the deadline. It is asked."""
-        vault = self._vault
-        while vault.asked_at.get(stage, -1.0) < since:  # a question that was under way already does not count
-            flight = self._ask(stage)
+        while not self._has_answered(stage, since):  # a question that was under way already does not count
+            flight = self._ask(stage, since)
             if flight is None or not wait((flight,), max(0.0, deadline - time.monotonic())).done:
                 return False
         return True
 
-    def _ask(self, stage: str) -> Future[None] | None:
-        """Have the service asked; None while it is in trouble."""
-        if time.monotonic() < self._vault.asks_again_at:
-            return None
-        return self._vault.flights.start(stage, partial(self._take_answer, stage))
+    def _has_answered(self, stage: str, since: float) -> bool:
+        return self._vault.asked_at.get(stage, -1.0) >= since
 
-    def _take_answer(self, stage: str) -> None:
+    def _ask(self, stage: str, since: float) -> Future[None] | None:
+        """Have the service asked, unless it has answered a question of `since` by then; None while it is in trouble."""
+        if self._vault.pause.left:
+            return None
+        return self._vault.flights.start(stage, partial(self._take_answer, stage, since))
+
+    def _take_answer(self, stage: str, since: float) -> None:
+        if self._has_answered(stage, since):  # a moment ago
+            return
         vault, began = self._vault, time.monotonic()
         version, trouble, is_lasting = None, None, False
         try:
@@ -303,10 +326,9 @@ class SecretsManager(Source):
                 vault.asked_at[stage] = began
                 others = {name: each for name, each in vault.versions.items() if name != stage}
                 vault.versions = others if version is None else {**others, stage: version}
-                vault.asks_again_at, vault.pause = 0.0, FIRST_PAUSE
+                vault.pause.end()
             else:
-                vault.asks_again_at = time.monotonic() + vault.pause * random.uniform(0.8, 1.2)
-                vault.pause = min(LAST_PAUSE, vault.pause * 2)
+                vault.pause.begin()
                 logger.warning("%s; what is known of it is used on", trouble)
             vault.trouble, vault.is_lasting = trouble, is_lasting
 

@@ -23,10 +23,10 @@ from psycopg._preparing import PrepareManager
 from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
 from psycopg.generators import execute
 
-from .. import config, errors, trust
+from .. import errors, trust
 from ..backend import MIXED, Backend, OpenFailed, Refusal
 from ..config import DEFAULT_PORTS, TLS, Options, Target
-from ..credentials import CLONE, Credential, Credentials
+from ..credentials import Credential, Credentials
 from ..routines import BODIES, RoutineBody
 from ..secret import HIDDEN, SecretBytes, hiding
 from ..session import Tx
@@ -263,7 +263,7 @@ class PostgresEngine:
         """What the init_query sets."""
         self._credentials = credentials
         self._tls = tls
-        self._needs_tls = options.require_tls or (tls is not None and tls.mode not in config.OPTIONAL_MODES)
+        self._needs_tls = options.require_tls or (tls is not None and tls.is_required)
         self._base = base_parameters(target, options, tls)
         keepalive = options.detection.keepalive
         self._keepalive = {
@@ -461,7 +461,7 @@ class PostgresEngine:
             if credential is not None:
                 parameters["user"], parameters["password"] = credential.user, credential.password
                 # libpq's default is a service's, or the user's name, which may be one of two by turns.
-                own = credential.dbname or credential.user.removesuffix(CLONE)
+                own = credential.dbname or credential.account()
                 if (dbname := login.dbname or (None if parameters.get("service") else own)) is not None:
                     parameters["dbname"] = dbname
             if name := unreadable(parameters):

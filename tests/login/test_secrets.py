@@ -186,6 +186,19 @@ def test_alternating_users_have_one_database(service, server, front, authority):
             assert run(conn, "select current_database()") == [(APP_USER,)]
 
 
+@pytest.mark.server("postgresql-15")
+def test_a_user_that_is_nobodys_clone_has_its_own_database(server, front, authority):
+    """Whatever its name ends in: only a secret's users take turns."""
+    with server.admin() as admin:
+        admin.execute("create role shop_clone login password 'hush'")
+        admin.execute("create database shop_clone")
+    source = rdsproxy_lib.Static("shop_clone", "hush")
+    tls = tls_of("verify-identity", authority)
+    proxy = rdsproxy_lib.Proxy(f"postgresql://localhost:{front.port}", credentials=source, tls=tls)
+    with proxy, proxy.connect() as conn:
+        assert run(conn, "select current_database()") == [("shop_clone",)]
+
+
 @pytest.mark.server("mariadb-10.11")
 def test_the_secrets_database_is_that_of_each_session(service, authority):
     """Also where a session before went to another one, on the same database connection."""
