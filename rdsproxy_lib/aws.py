@@ -1,4 +1,4 @@
-"""What is needed of boto3: sessions, clients, and signatures. Loaded with the first of them, as it takes its time.
+"""What is needed of boto3: sessions, clients, and signatures. Loaded with the first source that needs it.
 
 botocore logs at DEBUG what it signs and what it is answered: tokens, session tokens and secrets. While this library
 calls it, that thread's records of botocore are dropped.
@@ -12,14 +12,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import boto3
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
 from .errors import CredentialsError
 from .secret import Secret, hidden
 
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 2.0, 4.0, 2
 """Limits of one call to a service: the default ones, a minute each, are for batch jobs."""
 THROTTLED = ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded")
-
+"""Codes of a service that is asked too often."""
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException")
+"""Codes for AWS credentials that it does not take."""
 
 
 class _Quiet(logging.Filter):
@@ -54,13 +62,10 @@ def session_of(session: Any, profile: str | None, region: str | None) -> Any:
     """The boto3.Session that was given, or a new one. Raises CredentialsError where there is no such profile."""
     if session is not None:
         return session
-    import boto3
-    import botocore.exceptions
-
     try:
         with quietly():
             return boto3.Session(profile_name=profile, region_name=region)
-    except botocore.exceptions.BotoCoreError as error:
+    except BotoCoreError as error:
         raise CredentialsError(f"no session with AWS could be made: {error}") from None
 
 
@@ -69,14 +74,7 @@ class Identity:
 
     def __init__(self, session: Any) -> None:
         """Raises CredentialsError where there are none, ServiceError where whoever has them did not answer."""
-        failure: ServiceError | None = None
-        try:
-            with quietly():
-                self._credentials = session.get_credentials()
-        except Exception as error:  # of a provider: a service in trouble, a process of the user's
-            failure = ServiceError(f"no AWS credentials: {type(error).__name__}: {_first_line(error)}")
-        if failure is not None:
-            raise failure
+        self._credentials = _had(session.get_credentials, "no AWS credentials")
         if self._credentials is None:
             raise CredentialsError(
                 "no AWS credentials were found: no environment variables, profile, container or instance role"
@@ -84,18 +82,8 @@ class Identity:
 
     def frozen(self) -> Any:
         """Access key, secret key and session token. Raises ServiceError where they could not be renewed."""
-        from botocore.credentials import ReadOnlyCredentials
-
-        try:
-            with quietly():
-                found = self._credentials.get_frozen_credentials()
-        except Exception as error:  # STS, a metadata service, or a process of the user's
-            failure = ServiceError(
-                f"the AWS credentials could not be renewed: {type(error).__name__}: {_first_line(error)}"
-            )
-        else:
-            return ReadOnlyCredentials(found.access_key, hidden(found.secret_key), hidden(found.token))
-        raise failure
+        found = _had(self._credentials.get_frozen_credentials, "the AWS credentials could not be renewed")
+        return ReadOnlyCredentials(found.access_key, hidden(found.secret_key), hidden(found.token))
 
     def ends_within(self, seconds: float) -> bool:
         """Whether they expire in that time. Those that say nothing of it do not."""
@@ -105,9 +93,6 @@ class Identity:
 
 def presigned(frozen: Any, service: str, region: str, url: str, query: Mapping[str, str], seconds: int) -> Secret:
     """The URL signed (SigV4) for so many seconds, without a call to anybody."""
-    from botocore.auth import SigV4QueryAuth
-    from botocore.awsrequest import AWSRequest
-
     with quietly():
         request = AWSRequest("GET", url, params=query)
         SigV4QueryAuth(frozen, service, region, expires=seconds).add_auth(request)
@@ -127,21 +112,32 @@ class ServiceError(Exception):
 
 def call(method: Callable[..., Any], **parameters: Any) -> Any:
     """The answer of a service. Raises ServiceError, which has no context: what led to it quotes the request."""
-    import botocore.exceptions
-
     try:
         with quietly():
             return method(**parameters)
-    except botocore.exceptions.ClientError as error:
+    except ClientError as error:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code = error.response.get("Error", {}).get("Code")
         is_expired = code in EXPIRED
         is_lasting = 400 <= status < 500 and code not in THROTTLED and not is_expired
         failure = ServiceError(_first_line(error), is_lasting=is_lasting, is_expired=is_expired)
-    except botocore.exceptions.NoCredentialsError as error:
+    except NoCredentialsError as error:
         failure = ServiceError(str(error), is_lasting=True)
-    except botocore.exceptions.BotoCoreError as error:
+    except BotoCoreError as error:
         failure = ServiceError(f"{type(error).__name__}: {error}")
+    raise failure
+
+
+def _had(find: Callable[[], Any], trouble: str) -> Any:
+    """What a provider of AWS credentials has: a service, a process of the user's.
+
+    Raises ServiceError, which has no context, as that of `call` has none.
+    """
+    try:
+        with quietly():
+            return find()
+    except Exception as error:
+        failure = ServiceError(f"{trouble}: {type(error).__name__}: {_first_line(error)}")
     raise failure
 
 
@@ -154,9 +150,6 @@ def client_of(session: Any, service: str, region: str | None, endpoint_url: str 
     """A client of a service. Raises CredentialsError where its address or region cannot be known, ServiceError where
     whoever has the AWS credentials did not answer.
     """
-    import botocore.exceptions
-    from botocore.config import Config
-
     config = Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
@@ -165,7 +158,7 @@ def client_of(session: Any, service: str, region: str | None, endpoint_url: str 
     try:
         with quietly():
             return session.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
-    except (botocore.exceptions.NoRegionError, ValueError) as error:
+    except (NoRegionError, ValueError) as error:
         raise CredentialsError(f"no client of {service} could be made: {error}") from None
-    except botocore.exceptions.BotoCoreError as error:
+    except BotoCoreError as error:
         raise ServiceError(f"no client of {service} could be made: {type(error).__name__}: {error}") from None

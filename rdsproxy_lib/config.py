@@ -86,7 +86,7 @@ class TLS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise _wrong(f"TLS {name}", "the path of a PEM file or None", value)
-        if self.ca_file is not None and self.mode not in VERIFYING_MODES:
+        if self.ca_file is not None and not self.verifies:
             raise ConfigurationError(
                 f"TLS ca_file needs mode verify-ca or verify-identity: {self.mode} verifies nothing"
             )
@@ -96,6 +96,16 @@ class TLS:
             )
         if self.key is not None and self.cert is None:
             raise ConfigurationError("TLS key needs cert: a private key without its certificate cannot be used")
+
+    @property
+    def is_required(self) -> bool:
+        """Whether there is no connection without it."""
+        return self.mode not in OPTIONAL_MODES
+
+    @property
+    def verifies(self) -> bool:
+        """Whether the server has to have a good certificate."""
+        return self.mode in VERIFYING_MODES
 
 
 @dataclass(frozen=True, slots=True)

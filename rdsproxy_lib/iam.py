@@ -132,18 +132,19 @@ class IamToken(Source):
         if kept is not None and kept.is_good(time.time(), refused):
             return kept.text
         flight = tokens.flights.start(key, partial(self._made, place, user, refused))
-        has_other = kept is not None and kept.text != refused and time.time() < kept.signed_at + LIFETIME - LEAST
+        is_of_use = kept is not None and kept.text != refused and time.time() < kept.signed_at + LIFETIME - LEAST
+        old = kept if is_of_use else None
         patience = max(0.0, deadline - time.monotonic())
         try:
-            return flight.result(min(patience, GLANCE) if has_other else patience).text
+            return flight.result(patience if old is None else min(patience, GLANCE)).text
         except FutureTimeout:
             trouble = CredentialsError("the AWS credentials that sign IAM tokens have not come yet")
         except aws.ServiceError as error:
             trouble = CredentialsError(str(error))
         except CredentialsError as error:
             raise CredentialsError(str(error)) from None
-        if has_other and kept is not None:
-            return kept.text
+        if old is not None:
+            return old.text
         raise TryLater(PAUSE, trouble)
 
     def _made(self, place: _SignedFor, user: str, refused: Secret | None) -> _Token:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import config, errors, trust
-from .config import TLS, VERIFYING_MODES, Options, Target
+from .config import TLS, Options, Target
 from .credentials import Credentials, Source, TryLater
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def engine_for(target: Target, options: Options, credentials: Credentials, tls: 
                 " give tls=TLS(…) instead"
             )
     if tls is not None:
-        if credentials.need_verified_tls and tls.mode not in VERIFYING_MODES:
+        if credentials.need_verified_tls and not tls.verifies:
             raise errors.ConfigurationError(
                 f"TLS({tls.mode!r}): an IAM token goes to a verified server only; use 'verify-identity'"
             )

@@ -19,7 +19,7 @@ from pymysql.constants import COMMAND, CR, ER
 
 from .. import errors, trust
 from ..backend import MIXED, Backend, OpenFailed, Refusal
-from ..config import DEFAULT_PORTS, OPTIONAL_MODES, TLS, Options, Target
+from ..config import DEFAULT_PORTS, TLS, Options, Target
 from ..credentials import Credential, Credentials
 from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
 from ..session import Tx
@@ -194,8 +194,8 @@ class MySQLEngine:
         given = {**from_text(target.driver), **options.driver_options}
         self.session_defaults = {name: given.pop(name) for name in SESSION_KEYWORDS & given.keys()}
         self._tls = tls
-        self._needs_tls = options.require_tls or (tls is not None and tls.mode not in OPTIONAL_MODES)
-        self._guards = tls is not None and tls.mode in OPTIONAL_MODES
+        self._needs_tls = options.require_tls or (tls is not None and tls.is_required)
+        self._guards = tls is not None and not tls.is_required
         """Whether the server may be talked to without TLS, by the word of `tls`."""
         self._base = base_parameters(given, target, options, tls)
         self._keepalive = options.detection.keepalive

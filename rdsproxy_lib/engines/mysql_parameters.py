@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import errors
-from ..config import TLS, VERIFYING_MODES, Options, Target
+from ..config import TLS, Options, Target
 
 SESSION_KEYWORDS = frozenset(
     {
@@ -86,7 +86,7 @@ def _context(tls: TLS) -> ssl.SSLContext:
         raise errors.ConfigurationError(f"TLS(ca_file={tls.ca_file!r}) cannot be used: {error}") from None
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the certificates that servers make for themselves fail it
     context.check_hostname = tls.mode == "verify-identity"
-    context.verify_mode = ssl.CERT_REQUIRED if tls.mode in VERIFYING_MODES else ssl.CERT_NONE
+    context.verify_mode = ssl.CERT_REQUIRED if tls.verifies else ssl.CERT_NONE
     context.minimum_version = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[tls.min_version]
     if tls.cert is not None:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import pq
 
-from .. import config, errors, trust
+from .. import errors, trust
 from ..config import TLS, Options, Target
 
 SESSION_KEYWORDS = frozenset({"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"})
@@ -67,18 +67,17 @@ def base_parameters(target: Target, options: Options, tls: TLS | None) -> dict[s
 
 def tls_parameters(tls: TLS) -> dict[str, str]:
     """What libpq is told, so that its environment and files in the home directory change nothing of it."""
-    verifies = tls.mode in config.VERIFYING_MODES
     said = {
         "sslmode": SSLMODE[tls.mode],
         "ssl_min_protocol_version": tls.min_version,
-        "sslrootcert": (tls.ca_file or trust.system_bundle() or "system") if verifies else f"{NOWHERE}/root.crt",
+        "sslrootcert": (tls.ca_file or trust.system_bundle() or "system") if tls.verifies else f"{NOWHERE}/root.crt",
         "gssencmode": "disable",  # it would be taken in the place of TLS, where there is a ticket for it
         "sslcertmode": "disable" if tls.cert is None else "allow",
         "ssl_max_protocol_version": "TLSv1.3",
     }
     if pq.version() >= SSLNEGOTIATION_SINCE:
         said["sslnegotiation"] = "postgres"
-    if tls.mode in config.OPTIONAL_MODES:
+    if not tls.is_required:
         said["require_auth"] = "!password"  # whoever answers could ask for it in clear
     if tls.cert is not None:
         said["sslcert"] = tls.cert

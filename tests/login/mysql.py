@@ -218,20 +218,31 @@ def _refusal(body: bytes) -> Refused:
 # The server's own check -------------------------------------------------------------------------------------
 
 
+def _said(server: _Packets) -> bytes:
+    """What the server says to a login: OK, or how it goes on; raises Refused."""
+    body = server.read()
+    if body[0] == _ERROR:
+        raise _refusal(body)
+    return body
+
+
+def _switched(body: bytes) -> tuple[str, bytes]:
+    """The plugin that the server wants, and its salt."""
+    name, _, data = body[1:].partition(b"\0")
+    return name.decode(), data[:20]
+
+
 def _pass_on(client: _Packets, server: _Packets, greeting: _Greeting, response: _Response) -> bytes:
     """Carry packets both ways until the server has decided; returns its OK packet, raises Refused."""
     server.write(response.build())
     salt, plugin = greeting.salt, response.plugin.decode()
     while True:
-        body = server.read()
+        body = _said(server)
         if body[0] == _OK:
             return body
-        if body[0] == _ERROR:
-            raise _refusal(body)
         client.write(body)
         if body[0] == _SWITCH:
-            name, _, data = body[1:].partition(b"\0")
-            plugin, salt = name.decode(), data[:20]
+            plugin, salt = _switched(body)
         if body == bytes([_MORE, _FAST_OK]):
             continue
         answer = client.read()
@@ -260,14 +271,11 @@ def _log_in(server: _Packets, greeting: _Greeting, response: _Response, user: st
     ours = replace(response, flags=flags, user=user.encode(), auth=auth, plugin=plugin.encode(), rest=b"")
     server.write(ours.build())
     while True:
-        body = server.read()
+        body = _said(server)
         if body[0] == _OK:
             return body
-        if body[0] == _ERROR:
-            raise _refusal(body)
         if body[0] == _SWITCH:
-            name, _, data = body[1:].partition(b"\0")
-            plugin, salt = name.decode(), data[:20]
+            plugin, salt = _switched(body)
             server.write(scrambles[plugin](secret, salt))
         elif body == bytes([_MORE, _FULL]):
             server.write(_encrypted(server, secret, salt))
