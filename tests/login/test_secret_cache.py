@@ -56,7 +56,7 @@ def test_an_old_secret_is_used_while_it_is_asked_for_again(service):
         began = time.monotonic()
         assert offered(source) == [APP_PASSWORD]
         assert offered(source) == [APP_PASSWORD]
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 1
     until(lambda: offered(source) == ["another"], "it is replaced")
 
 

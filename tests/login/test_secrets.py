@@ -94,7 +94,7 @@ def test_one_users_wrong_secret_is_nobody_elses(service, server, front, authorit
         admin.execute("create role other login password 'hush'")
     changing = source_of(service, "changing")
     sources = {APP_USER: changing, "other": rdsproxy_lib.Static("other", "hush")}
-    options = {"connection_max_lifetime": 0.05, "connection_borrow_timeout": 2.0, "max_connections": 4}
+    options = {"connection_max_lifetime": 0.05, "connection_borrow_timeout": 4.0, "max_connections": 4}
     with opened([front], authority, sources, **options) as proxy:
         with proxy.connect(user=APP_USER, autocommit=True) as conn:
             run(conn, "select 1")
@@ -115,11 +115,10 @@ def test_one_users_wrong_secret_is_nobody_elses(service, server, front, authorit
             thread.start()
         time.sleep(0.3)
         for _ in range(5):
-            began = time.monotonic()
             with proxy.connect(user="other", autocommit=True) as conn:
                 assert run(conn, "select current_user") == [("other",)]
-            assert time.monotonic() - began < 0.5
             time.sleep(0.06)
+        assert not errors, "five logins of the other user, one after the other, while those six still wait"
         for thread in threads:
             thread.join()
         assert len(errors) == 6
