@@ -7,8 +7,11 @@ arguments, or the local variables of a traceback, logs no secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+Made = TypeVar("Made")
 
 COVER = "********"
 
@@ -76,6 +79,31 @@ def hiding(arguments: Mapping[str, Any]) -> dict[str, Any]:
         name: hidden(value) if name in HIDDEN else hiding(value) if isinstance(value, Mapping) else value
         for name, value in arguments.items()
     }
+
+
+def unreadable(parameters: Mapping[str, Any]) -> str | None:
+    """The name of one that cannot be sent as UTF-8. The error of a driver would quote it."""
+    for name, value in parameters.items():
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            return name
+    return None
+
+
+def without_frames(call: Callable[[], Made]) -> Made:
+    """What a call of the driver returns. What it raises has no traceback from inside, nor have the errors that led to
+    it: the driver's variables have the password.
+    """
+    handled = sys.exc_info()[1]  # the application's own
+    try:
+        return call()
+    except Exception as error:
+        seen: BaseException | None = error
+        while seen is not None and seen is not handled:
+            seen.__traceback__ = None
+            seen = seen.__context__
+        raise
 
 
 def covered(text: str) -> str:

@@ -109,10 +109,12 @@ def engine_for(target: Target, options: Options, credentials: Credentials, tls: 
         source.check(target.hosts)
     kind = _engine_class(target.engine)
     given = {**target.driver, **options.driver_options}
+    hosts = target.hosts or _named(given, "host")
+    hosts = _named(given, "unix_socket") or hosts  # of PyMySQL, which prefers it
     if tls is None and credentials.imply_tls:
         own = sorted(kind.tls_parameters & given.keys())
         if not own:
-            tls = trust.implied(target.hosts)
+            tls = trust.implied(hosts)
         elif not kind.decides_tls(given):
             raise errors.ConfigurationError(
                 f"{own[0]} alone leaves it to the server whether it is verified, and a token or a secret goes there:"
@@ -123,9 +125,13 @@ def engine_for(target: Target, options: Options, credentials: Credentials, tls: 
             raise errors.ConfigurationError(
                 f"TLS({tls.mode!r}): an IAM token goes to a verified server only; use 'verify-identity'"
             )
-        tls = trust.found(tls, target.hosts)
+        tls = trust.found(tls, hosts)
     engine: Engine = kind(target, options, credentials, tls)
     return engine
+
+
+def _named(given: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    return (str(given[name]),) if given.get(name) else ()
 
 
 def error_of(engine: str, kind: type[errors.Error], message: str) -> Exception:

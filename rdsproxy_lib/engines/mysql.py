@@ -6,6 +6,7 @@ import logging
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ from ..backend import MIXED, Backend, OpenFailed, Refusal
 from ..config import DEFAULT_PORTS, TLS, Options, Target
 from ..credentials import Credential, Credentials
 from ..routines import PSM_ROUTINES, RoutineBody, psm_bodies
+from ..secret import SecretBytes, unreadable, without_frames
 from ..session import Tx
 from ..settings import Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement
@@ -41,7 +43,7 @@ from .mysql_errors import (
     twin_of,
 )
 from .mysql_insert_id import InsertedIds, InsertId
-from .mysql_login import guarded, insists_on_tls, verifies
+from .mysql_login import bound, decides_authority, guard, insists_on_tls, verifies
 from .mysql_parameters import SESSION_KEYWORDS, TLS_ARGUMENTS, base_parameters, from_text
 from .mysql_reading import GTIDS_SO_FAR, TELLS_GTIDS, VIEWS
 from .mysql_settings import (
@@ -209,7 +211,9 @@ class MySQLEngine:
     @staticmethod
     def decides_tls(given: Mapping[str, Any]) -> bool:
         """Whether these arguments say if the server is verified, and do not leave it to the driver."""
-        return bool(given.get("ssl") or given.get("ssl_disabled")) or any(
+        ssl = given.get("ssl")
+        is_said = decides_authority(ssl) or (isinstance(ssl, Mapping) and ssl.get("verify_mode") is not None)
+        return bool(is_said or given.get("ssl_disabled")) or any(
             given.get(name) is not None for name in ("ssl_verify_cert", "ssl_verify_identity")
         )
 
@@ -240,16 +244,17 @@ class MySQLEngine:
             raise errors.ConfigurationError(
                 f"require_tls=True contradicts {given}, as it is given: the driver would do without TLS"
             )
-        if self._credentials.need_verified_tls and not verifies(login.prototype):
+        if self._credentials.need_verified_tls and not verifies(login.prototype, arguments):
             raise errors.ConfigurationError(
                 "an IAM token goes to a verified server only: leave out the driver's arguments for TLS, or have it"
-                " verify the server's certificate"
+                " verify the server's certificate, for its name or by an authority of yours"
             )
 
     def open(self, login: MySQLLogin, timeout: float) -> MySQLBackend:
         return self.open_at(login, timeout, None)
 
     def open_at(self, login: MySQLLogin, timeout: float, endpoint: Endpoint | None) -> MySQLBackend:
+        deadline = time.monotonic() + timeout
         wire = self._connect(login, timeout, endpoint)
         try:
             backend = MySQLBackend(login, wire)
@@ -259,7 +264,7 @@ class MySQLEngine:
                 raise err.NotSupportedError(
                     f"{wire.server_version} has no session trackers; MySQL 5.7.5 or MariaDB 10.2 is needed"
                 )
-            wire._read_timeout = min(timeout, COMMAND_SECONDS)  # it is part of the login
+            wire._read_timeout = max(0.001, min(deadline - time.monotonic(), COMMAND_SECONDS))  # part of the login
             self._set_up(backend, is_new=True)
             self._begin(backend)
             self._label(backend)
@@ -407,7 +412,10 @@ class MySQLEngine:
 
         def attempt(credential: Credential | None, timeout: float) -> Wire:
             if credential is not None:
-                parameters["user"], parameters["password"] = credential.user, credential.password
+                if name := unreadable({"user": credential.user, "password": credential.password}):
+                    raise errors.CredentialsError(f"{name} has a character that UTF-8 cannot encode")
+                # A text the driver would send as Latin-1.
+                parameters["user"], parameters["password"] = credential.user, SecretBytes(credential.password.encode())
                 has_file = parameters.get("read_default_file") or parameters.get("read_default_group")
                 dbname = login.dbname if login.dbname is not None or has_file else credential.dbname
                 if dbname and not parameters.get("db"):
@@ -425,17 +433,16 @@ class MySQLEngine:
 
     def _log_in(self, parameters: dict[str, Any], timeout: float, address: str) -> Wire:
         limit = min(timeout, parameters.get("connect_timeout") or timeout)
-        parameters = {**parameters, "connect_timeout": limit, "read_timeout": timeout, "write_timeout": timeout}
+        deadline = time.monotonic() + timeout
         try:
             # Looked up now, so that tracing which replaces it sees our connects.
-            raw = pymysql.connect(autocommit=None, defer_connect=bool(address) or self._guards, **parameters)
+            raw = pymysql.connect(autocommit=None, defer_connect=True, **{**parameters, "connect_timeout": limit})
             raw = getattr(raw, "__wrapped__", raw)
+            bound(raw, deadline)
             if self._guards:
-                guarded(raw, is_optional="ssl" in parameters)
-            if address:  # of the very machine, whatever the name leads to by now; TLS goes by the name
-                raw.connect(_socket_to(address, raw))
-            elif self._guards:
-                raw.connect()
+                guard(raw, is_optional="ssl" in parameters)
+            # To the very machine, whatever the name leads to by now; TLS goes by the name.
+            without_frames(lambda: raw.connect(_socket_to(address, raw) if address else None))
         except Exception as error:
             if self._needs_tls and code_of(error) == CR.CR_SSL_CONNECTION_ERROR:
                 error = self.error(errors.TlsRequired, str(error.args[-1]))

@@ -1,12 +1,16 @@
-"""A connection of PyMySQL that, while it logs in, tells no password to whoever answers without TLS.
+"""A connection of PyMySQL while it logs in: it does not wait for longer than it was told, and may be guarded, so that
+no password is told to whoever answers without TLS.
 
-The driver does what a server asks for: the password in clear (`mysql_clear_password`, `dialog`), or encrypted with a
-key that the server sends along. With TLS, and on a unix socket, that is as it should be.
+The driver gives each answer of the server the whole time anew. And it does what a server asks for: the password in
+clear (`mysql_clear_password`, `dialog`), or encrypted with a key that the server sends along. With TLS, and on a unix
+socket, that is as it should be.
 """
 
 from __future__ import annotations
 
 import ssl
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from pymysql._auth import scramble_caching_sha2
@@ -19,8 +23,28 @@ _CLEAR = {"mysql_clear_password", "dialog", "sha256_password", "mysql_old_passwo
 """The last is not in clear, but as good as that."""
 
 
-class Guarded(Connection):
+class Bounded(Connection):
     """Made of a connection of the driver that did not connect yet, by its class."""
+
+    __module__ = "pymysql.connections"
+    _deadline: float
+
+    @property
+    def _left(self) -> float:
+        return max(0.001, self._deadline - time.monotonic())
+
+    _read_timeout = _write_timeout = _left
+
+    def _read_bytes(self, num_bytes: int) -> bytes:
+        data = b""
+        while len(data) < num_bytes:  # they may drip in
+            self._sock.settimeout(self._left)
+            data += super()._read_bytes(1)
+        return data
+
+
+class Guarded(Bounded):
+    """One that tells no password without TLS."""
 
     __module__ = "pymysql.connections"
 
@@ -65,8 +89,14 @@ class _Sha2:
         return answer
 
 
-def guarded(raw: Connection, *, is_optional: bool) -> None:
-    """Guard a connection that is about to connect. `is_optional`: also without TLS, where the server has none."""
+def bound(raw: Connection, deadline: float) -> None:
+    """Have a connection that is about to connect give up by then (monotonic seconds)."""
+    raw.__class__ = Bounded
+    raw._deadline = deadline
+
+
+def guard(raw: Connection, *, is_optional: bool) -> None:
+    """Guard a connection that is bound. `is_optional`: also without TLS, where the server has none."""
     raw.__class__ = Guarded
     if is_optional:
         raw._ssl_required = False
@@ -78,6 +108,18 @@ def insists_on_tls(raw: Connection) -> bool:
     return bool(raw.ssl and raw._ssl_required)
 
 
-def verifies(raw: Connection) -> bool:
-    """Whether a connection of the driver will talk to nobody but a server whose certificate is good."""
-    return insists_on_tls(raw) and raw.ctx.verify_mode == ssl.CERT_REQUIRED
+def verifies(raw: Connection, arguments: Mapping[str, Any]) -> bool:
+    """Whether a connection of the driver, made with these arguments, will talk to nobody but a server whose certificate
+    is good: for its name, or of an authority that was named. Those the system trusts vouch for everybody.
+    """
+    if not insists_on_tls(raw) or raw.ctx.verify_mode != ssl.CERT_REQUIRED:
+        return False
+    given = arguments.get("ssl")
+    return bool(raw.ctx.check_hostname or arguments.get("ssl_ca") or decides_authority(given))
+
+
+def decides_authority(given: object) -> bool:
+    """Whether the argument `ssl` says who may vouch for the server. The driver verifies none if a mapping does not."""
+    if isinstance(given, Mapping):
+        return bool(given.get("ca") or given.get("capath"))
+    return isinstance(given, ssl.SSLContext)

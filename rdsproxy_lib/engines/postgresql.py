@@ -28,7 +28,7 @@ from ..backend import MIXED, Backend, OpenFailed, Refusal
 from ..config import DEFAULT_PORTS, TLS, Options, Target
 from ..credentials import Credential, Credentials
 from ..routines import BODIES, RoutineBody
-from ..secret import HIDDEN, SecretBytes, hiding
+from ..secret import HIDDEN, SecretBytes, hiding, unreadable, without_frames
 from ..session import Tx
 from ..settings import CLEAN, Immovable, Settings, settings_of
 from ..sql import Cause, Dialect, Reason, Routine, Statement, classify
@@ -43,13 +43,14 @@ from .postgresql_parameters import (
     NOWHERE,
     SESSION_KEYWORDS,
     TLS_PARAMETERS,
+    UNENCRYPTED,
     UNENCRYPTED_MODES,
     VERIFYING_SSLMODES,
     WRITERS,
     base_parameters,
     contradictions,
     from_environment,
-    unreadable,
+    is_local,
 )
 from .postgresql_ping import fault_at, refusal_at
 from .postgresql_plans import Plans
@@ -196,8 +197,9 @@ class PostgresLogin(Login):
 
     def __init__(self, user: str | None, dbname: str | None, parameters: Mapping[str, Any]) -> None:
         super().__init__(user, dbname, parameters, Dialect.POSTGRESQL)
-        self.at_login: dict[str, str] = {}
-        """Role and authorization of its sessions; known before the first statement, from `haunt`."""
+        self.at_login: dict[bytes, dict[str, str]] = {}
+        """Role and authorization that its sessions begin with, by the user of the database connection: a secret may
+        name two by turns."""
         self.placeholders: set[str] = set(ROLES)
         """Settings that are not in pg_settings: those of applications."""
 
@@ -263,7 +265,7 @@ class PostgresEngine:
         """What the init_query sets."""
         self._credentials = credentials
         self._tls = tls
-        self._needs_tls = options.require_tls or (tls is not None and tls.is_required)
+        self._needs_tls = options.require_tls or credentials.need_verified_tls or (tls is not None and tls.is_required)
         self._base = base_parameters(target, options, tls)
         keepalive = options.detection.keepalive
         self._keepalive = {
@@ -321,7 +323,7 @@ class PostgresEngine:
         if name := unreadable(login.parameters):
             raise errors.ConfigurationError(f"{name} has a character that UTF-8 cannot encode")
         nowhere = {**login.parameters, "host": NOWHERE, "hostaddr": None}
-        probe = pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
+        probe = pq.PGconn.connect_start(without_frames(partial(make_conninfo, "", **nowhere)).encode())
         message = probe.get_error_message()
         probe.finish()
         if NOWHERE not in message:
@@ -334,10 +336,11 @@ class PostgresEngine:
         backend = PostgresBackend(login, self._connect(login, timeout, endpoint))
         try:
             if self._needs_tls and not backend.pgconn.ssl_in_use:
-                raise TlsRequired("TLS is required, and this connection is not encrypted (unix sockets never are)")
+                raise TlsRequired(UNENCRYPTED)
             if backend.pgconn.parameter_status(b"standard_conforming_strings") == b"off":
                 login.dialect = Dialect.POSTGRESQL_BACKSLASH
             self._run_init_query(backend)
+            self._note_roles(backend)
             self._take_stock(backend)
         except psycopg.Error as error:
             self.close(backend)
@@ -456,6 +459,8 @@ class PostgresEngine:
             address = address or endpoint.address
         if address:
             parameters["hostaddr"] = address
+        if self._needs_tls and is_local(parameters):  # libpq would tell the password there, whatever the sslmode
+            raise OpenFailed(TlsRequired(f"{UNENCRYPTED}; nothing was sent"), Refusal.PERMANENT)
 
         def attempt(credential: Credential | None, timeout: float) -> psycopg.Connection[Any]:
             if credential is not None:
@@ -484,7 +489,7 @@ class PostgresEngine:
         while True:
             try:
                 # Looked up now, so that tracing which replaces it sees our connects.
-                return psycopg.connect(autocommit=True, **parameters)
+                return without_frames(partial(psycopg.connect, autocommit=True, **parameters))
             except psycopg.Error as error:
                 _cover(error.pgconn)
                 refusal, is_answer = self._refusal(error, deadline - time.monotonic())
@@ -532,10 +537,16 @@ class PostgresEngine:
             with backend.raw.cursor() as cursor:
                 cursor.execute(self._options.init_query, prepare=False)
 
+    def _note_roles(self, backend: PostgresBackend) -> None:
+        """Ask, once for each user, for the role and the authorization that a session of the login begins with."""
+        at_login = backend.login.at_login
+        user = backend.pgconn.user
+        if user not in at_login:
+            rows = answers(self._ask(backend, question(ROLES, is_quick=True)))
+            at_login[user] = {name: value or "" for name, _, _, value in rows}
+
     def haunt(self, backend: PostgresBackend) -> bool:
         pgconn = backend.pgconn
-        for name, _, _, value in answers(self._ask(backend, question(ROLES, is_quick=True))):
-            backend.login.at_login[name] = value or ""
         descriptor = pgconn.socket
         if not pgconn.ssl_in_use:
             # Terminate, so that the server does not log a lost client. Under TLS it could only go out in the clear.
@@ -634,7 +645,7 @@ class PostgresEngine:
         text = question(asked, is_quick=asked <= login.placeholders)
         rows = answers(self._ask(backend, text, asked))
         login.placeholders.update(name for name, source, _, value in rows if source is None and value is not None)
-        found = learnt(rows, client.wanted, login.at_login, self._initial)
+        found = learnt(rows, client.wanted, login.at_login[backend.pgconn.user], self._initial)
         if not found.values.keys().isdisjoint(ROLES):  # the driver is told of it, and says so when it is asked
             is_superuser = backend.pgconn.parameter_status(b"is_superuser") or b""
             found = settings_of({**found.values, "is_superuser": is_superuser.decode()})

@@ -32,6 +32,9 @@ SSLNEGOTIATION_SINCE = 170000
 TLS_PARAMETERS = {"sslmode", "sslrootcert", "sslcert", "sslkey", "ssl_min_protocol_version"}
 VERIFYING_SSLMODES = ("verify-ca", "verify-full")
 UNENCRYPTED_MODES = (None, "disable", "allow", "prefer")
+UNENCRYPTED = "TLS is required, and this connection is not encrypted (unix sockets never are)"
+TLS_SINCE = 160000
+"""The version of libpq that has all of `tls_parameters`."""
 
 
 def base_parameters(target: Target, options: Options, tls: TLS | None) -> dict[str, Any]:
@@ -66,7 +69,15 @@ def base_parameters(target: Target, options: Options, tls: TLS | None) -> dict[s
 
 
 def tls_parameters(tls: TLS) -> dict[str, str]:
-    """What libpq is told, so that its environment and files in the home directory change nothing of it."""
+    """What libpq is told, so that its environment and files in the home directory change nothing of it.
+
+    Raises ConfigurationError where this libpq cannot be told so.
+    """
+    if pq.version() < TLS_SINCE:
+        raise errors.ConfigurationError(
+            f"tls=, IamToken and SecretsManager need libpq {TLS_SINCE // 10000} or later, and psycopg uses"
+            f" {pq.version_pretty(pq.version())}: install psycopg[binary]"
+        )
     said = {
         "sslmode": SSLMODE[tls.mode],
         "ssl_min_protocol_version": tls.min_version,
@@ -92,14 +103,12 @@ def contradictions(tls: TLS, given: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in given if name in TLS_PARAMETERS or given[name] != said.get(name, given[name]))
 
 
-def unreadable(parameters: Mapping[str, Any]) -> str | None:
-    """The name of one that is no text for libpq. The driver's error would quote all of them."""
-    for name, value in parameters.items():
-        try:
-            str(value).encode()
-        except UnicodeEncodeError:
-            return name
-    return None
+def is_local(parameters: Mapping[str, Any]) -> bool:
+    """Whether these lead to a unix socket, as far as they say: where a service leads is in a file of libpq's."""
+    if parameters.get("hostaddr") or (parameters.get("service") and not parameters.get("host")):
+        return False
+    hosts = str(parameters.get("host") or "").split(",")
+    return any(not host or host[0] in "/@" for host in hosts)
 
 
 def from_environment() -> dict[str, str]:

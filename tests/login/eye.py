@@ -16,10 +16,13 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
+import psycopg
+import pymysql
 
 import rdsproxy_lib
 
 PACKAGE = Path(rdsproxy_lib.__file__).parent
+PACKAGES = (PACKAGE, Path(psycopg.__file__).parent, Path(pymysql.__file__).parent)
 SHORT = 60
 """Characters of a text that reports of errors show of it."""
 
@@ -55,7 +58,7 @@ class Eye(logging.Handler):
             self.look(where, text)
 
     def show_error(self, where: str, error: BaseException | None) -> None:
-        """Look at an error, what led to it, and what our frames had in their variables."""
+        """Look at an error, what led to it, and what our frames and the drivers' had in their variables."""
         waiting, seen = [error], set()
         while waiting:
             error = waiting.pop()
@@ -71,11 +74,12 @@ class Eye(logging.Handler):
             waiting += [error.__cause__, error.__context__, *more]
 
     def show_frames(self, where: str, trace: TracebackType | None) -> None:
-        """Look at the variables of our frames."""
+        """Look at the variables of our frames, and of the drivers', but for what of these is not multiplexed."""
         while trace is not None:
             code = trace.tb_frame.f_code
-            if Path(code.co_filename).is_relative_to(PACKAGE):
-                place = f"{Path(code.co_filename).relative_to(PACKAGE)}:{trace.tb_lineno} {code.co_name}"
+            root = next(filter(Path(code.co_filename).is_relative_to, PACKAGES), None)
+            if root is not None and not code.co_filename.endswith("_async.py"):
+                place = f"{Path(code.co_filename).relative_to(root)}:{trace.tb_lineno} {code.co_name}"
                 for name, value in trace.tb_frame.f_locals.items():
                     with suppress(AttributeError):  # it was not made to its end
                         self.look(f"{where}: {place} {name}", repr(value))

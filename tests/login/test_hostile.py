@@ -5,12 +5,15 @@ Each test has the driver itself as the control: the same server does learn the p
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from typing import Any
 
+import psycopg
 import pytest
 
-from rdsproxy_lib import TLS, ConfigurationError, IamToken, Proxy, Static
+from rdsproxy_lib import TLS, ConfigurationError, IamToken, Proxy, Static, TlsRequired
 from rdsproxy_lib.config import TLS_MODES, VERIFYING_MODES
 from tests.cluster.history import run
 from tests.login.front import NAME, Front
@@ -198,9 +201,14 @@ UNVERIFIED = {
         {"ssl": {"verify_mode": "none", "ca": None}},
         {"ssl_verify_cert": False},
         {"ssl_key_password": "x"},
+        {"ssl_verify_cert": True},
+        {"ssl_verify_identity": True},
+        {"ssl": {"verify_mode": "required"}},
+        {"ssl": {"cipher": "ALL"}},
     ],
 }
-"""The drivers' own arguments with which they verify nothing."""
+"""The drivers' own arguments with which they verify nothing, or only that somebody vouches whom the system trusts: of
+any name, as PyMySQL does not look at it without an authority."""
 
 
 @pytest.mark.parametrize("where", ["connect", "driver_options"])
@@ -230,6 +238,46 @@ def test_the_environment_undoes_nothing(place, mode, authority, monkeypatch, ser
         with place.proxy(front, password=PASSWORD, tls=TLS("preferred")) as proxy:
             gets_nothing(front, proxy, place.error, CLEAR_TEXT)
         learns(place, front)
+
+
+@on_postgresql
+@pytest.mark.parametrize("where", ["url", "driver_options", "PGHOST", "default"])
+def test_a_unix_socket_gets_nothing_where_tls_is_required(place, where, monkeypatch, tmp_path):
+    """libpq knows no TLS there, and would tell whoever listens: nobody is called."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(".s.PGSQL.5432")
+        listener.listen()
+        listener.settimeout(QUICK)
+        url = "postgresql://app@/shop"
+        options: dict[str, Any] = {}
+        if where == "url":
+            url = f"postgresql://app@{str(tmp_path).replace('/', '%2F')}/shop"
+        elif where == "driver_options":
+            options["driver_options"] = {"host": str(tmp_path)}
+        elif where == "PGHOST":
+            monkeypatch.setenv("PGHOST", str(tmp_path))
+        instance = "shop-1.abc.eu-west-1.rds.amazonaws.com"
+        for kind in (
+            {"credentials": Static(APP_USER, PASSWORD), "require_tls": True},
+            {"credentials": Static(APP_USER, PASSWORD), "tls": TLS("required")},
+            {"credentials": IamToken(host=instance, region="eu-west-1"), "tls": TLS("verify-identity")},
+        ):
+            with Proxy(url, **options, **kind) as proxy, pytest.raises(TlsRequired, match="nothing was sent"):
+                proxy.connect()
+        if where != "default":  # the control: a driver that is not told so does call
+            control = threading.Thread(target=_call_in_vain, args=(str(tmp_path),))
+            control.start()
+            listener.accept()[0].close()
+            control.join()
+        listener.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def _call_in_vain(directory: str) -> None:
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(host=directory, port=5432, user=APP_USER, password=PASSWORD, sslmode="require")
 
 
 # -- later than the first login

@@ -142,8 +142,14 @@ def test_a_part_of_the_drivers_arguments_does_not_undo_it(place, authority, serv
 )
 @pytest.mark.parametrize(
     "arguments",
-    [{"ssl_disabled": False}, {"ssl_disabled": None}, {"ssl": None}, {"ssl_verify_cert": None}],
-    ids=lambda arguments: "".join(arguments),
+    [
+        {"ssl_disabled": False},
+        {"ssl_disabled": None},
+        {"ssl": None},
+        {"ssl": {"cipher": "ALL"}},
+        {"ssl_verify_cert": None},
+    ],
+    ids=repr,
 )
 def test_what_the_driver_takes_for_unsaid_does_not_undo_it(place, authority, service, arguments):
     """PyMySQL's own default, spelled out: who says "not disabled" did not say that anybody will do."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -14,7 +15,7 @@ from rdsproxy_lib import BorrowTimeout, CredentialsError, ProxyClosed
 from tests.cluster.history import run
 from tests.cluster.nodes import until
 from tests.login.place import QUICK, source_of, tls_of
-from tests.servers import APP_DATABASE
+from tests.servers import APP_DATABASE, HOST
 
 pytestmark = pytest.mark.usefixtures("names")
 
@@ -128,6 +129,31 @@ def test_a_host_that_refuses_every_version_is_asked_with_growing_pauses(place, a
     assert len(gaps) >= 4, gaps
     assert max(gaps) > 1.2, "they grow"
     assert most == [1], "one is in flight"
+
+
+def test_a_login_that_drips_in_is_given_up_in_time(monkeypatch):
+    """Its time is for the whole of it, not for each answer of the server, or each byte of one."""
+    monkeypatch.setattr("rdsproxy_lib.proxy.FIRST_CHECK_SECONDS", 1.0)
+    greeting = b"\xff\0\0\0\x0a8.0.30\0" + bytes(247)
+
+    def drip() -> None:
+        with listener.accept()[0] as client, suppress(OSError):
+            for byte in greeting:
+                client.sendall(bytes((byte,)))
+                time.sleep(0.05)
+            gone.set()  # it waited to the end
+
+    gone = threading.Event()
+    with socket.create_server((HOST, 0)) as listener:
+        server = threading.Thread(target=drip)
+        server.start()
+        port = listener.getsockname()[1]
+        source = rdsproxy_lib.Static("app", "hush")
+        options = {"credentials": source, "connection_borrow_timeout": 1.0}
+        with rdsproxy_lib.Proxy(f"mysql://{HOST}:{port}/shop", **options) as proxy:
+            proxy.connect().close()
+        server.join()
+    assert not gone.is_set()
 
 
 def test_a_proxy_is_closed_while_a_service_that_hangs_is_asked_where_the_server_is(service):

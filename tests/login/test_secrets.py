@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -12,6 +13,7 @@ import rdsproxy_lib
 from rdsproxy_lib import ConfigurationError, CredentialsError, SecretsManager, registry
 from rdsproxy_lib import secrets_manager as module
 from tests.cluster.history import run
+from tests.cluster.nodes import until
 from tests.login.load import opened
 from tests.login.place import Place, front_of, source_of, tls_of
 from tests.login.rotation import Rotation
@@ -183,6 +185,32 @@ def test_alternating_users_have_one_database(service, server, front, authority):
         proxy = rdsproxy_lib.Proxy(f"postgresql://localhost:{front.port}", credentials=fresh, tls=tls)
         with proxy, proxy.connect() as conn:
             assert run(conn, "select current_database()") == [(APP_USER,)]
+
+
+@pytest.mark.server("postgresql-15")
+@pytest.mark.parametrize("text", ["set role shop", "set role shop; reset role", "reset all"])
+def test_a_role_that_alternating_users_share_outlives_the_rotation(service, server, front, authority, text):
+    """What a session set as one of the two is made again as the other; who it logged in as is not among it."""
+    with server.admin() as admin:
+        admin.execute("drop role if exists shop")
+        admin.execute(f"create role shop role {APP_USER}")
+    source = source_of(service, f"shared-role-{text}".replace(" ", "-").replace(";", ""), refresh=0.01)
+    rotation = Rotation(service, server, source.secret_id, strategy="alternating-users")
+
+    def logged_in_as(name: str) -> bool:
+        time.sleep(0.06)  # no database connection is kept for longer
+        ((who, login),) = run(conn, "select current_user, session_user")
+        assert who == ("shop" if text == "set role shop" else login)
+        return login == name
+
+    with opened([front], authority, source, connection_max_lifetime=0.05) as proxy:
+        with proxy.connect(autocommit=True) as conn:
+            for name in (APP_USER, f"{APP_USER}_clone", APP_USER):
+                for each in text.split(";"):
+                    run(conn, each)
+                until(partial(logged_in_as, name), f"the session is on a database connection of {name}")
+                rotation.rotate()
+        assert proxy.stats().relabel_failures == 0
 
 
 @pytest.mark.server("postgresql-15")

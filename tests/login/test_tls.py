@@ -6,17 +6,39 @@ import re
 import ssl
 
 import pytest
+from psycopg import pq
 
-from rdsproxy_lib import TLS, ConfigurationError, TlsRequired, trust
+import rdsproxy_lib
+from rdsproxy_lib import TLS, ConfigurationError, IamToken, TlsRequired, trust
 from rdsproxy_lib.config import VERIFYING_MODES
 from tests.cluster.aws import Names
 from tests.cluster.history import run
 from tests.login.authority import Authority
 from tests.login.front import NAME
-from tests.login.place import fails, has_tls, saw_nothing, tls_of
-from tests.servers import APP_PASSWORD, HOST
+from tests.login.place import fails, has_tls, saw_nothing, source_of, tls_of
+from tests.servers import APP_DATABASE, APP_PASSWORD, HOST
 
 pytestmark = pytest.mark.usefixtures("aws", "names")
+
+
+def test_a_unix_socket_implies_nothing(mysql_server, service):
+    """With `unix_socket` in the URL or beside it: what goes there goes to this machine."""
+    source = source_of(service, "tls/unix-socket")
+    for url, options in (
+        (f"mysql:///{APP_DATABASE}?unix_socket={mysql_server.socket}", {}),
+        (f"mysql:///{APP_DATABASE}", {"unix_socket": mysql_server.socket}),
+    ):
+        with rdsproxy_lib.Proxy(url, credentials=source, driver_options=options) as proxy, proxy.connect() as conn:
+            assert run(conn, "select 1") == [(1,)]  # with a name that no certificate of the server has
+
+
+@pytest.mark.parametrize("given", [{"tls": TLS("required")}, {"credentials": IamToken()}], ids=["tls", "iam"])
+def test_an_old_libpq_is_named(monkeypatch, given):
+    """It does not know all that it has to be told."""
+    monkeypatch.setattr(pq, "version", lambda: 150013)
+    with pytest.raises(ConfigurationError, match=r"need libpq 16 or later, and psycopg uses 15\.13"):
+        rdsproxy_lib.Proxy(f"postgresql://app@{NAME}/shop", **given)
+
 
 # -- require_tls
 

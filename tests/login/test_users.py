@@ -25,6 +25,24 @@ def test_a_source_of_another_user_than_that_of_connect_is_an_error(place):
             assert user_of(proxy, **more) == APP_USER
 
 
+def test_a_password_may_have_any_character(place):
+    """It is sent as UTF-8 on both drivers; what that cannot encode is an error that does not show it."""
+    place.add_user(OTHER, "pä€ss 密")
+    try:
+        for password in ("pä€ss 密", "no\udcff"):
+            source = Static(OTHER, password)
+            with place.front() as front, place.proxy(front, host=front.host, user=None, credentials=source) as proxy:
+                if password.isprintable():
+                    assert user_of(proxy) == OTHER
+                    continue
+                with pytest.raises(CredentialsError, match="password has a character that UTF-8 cannot") as caught:
+                    proxy.connect()
+                assert isinstance(caught.value, place.error)
+                assert front.logins == []
+    finally:
+        place.drop_user(OTHER)
+
+
 def test_a_callable_says_who_logs_in(place):
     """It may make users as it goes, whatever name the URL has for them."""
     source = lambda: (APP_USER, APP_PASSWORD)  # noqa: E731
