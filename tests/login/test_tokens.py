@@ -150,14 +150,20 @@ def test_credentials_that_cannot_be_renewed_leave_a_token_in_use(aws, monkeypatc
         token(source, who(user="another"))
 
 
-def test_without_aws_credentials_it_is_said(monkeypatch, aws):
+def test_without_aws_credentials_it_is_said(aws):
     """Not by a refusal of the server."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
+    source = IamToken()
+    aws.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(CredentialsError, match="missing: AWS_SECRET_ACCESS_KEY"):
+        token(source)
+    aws.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(CredentialsError, match="no AWS credentials were found"):
-        token(IamToken())
+        token(source)
     with pytest.raises(CredentialsError, match="profile"):
         token(IamToken(profile="nobody"))
+    aws.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    aws.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    assert token(source), "they are looked for anew"
 
 
 @pytest.mark.parametrize(
