@@ -144,6 +144,10 @@ class _Vault:
         self.was_accepted = False
         """Whether any server ever took it."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Where it is unpickled, nothing is known yet."""
+        return _Vault, ()
+
 
 @dataclass(frozen=True)
 class SecretsManager(Source):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import threading
 import time
 from contextlib import closing, nullcontext, suppress
@@ -251,6 +253,41 @@ def test_wrong_arguments_are_said_at_once(arguments, said):
     """With the name of the argument."""
     with pytest.raises(ConfigurationError, match=said):
         SecretsManager(**arguments)
+
+
+def test_copies_are_one_source(service):
+    """As in settings that a framework copies: they share what they know, and their questions."""
+    source = source_of(service, "copied")
+    settings = {"OPTIONS": {"credentials": {APP_USER: source}}}
+    copies = [copy.deepcopy(settings)["OPTIONS"]["credentials"][APP_USER] for _ in range(20)]
+    copies += [copy.copy(source) for _ in range(20)]
+    assert copies == [source] * 40
+    found: list[str] = []
+    gate = threading.Barrier(40)
+
+    def ask(number: int) -> None:
+        gate.wait()
+        found.extend(offered(copies[number], Who(None, f"db{number}", 5432)))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [APP_PASSWORD] * 40
+    assert service.count() == 1
+
+
+def test_a_pickled_source_takes_nothing_along(service):
+    """It is for another process: its arguments are the same, what is known of the secret is not in it."""
+    source = source_of(service, "pickled", refresh=7.0)
+    assert offered(source) == [APP_PASSWORD]
+    text = pickle.dumps(source)
+    assert APP_PASSWORD.encode() not in text
+    other = pickle.loads(text)
+    assert other == source
+    assert offered(other) == [APP_PASSWORD]
+    assert service.count() == 2
 
 
 def test_a_forked_child_asks_for_itself(service):
