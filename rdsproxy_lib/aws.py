@@ -17,7 +17,13 @@ from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+)
 
 from .errors import CredentialsError
 from .secret import Secret, hidden
@@ -73,7 +79,7 @@ class Identity:
     """The AWS credentials of a session, as they are now: those of a role are renewed before they expire."""
 
     def __init__(self, session: Any) -> None:
-        """Raises CredentialsError where there are none, ServiceError where whoever has them did not answer."""
+        """Raises CredentialsError where there are none, or half, ServiceError where whoever has them did not answer."""
         self._credentials = _had(session.get_credentials, "no AWS credentials")
         if self._credentials is None:
             raise CredentialsError(
@@ -102,12 +108,12 @@ def presigned(frozen: Any, service: str, region: str, url: str, query: Mapping[s
 class ServiceError(Exception):
     """A service did not answer, or refused."""
 
-    def __init__(self, message: str, *, is_lasting: bool = False, is_expired: bool = False) -> None:
+    def __init__(self, message: str, *, is_lasting: bool = False, is_unidentified: bool = False) -> None:
         super().__init__(message)
         self.is_lasting = is_lasting
         """Whether it will do so again: no such thing, or not allowed."""
-        self.is_expired = is_expired
-        """Whether the AWS credentials were refused, and others may be there by now."""
+        self.is_unidentified = is_unidentified
+        """Whether its AWS credentials were refused, or it has none: a new client may find others."""
 
 
 def call(method: Callable[..., Any], **parameters: Any) -> Any:
@@ -118,11 +124,11 @@ def call(method: Callable[..., Any], **parameters: Any) -> Any:
     except ClientError as error:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code = error.response.get("Error", {}).get("Code")
-        is_expired = code in EXPIRED
-        is_lasting = 400 <= status < 500 and code not in THROTTLED and not is_expired
-        failure = ServiceError(_first_line(error), is_lasting=is_lasting, is_expired=is_expired)
-    except NoCredentialsError as error:
-        failure = ServiceError(str(error), is_lasting=True)
+        is_unidentified = code in EXPIRED
+        is_lasting = 400 <= status < 500 and code not in THROTTLED and not is_unidentified
+        failure = ServiceError(_first_line(error), is_lasting=is_lasting, is_unidentified=is_unidentified)
+    except NoCredentialsError as error:  # the client found none when it was made, and looks for them no more
+        failure = ServiceError(str(error), is_lasting=True, is_unidentified=True)
     except BotoCoreError as error:
         failure = ServiceError(f"{type(error).__name__}: {error}")
     raise failure
@@ -131,11 +137,14 @@ def call(method: Callable[..., Any], **parameters: Any) -> Any:
 def _had(find: Callable[[], Any], trouble: str) -> Any:
     """What a provider of AWS credentials has: a service, a process of the user's.
 
-    Raises ServiceError, which has no context, as that of `call` has none.
+    Raises ServiceError, or CredentialsError where it has but half of them; without context, as that of `call`.
     """
+    failure: Exception
     try:
         with quietly():
             return find()
+    except PartialCredentialsError as error:
+        failure = CredentialsError(f"{trouble}: {error}")
     except Exception as error:
         failure = ServiceError(f"{trouble}: {type(error).__name__}: {_first_line(error)}")
     raise failure
@@ -147,8 +156,8 @@ def _first_line(error: Exception) -> str:
 
 
 def client_of(session: Any, service: str, region: str | None, endpoint_url: str | None) -> Any:
-    """A client of a service. Raises CredentialsError where its address or region cannot be known, ServiceError where
-    whoever has the AWS credentials did not answer.
+    """A client of a service. Raises CredentialsError where its address or region cannot be known, or there are
+    but half of the AWS credentials; ServiceError where whoever has them did not answer.
     """
     config = Config(
         connect_timeout=CONNECT_SECONDS,
@@ -158,7 +167,7 @@ def client_of(session: Any, service: str, region: str | None, endpoint_url: str 
     try:
         with quietly():
             return session.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
-    except (NoRegionError, ValueError) as error:
+    except (NoRegionError, PartialCredentialsError, ValueError) as error:
         raise CredentialsError(f"no client of {service} could be made: {error}") from None
     except BotoCoreError as error:
         raise ServiceError(f"no client of {service} could be made: {type(error).__name__}: {error}") from None

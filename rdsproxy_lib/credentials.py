@@ -67,7 +67,10 @@ class TryLater(Exception):
 
 
 class Source:
-    """What every source of credentials is to an engine. As it stands: one that keeps nothing."""
+    """What every source of credentials is to an engine. As it stands: one that keeps nothing.
+
+    A copy is the source itself, so that nothing is asked for twice; a pickled one is another, with the same arguments.
+    """
 
     needs_verified_tls = False
     """Whether what it offers may go to nobody but the server that it is for."""
@@ -77,6 +80,12 @@ class Source:
     """Whether it says who logs in, and has not to be told."""
     knows_server = False
     """Whether `server()` may say where to log in."""
+
+    def __copy__(self) -> Source:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Source:
+        return self
 
     def check(self, hosts: Collection[str]) -> None:
         """Raise ConfigurationError where it can have nothing for one of these hosts. No I/O."""

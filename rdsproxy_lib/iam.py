@@ -66,6 +66,10 @@ class _Tokens:
         self.identity: aws.Identity | None = None
         self.kept: dict[tuple[_SignedFor, str], _Token] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Where it is unpickled, there are none yet."""
+        return _Tokens, ()
+
 
 @dataclass(frozen=True)
 class IamToken(Source):
@@ -105,18 +109,20 @@ class IamToken(Source):
             self._target(host, 0)
 
     def offers(self, who: Who, timeout: float) -> Generator[Credential, None, None]:
-        """A token for this host, port and user; one that was kept and is refused, once more a new one."""
+        """A token for this host, port and user; refused, another one, of AWS credentials that are looked for anew.
+
+        No other where both had been got just now.
+        """
         if not who.user:
             raise CredentialsError("an IAM token names a database user: give one in the URL or as user=")
         place, deadline = self._target(who.host, who.port), time.monotonic() + timeout
-        kept = self._tokens.kept.get((place, who.user))
+        identity, kept = self._tokens.identity, self._tokens.kept.get((place, who.user))
         token = self._token(place, who.user, None, deadline)
         yield Credential(who.user, token)
-        if kept is not None and kept.text == token:
+        if identity is not None or (kept is not None and kept.text == token):
             fresh = self._token(place, who.user, token, deadline)
             if fresh != token:  # one of the same second is the same
                 yield Credential(who.user, fresh)
-        self._tokens.identity = None  # whose tokens are refused: the next one may find other AWS credentials
 
     def after_fork(self) -> None:
         """Tokens go along."""
@@ -153,7 +159,7 @@ class IamToken(Source):
         if kept is not None and kept.is_good(time.time(), refused):  # made a moment ago
             return kept
         with tokens.lock:  # of several users and hosts the first one asks
-            if tokens.identity is None:
+            if tokens.identity is None or refused is not None:  # others may be there by now
                 tokens.identity = aws.Identity(aws.session_of(self.session, self.profile, None))
             identity = tokens.identity
         frozen = identity.frozen()

@@ -118,6 +118,7 @@ class _Door:
         """That one was let in."""
         self.refused = {number: at for number, at in self.refused.items() if number != version}
         self.is_refusing = False
+        self.asks_since = None
         self.pause.end()
 
 
@@ -142,6 +143,10 @@ class _Vault:
         self.doors: dict[tuple[str, int], _Door] = {}
         self.was_accepted = False
         """Whether any server ever took it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Where it is unpickled, nothing is known yet."""
+        return _Vault, ()
 
 
 @dataclass(frozen=True)
@@ -249,13 +254,15 @@ class SecretsManager(Source):
 
     def _is_answered(self, door: _Door, deadline: float) -> bool:
         """Whether the service has said what there is now. It is asked; a late answer is for the next login."""
-        if door.asks_since is None:
-            door.asks_since = time.monotonic()
+        since = door.asks_since = door.asks_since or time.monotonic()
         patience = min(deadline, time.monotonic() + SERVICE_SECONDS)
-        is_current_known = self._fetch(CURRENT, patience, door.asks_since)
-        if not self._fetch(PENDING, patience, door.asks_since) or not is_current_known:
-            return self._vault.trouble is not None  # then what is known has to do
-        door.asks_since = None
+        are_known = [self._fetch(stage, patience, since) for stage in (CURRENT, PENDING)]
+        if all(are_known):
+            door.asks_since = None
+        elif self._vault.trouble is None:
+            return False
+        else:  # what is known has to do; the next login asks for both, that the one in trouble does not hide the other
+            door.asks_since = time.monotonic()
         return True
 
     def _refused(self, who: Who, seconds: float) -> TryLater:
@@ -333,7 +340,7 @@ class SecretsManager(Source):
             vault.trouble, vault.is_lasting = trouble, is_lasting
 
     def _get(self, stage: str) -> Version | None:
-        """Ask the service; None where the secret has no such stage. Raises ServiceError, CredentialsError."""
+        """Ask the service; None for a stage with nothing to log in with. Raises ServiceError, CredentialsError."""
         vault = self._vault
         with vault.client_lock:  # one question for each stage may be here
             client = vault.client
@@ -343,14 +350,14 @@ class SecretsManager(Source):
         try:
             answer = hidden(aws.call(client.get_secret_value, SecretId=self.secret_id, VersionStage=stage))
         except aws.ServiceError as error:
-            if error.is_expired:
+            if error.is_unidentified:
                 vault.client = None  # the next one may find other AWS credentials
-            if stage == PENDING and error.is_lasting:  # there is none, or a policy allows the current one alone
+            elif stage == PENDING and error.is_lasting:  # there is none, or a policy allows the current one alone
                 logger.debug("the secret %s has no %s to be tried: %s", self.secret_id, PENDING, error)
                 return None
             raise
         version = self._parsed(answer)
-        if version is None:
+        if version is None and stage == CURRENT:  # what a failed rotation left is no pending one
             raise CredentialsError(
                 f"the secret {self.secret_id} is not JSON with the texts {self.username_key!r} and"
                 f" {self.password_key!r}"

@@ -57,10 +57,12 @@ class _Order:
     trouble: Trouble
     operations: tuple[str, ...]
     left: float
+    stage: str | None
     is_over: threading.Event = field(default_factory=threading.Event)
 
-    def is_for(self, operation: str) -> bool:
-        return self.left > 0 and (not self.operations or operation in self.operations)
+    def is_for(self, operation: str, stage: str) -> bool:
+        is_meant = (not self.operations or operation in self.operations) and self.stage in (None, stage)
+        return self.left > 0 and is_meant
 
 
 class Service:
@@ -166,13 +168,16 @@ class Service:
         )
 
     @contextmanager
-    def trouble(self, kind: Trouble, *operations: str, times: float = float("inf")) -> Iterator[None]:
+    def trouble(
+        self, kind: Trouble, *operations: str, times: float = float("inf"), stage: str | None = None
+    ) -> Iterator[None]:
         """Make trouble for these operations, or for all, until the block ends or it was so many times.
 
+        stage: of GetSecretValue, where only one is meant.
         throttle: ThrottlingException. fail: 500. hang: no answer until the block ends, then the connection ends.
         refuse: nobody listens on the port; this is for all operations.
         """
-        order = _Order(kind, operations, times)
+        order = _Order(kind, operations, times, stage)
         if kind == "refuse":
             self._hang_up()
         with self._lock:
@@ -201,11 +206,11 @@ class Service:
 
     def decide(self, operation: str, body: dict[str, Any], key_id: str) -> _Order | None:
         """Note a call; returns the trouble it is in."""
+        stage = body.get("VersionStage", "AWSCURRENT") if operation == "GetSecretValue" else ""
         with self._lock:
-            order = next((each for each in self._orders if each.is_for(operation)), None)
+            order = next((each for each in self._orders if each.is_for(operation, stage)), None)
             if order is not None:
                 order.left -= 1
-            stage = body.get("VersionStage", "AWSCURRENT") if operation == "GetSecretValue" else ""
             trouble = order.trouble if order is not None else None
             self.calls.append(Call(operation, str(body.get("SecretId", "")), stage, key_id, trouble))
         return order

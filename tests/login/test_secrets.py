@@ -67,9 +67,16 @@ def test_a_process_that_starts_in_the_gap_takes_the_pending_one(service, server,
 
 
 @pytest.mark.server("postgresql-15")
-def test_a_rotation_that_shows_no_pending_version_is_waited_for(service, server, front, authority):
-    """As RDS does for its own master secrets: the database takes the new password, the secret has it a second later."""
+@pytest.mark.parametrize("pending", [None, "rubbish"])
+def test_a_rotation_that_shows_no_pending_version_is_waited_for(service, server, front, authority, pending):
+    """As RDS does for its own master secrets: the database takes the new password, the secret has it a second later.
+
+    What a rotation before it that failed has left is no version.
+    """
     source = source_of(service, "managed")
+    if pending is not None:
+        stages = [module.PENDING]
+        service.manager.put_secret_value(SecretId=source.secret_id, SecretString=pending, VersionStages=stages)
     with opened([front], authority, source, connection_max_lifetime=0.05) as proxy:
         with proxy.connect(autocommit=True) as conn:
             run(conn, "select 1")

@@ -64,7 +64,8 @@ def test_the_service_can_be_in_trouble(service: Service, client: Any) -> None:
             client.get_secret_value(SecretId=arn)
     with service.trouble("refuse"), pytest.raises(ConnectionError):
         client.get_secret_value(SecretId=arn)
-    assert client.get_secret_value(SecretId=arn)["SecretString"] == '{"a": 1}'
+    with service.trouble("throttle", stage="AWSPENDING"):
+        assert client.get_secret_value(SecretId=arn)["SecretString"] == '{"a": 1}'
     troubles = [call.trouble for call in service.calls if call.operation == "GetSecretValue"]
     assert troubles == ["throttle", None, "fail", "hang", None]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import time
 from contextlib import ExitStack
@@ -150,14 +152,33 @@ def test_credentials_that_cannot_be_renewed_leave_a_token_in_use(aws, monkeypatc
         token(source, who(user="another"))
 
 
-def test_without_aws_credentials_it_is_said(monkeypatch, aws):
+def test_without_aws_credentials_it_is_said(aws):
     """Not by a refusal of the server."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
+    source = IamToken()
+    aws.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(CredentialsError, match="missing: AWS_SECRET_ACCESS_KEY"):
+        token(source)
+    aws.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(CredentialsError, match="no AWS credentials were found"):
-        token(IamToken())
+        token(source)
     with pytest.raises(CredentialsError, match="profile"):
         token(IamToken(profile="nobody"))
+    aws.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    aws.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    assert token(source), "they are looked for anew"
+
+
+def test_copies_are_one_source(aws, signatures):
+    """As in settings that a framework copies: they share their tokens. A pickled one signs its own."""
+    source = IamToken()
+    copies = [source, copy.copy(source), copy.deepcopy({"credentials": source})["credentials"]]
+    assert len({token(each) for each in copies}) == 1
+    assert len(signatures) == 1
+    other = pickle.loads(pickle.dumps(source))
+    assert other == source
+    assert b"X-Amz-Signature" not in pickle.dumps(source)
+    token(other)
+    assert len(signatures) == 2
 
 
 @pytest.mark.parametrize(
@@ -277,6 +298,40 @@ def test_a_switchover_needs_tokens_of_the_other_host(engine, aws, authority, nam
             check(load)
         assert all(front.refused == [] for front in fronts)
         assert len(fronts[1].logins) > before, "the new writer does the work"
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_an_access_key_that_is_replaced_is_not_noticed(place, aws, authority, names, monkeypatch, is_kept):
+    """The login that finds the old one refused goes on with the new one, be its token a kept one or made just now."""
+    if not is_kept:
+        monkeypatch.setattr(iam, "MARGIN", iam.LIFETIME)
+    source = IamToken()
+    with instance_of(place.server, authority) as front:
+        (front,) = with_names([front], names)
+        for number in range(3):
+            key_id, secret = f"AKID{number}", f"secret-{number}"
+            aws.setenv("AWS_ACCESS_KEY_ID", key_id)
+            aws.setenv("AWS_SECRET_ACCESS_KEY", secret)
+            front.keys = {key_id: AccessKey(secret)}
+            with opened([front], authority, source, user=APP_USER) as proxy, proxy.connect():
+                pass
+            assert len(front.refused) == number, "one for each replacement"
+
+
+def test_a_session_that_was_given_keeps_its_access_key(place, aws, authority, names):
+    """Nobody renews it: once it is taken back, the server's refusal is raised."""
+    source = IamToken(session=boto3.Session(KEY_ID, SECRET_KEY))
+    with instance_of(place.server, authority) as front:
+        (front,) = with_names([front], names)
+        with opened([front], authority, source, user=APP_USER) as proxy, proxy.connect():
+            pass
+        front.keys = {"AKIDOTHER": AccessKey(SECRET_KEY)}
+        for _ in range(2):
+            with (
+                opened([front], authority, source, user=APP_USER) as proxy,
+                pytest.raises(place.error, match=r"PAM authentication failed|Access denied"),
+            ):
+                proxy.connect()
 
 
 @pytest.mark.server("postgresql-15")
