@@ -77,6 +77,8 @@ class Source:
     """Whether it says who logs in, and has not to be told."""
     knows_server = False
     """Whether `server()` may say where to log in."""
+    secret_id: str
+    """The name of the secret, where it knows the server."""
 
     def check(self, hosts: Collection[str]) -> None:
         """Raise ConfigurationError where it can have nothing for one of these hosts. No I/O."""
