@@ -92,9 +92,11 @@ class Proxy:
         locator = self._credentials.locator
         if url is not None or engine is not None or locator is None:
             self._described, url_options = self._describe(engine)
+            self._credentials.check_alone({"password": self._described.password}, self._described.driver)
         for name in url_options.keys() & options.keys():
             raise errors.ConfigurationError(f"{name} is given twice: in the URL and as a keyword")
         self.options: Options = config.build_options({**url_options, **options})
+        self._credentials.check_alone({"password": password}, self.options.driver_options)
         self._lock = threading.Lock()
         self._building: Flights[None] = Flights("rdsproxy-server")
         self._was_closed = self._is_built = False
@@ -486,6 +488,8 @@ class Proxy:
     # -- logging in
 
     def _login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> Login:
+        self._credentials.check_alone(keywords)
+        targets.check_password(self.engine.name, keywords)
         login = self.engine.login(user, dbname, keywords)
         key = login.key
         known = self._logins.get(key)

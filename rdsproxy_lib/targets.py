@@ -123,12 +123,20 @@ def completed(target: Target, options: Options, source: Source, server: Mapping[
     return replace(target, hosts=hosts, ports=ports, dbname=dbname)
 
 
+def check_password(engine: str, given: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for a password in bytes where the driver takes text alone, and would send their repr."""
+    if engine == "postgresql" and isinstance(given.get("password"), bytes):
+        raise errors.ConfigurationError("password must be text, not bytes: decode them")
+
+
 def engine_for(target: Target, options: Options, credentials: Credentials, tls: TLS | None) -> Engine:
     """The engine of a target. Raises ConfigurationError for what contradicts itself."""
     for source in credentials.sources:
         source.check(target.hosts)
     kind = _engine_class(target.engine)
     given = arguments(target, options)
+    check_password(target.engine, given)
+    check_password(target.engine, {"password": target.password})
     if tls is None and credentials.imply_tls:
         own = sorted(kind.tls_parameters & given.keys())
         if not own:
