@@ -432,9 +432,14 @@ def _split_port(item: str) -> tuple[str, str]:
     return (host, port) if colon else (item, "")
 
 
+def is_port(text: str) -> bool:
+    """Whether it is the number of one."""
+    return text.isascii() and text.isdigit() and 1 <= int(text) <= 65535
+
+
 def check_port(port: str) -> None:
     """Raise ConfigurationError for what is no port. The text is not repeated: in a bad URL it may be a password."""
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+    if not is_port(port):
         raise ConfigurationError(
             "the port must be a number from 1 to 65535; a user name or password in a URL has to be percent-encoded"
         )

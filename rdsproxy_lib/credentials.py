@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 from .errors import ConfigurationError, CredentialsError
 from .secret import Secret, hidden
 
+PASSWORDS = ("password", "passwd")
+"""The drivers' arguments that are one."""
 CLONE = "_clone"
 """What the name of the second of two users ends in who are rotated by turns, as AWS' functions make it."""
 
@@ -80,6 +82,8 @@ class Source:
     """Whether it says who logs in, and has not to be told."""
     knows_server = False
     """Whether `server()` may say where to log in."""
+    secret_id: str
+    """The name of the secret, where it knows the server."""
 
     def __copy__(self) -> Source:
         return self
@@ -111,15 +115,34 @@ class Source:
         """In a forked child: locks may be held by threads of the parent, and sockets are its own."""
 
 
-@dataclass(frozen=True)
+def _not_texts(given: object) -> str:
+    """What is wrong with what should be (user, password), without its values; empty where nothing is.
+
+    `str()` of anything would do for the drivers, and the server refuse it as a wrong password.
+    """
+    parts = given if isinstance(given, tuple | list) else (given,)
+    kinds = [
+        "str" if isinstance(each, str) else "bytes" if isinstance(each, bytes) else type(each).__name__
+        for each in parts
+    ]
+    if kinds == ["str", "str"]:
+        return ""
+    return f"two texts, not ({', '.join(kinds)}): decode bytes; None may be a variable that is not set"
+
+
+@dataclass(frozen=True, init=False)
 class Static(Source):
-    """A fixed user name and password."""
+    """A fixed user name and password. Raises ConfigurationError where one is no text."""
 
     user: str
     password: str = field(repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "password", hidden(self.password))
+    def __init__(self, user: str, password: str) -> None:
+        if wrong := _not_texts((user, password)):
+            del user, password  # of this frame, which goes with the error
+            raise ConfigurationError(f"Static(user, password) takes {wrong}")
+        object.__setattr__(self, "user", user)
+        object.__setattr__(self, "password", hidden(password))
 
     def offers(self, who: Who, timeout: float) -> Generator[Credential, None, None]:
         yield checked(Credential(self.user, self.password), who)
@@ -133,13 +156,14 @@ class Asked(Source):
 
     def offers(self, who: Who, timeout: float) -> Generator[Credential, None, None]:
         try:
-            user, password = hidden(self._ask())
+            answer = hidden(self._ask())
         except Exception as error:
             raise CredentialsError(
                 f"the credentials source raised {type(error).__name__}; no connection was tried"
             ) from error
-        if not isinstance(user, str) or not isinstance(password, str):
-            raise CredentialsError("the credentials source must return (user, password), both text")
+        if wrong := _not_texts(answer):
+            raise CredentialsError(f"the credentials source must return (user, password), {wrong}")
+        user, password = answer
         yield Credential(str(user), password)
 
 
@@ -171,6 +195,10 @@ class Credentials:
         self.one: Source | None = None
         """The one for all users."""
         if isinstance(given, Mapping):
+            if not all(isinstance(user, str) for user in given):
+                raise ConfigurationError(
+                    "credentials: a mapping is of database users, which are text, to their sources"
+                )
             self._by_user = {user: source_of(source) for user, source in given.items()}
         elif given is not None:
             self.one = source_of(given)
@@ -206,6 +234,14 @@ class Credentials:
     def user(self) -> str | None:
         """Who logs in where nobody says who; None where only the source, or the driver, knows."""
         return self.one.user if isinstance(self.one, Static) else None
+
+    def check_alone(self, *given: Mapping[str, Any]) -> None:
+        """Raise ConfigurationError where a driver's arguments have a password beside them. It would never be sent."""
+        doubled = [name for arguments in given for name in PASSWORDS if arguments.get(name)]
+        if doubled and self.sources:
+            raise ConfigurationError(
+                f"{doubled[0]}, in the URL or as an argument, would never be sent beside credentials=: drop one of them"
+            )
 
     def pick(self, user: str | None) -> Source | None:
         """The source for a database user. Raises ConfigurationError where a mapping has none for it."""

@@ -14,7 +14,7 @@ from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import config, errors, planned, targets
+from . import config, errors, monitor, planned, targets
 from .backend import OpenFailed, Refusal, Way
 from .client import Client
 from .commits import Commits
@@ -22,7 +22,6 @@ from .config import TLS, Options, Target
 from .credentials import Credentials, CredentialsOption
 from .events import Events
 from .flights import Flights
-from .monitor import Monitor
 from .named_host import GroupOpener, NamedHost, way_to
 from .pool import HostGone, Pool
 from .readers import Readers, is_named
@@ -93,9 +92,11 @@ class Proxy:
         locator = self._credentials.locator
         if url is not None or engine is not None or locator is None:
             self._described, url_options = self._describe(engine)
+            self._credentials.check_alone({"password": self._described.password}, self._described.driver)
         for name in url_options.keys() & options.keys():
             raise errors.ConfigurationError(f"{name} is given twice: in the URL and as a keyword")
         self.options: Options = config.build_options({**url_options, **options})
+        self._credentials.check_alone({"password": password}, self.options.driver_options)
         self._lock = threading.Lock()
         self._building: Flights[None] = Flights("rdsproxy-server")
         self._was_closed = self._is_built = False
@@ -119,16 +120,19 @@ class Proxy:
 
         def __getattr__(self, name: str) -> Any:
             """Where a secret says where the server is, the parts are made when the first of them is needed."""
-            if name not in _PARTS or self.__dict__.get("_is_built", True):
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            self._ask_for_server()
-            return self.__dict__[name]
+            if name in _PARTS and "_is_built" in self.__dict__:
+                self._locate()
+            if name in self.__dict__:
+                return self.__dict__[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def _ask_for_server(self) -> None:
+    def _locate(self) -> None:
         """Have the secret asked for what was not said, and the parts made, once for all who need them.
 
         Raises CredentialsError, ConfigurationError, ProxyClosed.
         """
+        if self._is_built:
+            return
         if not self._was_closed:
             self._building.start(None, self._find_server).result()
         if self._was_closed:
@@ -145,11 +149,20 @@ class Proxy:
             return
         server = targets.server_of(locator, None if target is None else target.engine, FIRST_CHECK_SECONDS)
         if target is None:
-            target, _ = self._describe(targets.engine_of(server))
-        self._build(targets.completed(target, server))
+            target, _ = self._describe(targets.engine_of(locator, server))
+        self._build(targets.completed(target, self.options, locator, server))
 
     def _build(self, target: Target) -> None:
-        """Make what depends on the target: _PARTS."""
+        """Make what depends on the target: all of _PARTS, or none where they contradict each other."""
+        try:
+            self._make_parts(target)
+        except BaseException:
+            for name in _PARTS & self.__dict__.keys():
+                delattr(self, name)
+            raise
+        self._is_built = True
+
+    def _make_parts(self, target: Target) -> None:
         self.target = target
         config.check_engine(self.options, target.engine)
         self.engine = engine = targets.engine_for(target, self.options, self._credentials, self._tls)
@@ -160,13 +173,11 @@ class Proxy:
             survey = None if self.cluster is None else self.cluster.hear_all
             self.commits = Commits(engine, self._way, survey, self.options.connection_borrow_timeout)
         self._face = face_of(target.engine)  # loaded with its engine: a child forked amid an import waits for ever
-        self.monitor = Monitor(self)
+        self.monitor = monitor.Monitor(self)
         self.pool = self._make_pool(self._way, self.options.max_connections)
-        self._splitting: Readers | None = None
+        splits = self.options.read_write_splitting
+        self._splitting = self._readers(None, self.options.max_connections) if splits else None
         """Where reads go, with `read_write_splitting`."""
-        if self.options.read_write_splitting:
-            self._splitting = self._readers(None, self.options.max_connections)
-        self._is_built = True
 
     # -- for the application
 
@@ -194,7 +205,8 @@ class Proxy:
         `target_role`: READ_ONLY or READ_WRITE, RDS Proxy's words. `hosts`: some of the targets, ``"db2:5432"`` or
         ``"db2"``; of a READ_ONLY endpoint, which reads from these alone. `max_connections` of each reader; by default
         the proxy's. `name` is for you. The same arguments give the same endpoint. Raises ConfigurationError for a
-        wrong value, and where the proxy has one host.
+        wrong value, and where the proxy has one host. Where a secret says where the server is, it is asked as by the
+        first `connect()`, with the same errors.
         """
         if target_role not in ("READ_ONLY", "READ_WRITE"):
             raise errors.ConfigurationError(f"target_role must be 'READ_ONLY' or 'READ_WRITE', not {target_role!r}")
@@ -202,6 +214,7 @@ class Proxy:
             raise errors.ConfigurationError(
                 "hosts and max_connections are for READ_ONLY endpoints: there is one writer"
             )
+        self._locate()
         chosen = None if hosts is None else frozenset(hosts)
         for host in chosen or ():
             self._check_target(host)
@@ -260,7 +273,9 @@ class Proxy:
         return found if self._splitting is None else [self._splitting, *found]
 
     def pools(self) -> list[Pool]:
-        """The writer's, and those of readers."""
+        """The writer's, and those of readers. None before it is known where the server is."""
+        if not self._is_built:
+            return []
         return [self.pool, *(pool for readers in self._all_readers() for pool in readers.pools())]
 
     def _connect(
@@ -293,7 +308,12 @@ class Proxy:
         return connection
 
     def targets(self) -> tuple[TargetHealth, ...]:
-        """The database hosts of this proxy and how they are. No I/O: what was last heard of each."""
+        """The database hosts of this proxy and how they are. No I/O: what was last heard of each.
+
+        Where a secret says which host it is, there is none before the first `connect()`.
+        """
+        if not self._is_built:
+            return ()
         if self.cluster is not None:
             view = self.cluster.view
             drained = self.cluster.drained
@@ -307,7 +327,7 @@ class Proxy:
             state, reason = "UNAVAILABLE", f"CONNECTION_FAILED: {error}"
         else:
             state, reason = "AVAILABLE" if self.pool.counters.setups_succeeded else "REGISTERED", None
-        port = self.target.ports[0] if self.target.ports else self.options.driver_options.get("port")
+        port = self.target.ports[0] if self.target.ports else targets.arguments(self.target, self.options).get("port")
         host = (self.target.hosts[0] if self.target.hosts else "(the driver's default)") + (f":{port}" if port else "")
         return (TargetHealth(host, "READ_WRITE", state, reason),)
 
@@ -317,7 +337,7 @@ class Proxy:
         lent = [backend for pool in pools for backend in pool.lent()]
         occupancies = [pool.occupancy() for pool in pools]
         latency = BorrowLatency.of(pool.latency for pool in pools)
-        probing = self.monitor.counters()
+        probing = self.monitor.counters() if self._is_built else monitor.Counters()
 
         def total(name: str) -> int:
             return sum(getattr(pool.counters, name) for pool in pools)
@@ -352,7 +372,7 @@ class Proxy:
             database_connections_borrow_latency=latency.total / max(1, total("borrows")),
             database_connections_borrow_latency_p50=latency.quantile(0.5, immediate),
             database_connections_borrow_latency_p99=latency.quantile(0.99, immediate),
-            max_database_connections_allowed=now("limit"),
+            max_database_connections_allowed=now("limit") or self._allowed,
             borrows_waiting=now("waiting"),
             query_requests=sum(pool.statements() for pool in pools),
             resets=total("resets"),
@@ -375,8 +395,10 @@ class Proxy:
 
         `timeout` is in seconds, by default half of `connection_borrow_timeout`, which leaves the other half for the
         work itself. Raises DrainTimeout, which names who still has a database connection, and ProxyClosed; it is
-        not paused then.
+        not paused then. Where a secret says where the server is, it is asked as by the first `connect()`, with the same
+        errors.
         """
+        self._locate()
         self._withhold(None, "pause()", timeout)
 
     def resume(self, host: str | None = None) -> None:
@@ -384,6 +406,8 @@ class Proxy:
 
         Does nothing where that is not so. Raises ConfigurationError for a host that is none of `targets()`.
         """
+        if not self._is_built:
+            return
         endpoint = None if host is None else self._endpoint(host)
         planned.allow(self.pools, self.cluster, endpoint, f"resume({'' if host is None else repr(host)})")
 
@@ -395,6 +419,7 @@ class Proxy:
         host gets no work, whatever it becomes. `timeout` and errors are those of `pause()`; ConfigurationError for a
         host that is none of `targets()`.
         """
+        self._locate()
         endpoint = self._endpoint(host)
         if isinstance(self._way, GroupOpener):
             raise errors.ConfigurationError(
@@ -406,7 +431,7 @@ class Proxy:
     @property
     def is_paused(self) -> bool:
         """Whether statements wait for `resume()`."""
-        return self.pool.is_paused
+        return self._is_built and self.pool.is_paused
 
     def add_event_handler(self, handler: Callable[[Any], object]) -> None:
         """Call `handler(event)` for each event of docs/events.md, in the thread and within the lock of the session.
@@ -463,6 +488,8 @@ class Proxy:
     # -- logging in
 
     def _login(self, user: str | None, dbname: str | None, keywords: Mapping[str, Any]) -> Login:
+        self._credentials.check_alone(keywords)
+        targets.check_password(self.engine.name, keywords)
         login = self.engine.login(user, dbname, keywords)
         key = login.key
         known = self._logins.get(key)

@@ -21,6 +21,7 @@ from .registry import connect_parameters as _connect_parameters
 from .secret import COVER as _COVER
 from .secret import hidden as _hidden
 from .secret import hiding as _hiding
+from .targets import check_password as _check_password
 
 __version__ = _driver.__version__
 __all__ = [*_driver.__all__, "adapters", "conninfo", "crdb", "errors", "pq", "rows", "sql", "types"]
@@ -51,6 +52,7 @@ class Connection(_face.Connection[_Row]):  # type: ignore[no-redef]
         """
         conninfo, rdsproxy, kwargs = _hidden(conninfo), _hiding(rdsproxy or {}), _hiding(kwargs)
         session = {name: kwargs.pop(name) for name in _SESSION_KEYWORDS & kwargs.keys()}
+        _check_password("postgresql", kwargs)
         parameters = _hiding(_parsed(conninfo, kwargs))
         return _connect_parameters(cls, "postgresql", {**parameters, **session}, rdsproxy)
 

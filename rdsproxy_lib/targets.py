@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ENGINES = {"mysql": "mysql", "mariadb": "mysql", "postgres": "postgresql", "postgresql": "postgresql"}
 """Those of secrets, less ``aurora-``."""
+DATABASE = ("dbname", "database", "db")
+"""The drivers' arguments that name one."""
 
 
 def target_of(
@@ -55,10 +57,14 @@ def target_of(
     )
 
 
+def arguments(target: Target, options: Options) -> dict[str, Any]:
+    """The driver's own, of the URL and of `driver_options`."""
+    return {**target.driver, **options.driver_options}
+
+
 def lacks_server(target: Target, options: Options) -> bool:
     """Whether nothing says where the server is."""
-    own = {**target.driver, **options.driver_options}
-    return not target.hosts and bool(_engine_class(target.engine).located_by.isdisjoint(own))
+    return not target.hosts and bool(_engine_class(target.engine).located_by.isdisjoint(arguments(target, options)))
 
 
 def server_of(source: Source, engine: str | None, timeout: float) -> Mapping[str, str]:
@@ -82,25 +88,45 @@ def server_of(source: Source, engine: str | None, timeout: float) -> Mapping[str
     raise failure if engine is None else error_of(engine, errors.CredentialsError, str(failure))
 
 
-def engine_of(server: Mapping[str, str]) -> str:
+def engine_of(source: Source, server: Mapping[str, str]) -> str:
     """The engine that a secret names. Raises ConfigurationError where it names none of ours."""
-    name = server.get("engine", "")
-    engine = ENGINES.get(name.lower().removeprefix("aurora-"))
+    engine = _known_engine(server)
     if engine is None:
-        raise errors.ConfigurationError(f"the secret's engine is {name!r}: give engine=")
+        name = server.get("engine", "")
+        raise errors.ConfigurationError(f"the secret {source.secret_id}: its engine is {name!r}; give engine=")
     return engine
 
 
-def completed(target: Target, server: Mapping[str, str]) -> Target:
-    """The target with what a secret knows and nobody said. Raises ConfigurationError where no host is known."""
-    if not target.hosts and "host" not in server:
-        raise errors.ConfigurationError("the secret has no host in it: give the Proxy one")
-    return replace(
-        target,
-        hosts=target.hosts or (server["host"],),
-        ports=target.ports or ((server["port"],) if "port" in server else ()),
-        dbname=target.dbname or server.get("dbname"),
-    )
+def _known_engine(server: Mapping[str, str]) -> str | None:
+    return ENGINES.get(server.get("engine", "").lower().removeprefix("aurora-"))
+
+
+def completed(target: Target, options: Options, source: Source, server: Mapping[str, str]) -> Target:
+    """The target with what a secret knows and nobody said. Raises ConfigurationError for what cannot be used of it."""
+    secret, own = f"the secret {source.secret_id}", arguments(target, options)
+    hosts, ports, dbname = target.hosts, target.ports, target.dbname
+    if lacks_server(target, options):
+        if "host" not in server:
+            raise errors.ConfigurationError(f"{secret} has no host in it: give the Proxy one")
+        if _known_engine(server) not in (None, target.engine):
+            raise errors.ConfigurationError(
+                f"{secret} is of a server whose engine is {server['engine']!r}, and the Proxy's is {target.engine!r}:"
+                " leave out engine= or the URL, or give the host as well"
+            )
+        hosts = (server["host"],)
+    if hosts and "port" in server and not (ports or own.get("port")):
+        if not config.is_port(server["port"]):
+            raise errors.ConfigurationError(f"{secret}: its port must be a number from 1 to 65535")
+        ports = (server["port"],)
+    if not dbname and not any(map(own.get, DATABASE)):
+        dbname = server.get("dbname")
+    return replace(target, hosts=hosts, ports=ports, dbname=dbname)
+
+
+def check_password(engine: str, given: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for a password in bytes where the driver takes text alone, and would send their repr."""
+    if engine == "postgresql" and isinstance(given.get("password"), bytes):
+        raise errors.ConfigurationError("password must be text, not bytes: decode them")
 
 
 def engine_for(target: Target, options: Options, credentials: Credentials, tls: TLS | None) -> Engine:
@@ -108,9 +134,11 @@ def engine_for(target: Target, options: Options, credentials: Credentials, tls: 
     for source in credentials.sources:
         source.check(target.hosts)
     kind = _engine_class(target.engine)
-    given = {**target.driver, **options.driver_options}
+    given = arguments(target, options)
     hosts = target.hosts or _named(given, "host")
     hosts = _named(given, "unix_socket") or hosts  # of PyMySQL, which prefers it
+    check_password(target.engine, given)
+    check_password(target.engine, {"password": target.password})
     if tls is None and credentials.imply_tls:
         own = sorted(kind.tls_parameters & given.keys())
         if not own:

@@ -168,9 +168,9 @@ def test_a_wrong_certificate(stage, aws, certificate):
     user, password = stage.user("certificate: password")
     plant_aws(stage.eye, aws)
     with stage.front(certificate=certificate) as front:
-        url = stage.url(user, password, front.port)
         for credentials in (None, Static(user, password), IamToken(host=NAME)):
-            with Proxy(url, tls=stage.tls, credentials=credentials, **IMPATIENT) as proxy:
+            own = password if credentials is None else ""
+            with Proxy(stage.url(user, own, front.port), tls=stage.tls, credentials=credentials, **IMPATIENT) as proxy:
                 with stage.eye.fails(f"certificate: {certificate}", *ERRORS):
                     proxy.connect()
                 stage.look_at(proxy)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 
 import pytest
 
 import rdsproxy_lib
-from rdsproxy_lib import ConfigurationError, CredentialsError, SecretsManager, registry
+from rdsproxy_lib import TLS, ConfigurationError, CredentialsError, SecretsManager, registry
 from rdsproxy_lib import secrets_manager as module
 from tests.cluster.history import run
 from tests.cluster.nodes import until
@@ -262,6 +264,68 @@ def test_keywords_and_the_url_win_over_the_secret(service, front, authority):
             assert run(conn, "select current_database()") == [(APP_DATABASE,)]
 
 
+def test_the_drivers_arguments_win_over_the_secret(place, service, authority, monkeypatch):
+    """A port and a database that stand among them, in whatever way they came there."""
+    monkeypatch.setattr(registry, "_proxies", {})
+    database = "dbname" if place.is_postgresql else "database"
+    with place.front(authority=authority) as front:
+        away = {"host": "localhost", "port": 1, "dbname": "nowhere", "engine": place.engine}
+        given = {"credentials": source_of(service, "driver's", **away), "tls": tls_of("verify-identity", authority)}
+        own = {"port": front.port, database: APP_DATABASE}
+        proxies = [
+            rdsproxy_lib.Proxy(f"{place.engine}:///{APP_DATABASE}?port={front.port}", **given),
+            rdsproxy_lib.Proxy(engine=place.engine, driver_options=own, **given),
+            rdsproxy_lib.Proxy(driver_options=own, **given),
+        ]
+        ways = [
+            *(proxy.connect for proxy in proxies),
+            lambda: rdsproxy_lib.connect(engine=place.engine, **own, rdsproxy=given),
+            lambda: rdsproxy_lib.connect(f"{place.engine}:///{APP_DATABASE}?port={front.port}", rdsproxy=given),
+        ]
+        for connect in ways:
+            with closing(connect()) as conn:
+                current = "current_database()" if place.is_postgresql else "database()"
+                assert run(conn, f"select {current}") == [(APP_DATABASE,)]
+        proxies += registry._proxies.values()
+        assert len(proxies) == 4, "what is shared, is one"
+        for proxy in proxies:
+            assert [target.host for target in proxy.targets()] == [f"localhost:{front.port}"]
+            proxy.close()
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_host_of_the_drivers_arguments_is_the_server(service, front, authority):
+    """Then neither host nor port are the secret's; which engine it is may still be."""
+    away = {"host": "nowhere.invalid", "port": 1, "dbname": APP_DATABASE, "engine": "postgres"}
+    own = {"host": "localhost", "port": front.port}
+    given = {"credentials": source_of(service, "moved", **away), "tls": tls_of("verify-identity", authority)}
+    with rdsproxy_lib.Proxy(driver_options=own, **given) as proxy, proxy.connect() as conn:
+        assert run(conn, "select current_database()") == [(APP_DATABASE,)]
+
+
+@pytest.mark.parametrize(("engine", "other"), [("mysql", "postgres"), ("postgresql", "aurora-mysql")])
+def test_a_host_of_another_engine_is_an_error(service, engine, other):
+    """Each would wait for the other to speak. What is not known is left to who said engine=."""
+    source = source_of(service, "whose-engine", host="localhost", port=1, engine=other)
+    for given in ({"engine": engine}, {"url": f"{engine}:///shop"}):
+        proxy = rdsproxy_lib.Proxy(**given, credentials=source)
+        with pytest.raises(ConfigurationError, match=f"engine is '{other}', and the Proxy's is '{engine}'") as caught:
+            proxy.connect()
+        assert source.secret_id in str(caught.value)
+    strange = source_of(service, "strange-engine", host="localhost", port=1, engine="any")
+    rdsproxy_lib.Proxy(engine=engine, credentials=strange, connection_borrow_timeout=0.2).connect().close()
+
+
+@pytest.mark.parametrize("port", ["x", "5432.0", 70000, "5432 ", -1])
+def test_a_port_that_is_none_is_the_secrets(service, port):
+    """Which secret, which of its keys, and what would be one; a port that somebody gave is taken instead."""
+    source = source_of(service, "bad-port", host="localhost", port=port, engine="postgres")
+    with pytest.raises(ConfigurationError, match=r"its port must be a number from 1 to 65535$") as caught:
+        rdsproxy_lib.Proxy(credentials=source).connect()
+    assert source.secret_id in str(caught.value)
+    rdsproxy_lib.Proxy(credentials=source, port=1, connection_borrow_timeout=0.2).connect().close()
+
+
 def test_a_secret_without_a_host_needs_one(service):
     """Said at the first connect(), as the driver's error too where the engine is known."""
     source = source_of(service, "no-host")
@@ -281,9 +345,83 @@ def test_a_closed_proxy_asks_nobody(service):
     proxy = rdsproxy_lib.Proxy(credentials=source_of(service, "closed", host="localhost", engine="postgres"))
     proxy.close()
     assert proxy.is_closed
+    for use in (proxy.connect, proxy.pause, proxy.endpoint, lambda: proxy.drain("localhost")):
+        with pytest.raises(rdsproxy_lib.ProxyClosed):
+            use()
+    assert service.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"read_write_splitting": True}, "needs several hosts"),
+        ({"session_pinning_filters": ("EXCLUDE_VARIABLE_SETS",)}, "is for MySQL and MariaDB"),
+        ({"driver_options": {"sslmode": "verify-full"}, "tls": TLS()}, "either sslmode or tls="),
+    ],
+)
+def test_what_contradicts_the_secret_is_said_each_time(service, option, said):
+    """Nothing of the Proxy is left half-made that a later connect() would take for all of it."""
+    source = source_of(service, "contradicted", host="localhost", port=1, engine="postgres")
+    proxy = rdsproxy_lib.Proxy(credentials=source, **option)
+
+    def fails(number: int) -> None:
+        with pytest.raises(ConfigurationError, match=said):
+            proxy.connect()
+        assert proxy.targets() == ()
+        assert "nothing asked yet" in repr(proxy)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len([*threads.map(fails, range(100))]) == 100
+    proxy.close()
+    assert proxy.is_closed
     with pytest.raises(rdsproxy_lib.ProxyClosed):
         proxy.connect()
+
+
+def test_who_only_looks_asks_nobody(service):
+    """stats(), targets() and their like tell of a Proxy that has nothing yet, also where AWS is away."""
+    proxy = rdsproxy_lib.Proxy(credentials=SecretsManager("away", endpoint_url=service.endpoint_url), max_connections=7)
+    with service.trouble("refuse"):
+        assert proxy.stats() == rdsproxy_lib.Proxy("postgresql://db/shop", max_connections=7).stats()
+        assert proxy.targets() == ()
+        assert not proxy.is_paused
+        assert not proxy.is_closed
+        assert "nothing asked yet" in repr(proxy)
+        proxy.resume()
+        proxy.resume("localhost")
+        proxy.add_event_handler(print)
+        proxy.close()
+    assert proxy.stats().database_connections == 0
     assert service.count() == 0
+
+
+@pytest.mark.server("postgresql-15")
+@pytest.mark.parametrize("way", ["pause", "drain"])
+def test_planned_work_before_the_first_connect_asks_for_the_server(service, front, authority, way):
+    """It is paused from then on, as any other Proxy."""
+    where = {"host": "localhost", "port": front.port, "dbname": APP_DATABASE, "engine": "postgres"}
+    source = source_of(service, f"planned-{way}", **where)
+    with rdsproxy_lib.Proxy(credentials=source, tls=tls_of("verify-identity", authority)) as proxy:
+        proxy.pause() if way == "pause" else proxy.drain("localhost")
+        assert proxy.is_paused
+        assert service.count() == 1
+        with proxy.connect(autocommit=True) as conn, ThreadPoolExecutor(1) as other:
+            answer = other.submit(run, conn, "select 1")
+            until(lambda: proxy.stats().borrows_waiting == 1, "the statement waits")
+            assert front.logins == []
+            proxy.resume()
+            assert answer.result() == [(1,)]
+
+
+def test_planned_work_says_what_is_wrong_with_the_secret(service):
+    """As the first connect() does; an endpoint needs to know the hosts as well."""
+    proxy = rdsproxy_lib.Proxy(credentials=SecretsManager("not-there", endpoint_url=service.endpoint_url))
+    for use in (proxy.pause, proxy.endpoint, lambda: proxy.drain("localhost")):
+        with pytest.raises(CredentialsError, match="ResourceNotFoundException"):
+            use()
+    one_host = source_of(service, "one-host", host="localhost", port=1, engine="postgres")
+    with pytest.raises(ConfigurationError, match="needs several hosts"):
+        rdsproxy_lib.Proxy(credentials=one_host).endpoint("READ_ONLY")
 
 
 @pytest.mark.server("postgresql-15")

@@ -112,6 +112,19 @@ def test_the_user_of_the_environment_does_not_disturb(request, place, authority,
 
 
 @on_postgresql
+@pytest.mark.parametrize("where", ["PGPASSWORD", "PGPASSFILE"])
+def test_a_password_of_the_environment_does_not_disturb(place, monkeypatch, tmp_path, where):
+    """It is for who says nothing: beside credentials it is no contradiction."""
+    file = tmp_path / "passwords"
+    file.write_text(f"*:*:*:{APP_USER}:wrong\n")
+    file.chmod(0o600)
+    monkeypatch.setenv(where, str(file) if where == "PGPASSFILE" else "wrong")
+    source = Static(APP_USER, APP_PASSWORD)
+    with place.front() as front, place.proxy(front, host=HOST, user=None, credentials=source) as proxy:
+        assert user_of(proxy) == APP_USER
+
+
+@on_postgresql
 def test_the_user_of_the_environment_is_who_a_token_is_for(place, authority, monkeypatch):
     """A token is for whoever is to log in: PGUSER names him, as for the driver, and the URL names another one."""
     monkeypatch.setenv("PGUSER", APP_USER)

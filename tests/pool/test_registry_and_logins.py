@@ -118,7 +118,7 @@ def test_a_deadlock_of_several_threads_ends_soon_for_one(make_proxy, apart):
 @pytest.mark.parametrize("mapping", [False, True])
 def test_equal_credentials_share_one_proxy(server, database, shared_proxies, mapping):
     """Credentials that are equal, if made anew for each call, lead to the same Proxy and its limit."""
-    url = server.url(dbname=database)
+    url = server.url(dbname=database, password="")
     kept = {APP_USER: Static(APP_USER, APP_PASSWORD)}
     connections = []
     for _ in range(5):
@@ -135,7 +135,7 @@ def test_equal_credentials_share_one_proxy(server, database, shared_proxies, map
 
 def test_other_credentials_have_another_proxy(server, database, shared_proxies):
     """Two sources of credentials that are not equal do not share."""
-    url = server.url(dbname=database)
+    url = server.url(dbname=database, password="")
     for source in (Static(APP_USER, APP_PASSWORD), lambda: (APP_USER, APP_PASSWORD)):
         rdsproxy_lib.connect(url, rdsproxy={"credentials": source}).close()
     assert len(shared_proxies) == 2
