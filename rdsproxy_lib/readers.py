@@ -175,7 +175,7 @@ class Readers:
         self._hosts = hosts
         self._falls_back = falls_back
         self._max_lag = max_lag
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: a finaliser that runs amid an operation may read as well
         self._standings: dict[Endpoint, Standing] = {}
         self._suspects: WeakKeyDictionary[Any, dict[Endpoint, tuple[frozenset[str], float]]] = WeakKeyDictionary()
         """By login, and so by database, and by reader: what was found, and when."""
@@ -183,11 +183,11 @@ class Readers:
     def pools(self) -> list[Pool]:
         """Of all readers so far."""
         with self._lock:
-            return [standing.pool for standing in self._standings.values()]
+            return [standing.pool for standing in list(self._standings.values())]
 
     def after_fork(self) -> None:
         """In a forked child, where another thread of the parent may have had the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def retire(self) -> None:
         """There is another writer: database connections to it, from when it was a reader, are closed."""
@@ -199,7 +199,10 @@ class Readers:
 
     def rest(self, endpoint: Endpoint) -> None:
         """A reader was lost just now: others come first for a while."""
-        self._standing(endpoint).rests_until = time.monotonic() + REST_SECONDS
+        # Without the lock, which this very thread may have: finalisers come here.
+        standing = self._standings.get(endpoint)
+        if standing is not None:
+            standing.rests_until = time.monotonic() + REST_SECONDS
 
     def _standing(self, endpoint: Endpoint) -> Standing:
         with self._lock:
@@ -207,7 +210,7 @@ class Readers:
             if standing is None:
                 pool = self._make_pool(ReaderOpener(self.engine, self.cluster, endpoint))
                 pool.begin_like(self.writers)
-                standing = self._standings[endpoint] = Standing(pool)
+                standing = self._standings.setdefault(endpoint, Standing(pool))
             return standing
 
     def _is_ours(self, endpoint: Endpoint) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -277,6 +278,44 @@ def test_a_reader_that_lost_its_writer_is_too_far_behind(cluster):
             admin.execute(set_source.format(source.replace("'", "''")))
             admin.execute("select pg_reload_conf()")
             until(lambda: lone.ask("select count(*) from pg_stat_wal_receiver") == 1, "it follows again")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the stream's own, that it was cut
+def test_a_stream_that_the_collector_closes_amid_a_borrow_hangs_nobody(cluster, monkeypatch):
+    """Its reader is lost, and this thread is just making the pool of another one."""
+    with rdsproxy_lib.Proxy(cluster.url(), connection_borrow_timeout=10, monitor=False) as proxy:
+        endpoint = proxy.endpoint("READ_ONLY")
+        conn, other = endpoint.connect(autocommit=True), endpoint.connect(autocommit=True)
+        node = node_of(cluster, conn)
+
+        def leave():
+            cycle = [conn.cursor().stream("select repeat('x', 1000) from generate_series(1, 1000000)")]
+            next(cycle[0])
+            cycle.append(cycle)
+
+        gc.collect()
+        gc.disable()
+        try:
+            leave()
+            node.relay.stop()
+            make_pool = endpoint.readers._make_pool
+
+            def collecting(way):
+                pool = make_pool(way)
+                gc.collect()
+                return pool
+
+            monkeypatch.setattr(endpoint.readers, "_make_pool", collecting)
+            ports = []
+            thread = threading.Thread(target=lambda: ports.append(node_of(cluster, other).server.port), daemon=True)
+            thread.start()
+            thread.join(30)
+            assert ports == [next(each.server.port for each in cluster.nodes[1:] if each is not node)]
+        finally:
+            gc.enable()
+        assert node_of(cluster, conn) is not node
+        conn.close()
+        other.close()
 
 
 def test_endpoints_are_checked(cluster, proxy):
