@@ -623,7 +623,7 @@ class Client(Pinning):
         backend = self.backend
         if backend is None or statement is None or len(statement.parts) != 1:
             return False
-        if self.reading is not None and self.reading.has_failed_there(backend, statement):
+        if self.reading is not None and self.reading.has_failed_there(self.pool, statement):
             return self._read_elsewhere(self.reading, backend, error)
         if self.pool is not self._home.pool or not self.engine.says_read_only(error):
             return False  # of a reader it is no news

@@ -126,10 +126,12 @@ class Reading:
         found.has_changed = self.has_changed
         return found
 
-    def has_failed_there(self, backend: Any, statement: Statement) -> bool:
-        """Whether a statement that failed on this backend was sent to a reader without having been asked to."""
-        is_its = self.side is Side.EITHER and statement is self.decided
-        return is_its and backend.endpoint is not None and backend.endpoint == self.endpoint
+    def has_failed_there(self, pool: Pool, statement: Statement) -> bool:
+        """Whether a statement that failed on a backend of this pool was sent to a reader without having been asked to.
+
+        On the writer nothing was looked for that its text does not show.
+        """
+        return pool is not self.readers.writers and self.side is Side.EITHER and statement is self.decided
 
     def look_at(self, statement: Statement) -> None:
         """A statement is about to run: it may change what others call."""

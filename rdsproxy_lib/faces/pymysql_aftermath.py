@@ -242,7 +242,7 @@ class Aftermath(Wire):
         """Whether a statement that began with no transaction open is sent again. Its backend is gone then."""
         client, backend = self._rdsproxy, self._rdsproxy.backend
         if not is_answer(error):
-            is_reading = client.reading is not None and client.reading.has_failed_there(backend, statement)
+            is_reading = client.reading is not None and client.reading.has_failed_there(client.pool, statement)
             if not is_reading or not isinstance(error, err.MySQLError):
                 return False
             backend.raw._force_close()

@@ -387,6 +387,38 @@ def test_a_conflict_with_recovery_is_not_the_sessions(cluster, conn):
     conn.execute("drop table shortlived")
 
 
+def test_a_read_that_was_cut_on_a_promoted_reader_is_not_sent_again():
+    """It is the writer now, and the only host: nobody has looked what a view there calls, and it may have written."""
+    with (
+        Cluster("15", standbys=1) as cluster,
+        rdsproxy_lib.Proxy(cluster.url(), read_write_splitting=True, connection_borrow_timeout=15) as proxy,
+        proxy.connect(autocommit=True) as conn,
+    ):
+        writer, reader = cluster.nodes
+        conn.execute("create table numbers (number int)")
+        conn.execute(
+            "create function write_one() returns bigint language plpgsql as"
+            " $$ begin insert into numbers values (1); perform pg_sleep(0.6); return 1; end $$"
+        )
+        conn.execute("create view writing as select write_one()")
+        reads_there(proxy, lambda: conn.execute("select count(*) from numbers"))
+        writer.kill()
+        reader.promote()
+        with reader.server.admin() as admin:
+            admin.execute("alter system set synchronous_standby_names = ''")
+            admin.execute("select pg_reload_conf()")
+        conn.execute("insert into numbers values (0)")
+        assert proxy.cluster.view.writer == conn._rdsproxy.reading.endpoint
+        cutter = threading.Timer(0.3, reader.relay.reset_all)
+        cutter.start()
+        with pytest.raises(psycopg.OperationalError):
+            conn.execute("select * from writing")
+        cutter.join()
+        running = "select count(*) from pg_stat_activity where query like '%from writing%' and state = 'active'"
+        until(lambda: reader.ask(f"{running} and pid <> pg_backend_pid()") == 0, "the server is done with it")
+        assert reader.ask("select count(*) from numbers where number = 1") <= 1
+
+
 def test_readers_lost_under_way(cluster, proxy):
     """Threads that read and write all the time while a reader dies, and comes back: no error, nothing stale."""
     stop = threading.Event()
@@ -645,3 +677,29 @@ def test_a_read_that_was_cut_on_a_replica_is_answered_by_the_writer(mysql_proxy,
     relay.delay(0.0)
     with pytest.raises(Exception, match="nowhere"):
         run(mysql_conn, "select * from nowhere")
+
+
+def test_a_read_that_was_cut_on_a_promoted_replica_is_not_sent_again(mysql_proxy, mysql_conn, mysql_cluster):
+    """The host where the session reads is the writer, as after a failover: what was cut there may have written."""
+    writer, replica = mysql_cluster.nodes
+    run(
+        mysql_conn,
+        "create function write_slowly() returns int modifies sql data begin"
+        " insert into numbers (who) values (21); do sleep(0.6); return 1; end",
+    )
+    run(mysql_conn, "create view writing as select write_slowly() as one")
+    run(mysql_conn, "select count(*) from numbers")
+    mysql_conn._rdsproxy.reading.endpoint = host_of(mysql_proxy, writer)
+    replica.relay.stop()
+    try:
+        cutter = threading.Timer(0.3, writer.relay.reset_all)
+        cutter.start()
+        with pytest.raises(pymysql.err.OperationalError):
+            run(mysql_conn, "select one from writing")
+        cutter.join()
+        time.sleep(1)
+        assert run(mysql_conn, "/* rdsproxy: writer */ select count(*) from numbers where who = 21")[0][0] <= 1
+    finally:
+        replica.relay.start()
+        for name in ("view writing", "function write_slowly"):
+            run(mysql_conn, f"drop {name}")
