@@ -85,6 +85,15 @@ def statement_of(connection: Connection[Any], cursor: BaseCursor[Any, Any], name
         return None
     if isinstance(query, str):
         return classify(query, dialect)
+    # What was composed may hold literals: read it, but keep it out of the cache.
+    text = text_of(connection, cursor, query)
+    return None if text is None else classify_uncached(text, dialect)
+
+
+def text_of(connection: Connection[Any], cursor: BaseCursor[Any, Any], query: Any) -> str | None:
+    """A query of any of the driver's kinds as it is sent; None where the driver is about to refuse it."""
+    if isinstance(query, str):
+        return query
     try:
         if isinstance(query, Composable):
             query = query.as_bytes(connection)
@@ -93,9 +102,9 @@ def statement_of(connection: Connection[Any], cursor: BaseCursor[Any, Any], name
             converted.convert(query, None)
             query = converted.query
     except Exception:
-        return None  # the driver is about to refuse it, with its own error
-    # What was composed may hold literals: read it, but keep it out of the cache.
-    return classify_uncached(query.decode(connection._rdsproxy_pgconn()._encoding, "replace"), dialect)
+        return None  # with its own error
+    text: str = query.decode(connection._rdsproxy_pgconn()._encoding, "replace")
+    return text
 
 
 def commits(code: Any, who: Any, names: dict[str, Any], statement: Statement | None) -> bool:

@@ -60,6 +60,7 @@ from .exchange import (
     is_swallowed,
     rewired,
     statement_of,
+    text_of,
 )
 from .info import Info, Reported
 from .lock import Lock
@@ -69,6 +70,7 @@ IDLE = int(pq.TransactionStatus.IDLE)
 ACTIVE = int(pq.TransactionStatus.ACTIVE)
 INTRANS = int(pq.TransactionStatus.INTRANS)
 _OK = int(pq.ConnStatus.OK)
+SERIALIZABLE = psycopg.IsolationLevel.SERIALIZABLE
 _PARKED, _SESSION_LOST = Hold.PARKED, Hold.SESSION_LOST
 
 DRIVER_MODULES = ("psycopg.", "psycopg_pool", "psycopg_binary", "psycopg_c")
@@ -379,16 +381,16 @@ class Connection(psycopg.Connection[Row]):
     def _rdsproxy_take_side(self, reading: Reading, code: Any, names: dict[str, Any], statement: Any) -> None:
         """Before something is borrowed: whether the next exchange belongs to the writer or to a reader."""
         wanted = self._rdsproxy.wanted.values
+        reads_only = self._read_only
+        if reads_only is None:
+            reads_only = wanted.get("default_transaction_read_only") == "on"
         is_single = code is EXECUTE_GEN and self._autocommit and self._pipeline is None
-        is_single = is_single and wanted.get("default_transaction_isolation") != "serializable"  # of no standby
-        query = names.get("query")
-        reading.take_side(
-            statement if is_single else None,
-            query if isinstance(query, str) else "",
-            reads_only=wanted.get("default_transaction_read_only") == "on"
-            if self._read_only is None
-            else self._read_only,
-        )
+        if self._isolation_level is SERIALIZABLE or wanted.get("default_transaction_isolation") == "serializable":
+            is_single = reads_only = False  # of no standby
+        if not is_single:
+            statement = None
+        text = "" if statement is None else text_of(self, names["self"], names["query"])
+        reading.take_side(statement, text or "", reads_only=reads_only)
 
     def _rdsproxy_note(self, code: Any, cursor: Any, backend: Any) -> None:
         """What an exchange of a cursor, other than a plain execute(), leaves behind on the backend."""

@@ -6,6 +6,7 @@ import threading
 import time
 
 import psycopg
+import psycopg.sql
 import pymysql
 import pytest
 
@@ -232,6 +233,30 @@ def test_hints(proxy, conn):
     assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,), "what asks about the server: the writer's"
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         conn.execute("/* rdsproxy: reader */ insert into numbers values (1)")
+
+
+@pytest.mark.parametrize("made", [str.encode, psycopg.sql.SQL, lambda text: psycopg.sql.SQL(text).format()])
+def test_hints_in_queries_that_are_no_str(proxy, conn, made):
+    """Bytes, and what is composed, is read as it is sent."""
+    conn.execute("insert into numbers values (1)")
+    reads_there(proxy, lambda: conn.execute(made("select * from numbers")))
+    assert not is_on_reader(proxy, lambda: conn.execute(made("/* rdsproxy: writer */ select * from numbers")))
+    assert conn.execute(made("/* rdsproxy: reader */ select pg_is_in_recovery()")).fetchone() == (True,)
+
+
+def test_what_is_serializable_goes_to_the_writer_even_if_it_only_reads(proxy):
+    """No standby has that isolation level."""
+    with proxy.connect() as conn:
+        conn.read_only = True
+        conn.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+        assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,)
+        conn.rollback()
+        conn.isolation_level = None
+        assert conn.execute("select pg_is_in_recovery()").fetchone() == (True,)
+    with proxy.connect() as conn:
+        conn.execute("set session characteristics as transaction isolation level serializable, read only")
+        conn.commit()
+        assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,)
 
 
 def test_read_only_moves_a_session_between_transactions(proxy):
