@@ -240,7 +240,7 @@ class Readers:
         Raises as Pool.borrow does, and BorrowTimeout where no reader was fit within `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
-        behind: set[Endpoint] = set()
+        behind = reading.refusing(time.monotonic()) if reading.refused_until else set()
         while True:
             now = time.monotonic()
             candidates = [each for each in self._candidates() if each.endpoint not in behind]

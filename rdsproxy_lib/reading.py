@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+REFUSED_SECONDS = 1.0
+"""For how long a session leaves a reader alone that refused its settings."""
+
 _HINT = re.compile(r"\s*(?:\w+\s*)?/\*\s*rdsproxy:\s*(writer|reader)\s*\*/", re.ASCII | re.IGNORECASE).match
 _OF_THE_SERVER = re.compile(
     r"@@.*|pg_.*|txid_.*|inet_.*|information_schema|performance_schema|sys|mysql|version|current_catalog"
@@ -71,6 +74,7 @@ class Reading:
         "is_writing",
         "position",
         "readers",
+        "refused_until",
         "side",
         "splits",
         "tracks",
@@ -105,6 +109,8 @@ class Reading:
         self.catalogue_of: Endpoint | None = None
         self.decided: Statement | None = None
         """The statement for which the side was chosen."""
+        self.refused_until: dict[Endpoint, float] = {}
+        """Readers that refused the settings of this session, and until when it leaves them alone (monotonic seconds)."""
 
     def take_side(self, statement: Statement | None, text: str, *, reads_only: bool) -> None:
         """Decide where the next statement goes. See `side_of`."""
@@ -132,6 +138,16 @@ class Reading:
         On the writer nothing was looked for that its text does not show.
         """
         return pool is not self.readers.writers and self.side is Side.EITHER and statement is self.decided
+
+    def leave(self, endpoint: Endpoint) -> None:
+        """A reader refuses the session's settings: it may not have yet what they name, and is left alone for a while."""
+        self.refused_until[endpoint] = time.monotonic() + REFUSED_SECONDS
+        if self.side is Side.EITHER:
+            self.side = Side.WRITER
+
+    def refusing(self, now: float) -> set[Endpoint]:
+        """The readers that it leaves alone now."""
+        return {endpoint for endpoint, until in self.refused_until.items() if now < until}
 
     def look_at(self, statement: Statement) -> None:
         """A statement is about to run: it may change what others call."""

@@ -14,6 +14,7 @@ import rdsproxy_lib
 from tests.cluster.history import run
 from tests.cluster.mysql import Cluster as MySQLCluster
 from tests.cluster.postgresql import Cluster, until
+from tests.servers import APP_USER
 
 pytestmark = pytest.mark.server("postgresql-15")
 
@@ -288,6 +289,24 @@ def test_settings_go_along(conn):
     )
     row = conn.execute("/* rdsproxy: reader */ select current_setting('TimeZone'), current_setting('app.tenant')")
     assert row.fetchone() == ("Etc/GMT+3", "42")
+
+
+def test_a_role_that_standbys_do_not_have_yet(cluster):
+    """Where nobody waits for them: the writer answers instead, and the session goes on."""
+    pause(cluster)
+    with (
+        rdsproxy_lib.Proxy(cluster.url(), read_write_splitting=True, consistency="eventual") as proxy,
+        proxy.connect(autocommit=True) as conn,
+        cluster.nodes[0].server.admin() as admin,
+    ):
+        admin.execute(f"create role later; grant later to {APP_USER}")
+        conn.execute("set role later")
+        assert conn.execute("select current_user").fetchone() == ("later",)
+        for node in cluster.nodes[1:]:
+            node.ask("select pg_wal_replay_resume() is null")
+        reads_there(proxy, lambda: conn.execute("select current_user"))
+        conn.execute("reset role")
+        admin.execute("drop role later")
 
 
 def test_writes_that_no_text_shows(cluster, proxy, conn):
@@ -687,6 +706,54 @@ def test_writes_that_no_text_shows_mysql(mysql_proxy, mysql_conn):
     reads_there(mysql_proxy, lambda: run(mysql_conn, "select * from numbers limit 1"))
     for name in ("view rewatched", "view watched", "function see", "table seen"):
         run(mysql_conn, f"drop {name}")
+
+
+def test_settings_that_a_replica_cannot_have_yet(mysql_cluster, mysql_proxy, mysql_conn):
+    """They name a database that is not there so far: the writer answers, and the replica again once it has it."""
+    replica = mysql_cluster.nodes[1]
+    word = "slave" if replica.server.is_mariadb else "replica"
+    run(mysql_conn, "insert into numbers (who) values (31)")
+    reads_there(mysql_proxy, lambda: run(mysql_conn, "select count(*) from numbers"))
+    other = mysql_proxy.connect(autocommit=True)
+    replica.ask(f"stop {word} sql_thread")
+    try:
+        run(other, "create database test_later")
+        for _ in range(3):
+            run(mysql_conn, "use test_later")
+            assert run(mysql_conn, "select 1") == [(1,)]
+        assert run(mysql_conn, "select database()") == [("test_later",)]
+    finally:
+        replica.ask(f"start {word} sql_thread")
+    reads_there(mysql_proxy, lambda: run(mysql_conn, "select 1"))
+    run(other, "drop database test_later")
+    other.close()
+
+
+def test_settings_that_every_reader_refuses(mysql_proxy, mysql_conn):
+    """A session that goes to readers alone is told what they say, and goes on when they take them."""
+    run(mysql_conn, "create database test_come_and_gone")
+    reading = mysql_proxy.endpoint("READ_ONLY").connect(autocommit=True)
+    until(lambda: ("test_come_and_gone",) in run(reading, "show databases"), "the replica has it")
+    run(reading, "use test_come_and_gone")
+    run(mysql_conn, "drop database test_come_and_gone")
+    until(lambda: ("test_come_and_gone",) not in run(reading, "show databases"), "the replica has dropped it")
+    for pool in mysql_proxy.pools()[1:]:
+        pool.retire()
+    for _ in range(2):
+        with pytest.raises(pymysql.err.OperationalError, match="test_come_and_gone"):
+            run(reading, "select 1")
+    assert reading.open
+    run(mysql_conn, "create database test_come_and_gone")
+    assert until(lambda: is_answered(reading), "the replica has it again")
+    run(mysql_conn, "drop database test_come_and_gone")
+    reading.close()
+
+
+def is_answered(conn):
+    try:
+        return run(conn, "select database()") == [("test_come_and_gone",)]
+    except pymysql.err.OperationalError:
+        return False
 
 
 def test_a_read_that_was_cut_on_a_replica_is_answered_by_the_writer(mysql_proxy, mysql_conn, mysql_cluster):
