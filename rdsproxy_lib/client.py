@@ -131,6 +131,8 @@ class Client(Pinning):
         backend = self.backend
         if backend is None:
             backend = self.borrow(statement)
+        elif self.reading is not None:
+            self.reading.only_reads = False
         if statement is None:
             self.lingers = False
             return backend

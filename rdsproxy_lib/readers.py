@@ -80,6 +80,9 @@ def is_named(endpoint: Endpoint, name: str) -> bool:
 class Reader(Protocol):
     """What is needed of an engine to read from replicas, beside what a cluster needs of it."""
 
+    tells_writes: bool
+    """Whether it comes with a transaction's answers what was written, so that `written` asks nothing."""
+
     def written(self, backend: Any) -> Any:
         """The position of the last transaction on this writer, or any later one; ``""`` where it wrote nothing, None
         where the server has no positions."""
@@ -288,7 +291,20 @@ class Readers:
                 break
             behind.add(endpoint)
         left = max(0.05, deadline - time.monotonic()) if timeout else 0.0
-        return self.writers, self.writers.borrow(login, left, owner, wanted)
+        writing: Any = self.writers.borrow(login, left, owner, wanted)
+        if reading.side is Side.EITHER and reading.tracks and not self.engine.tells_writes:
+            # Else each read that the writer answers would put off the next one that a reader may answer.
+            try:
+                reading.only_reads = not self._may_hide(reading, writing)
+            except Exception as error:
+                logger.info("the writer did not answer a question of ours: %s", str(error))
+                if writing.is_dead():
+                    self.writers.discard(writing)
+                    writing = self.writers.borrow(login, left, owner, wanted)
+            except BaseException:
+                self.writers.discard(writing)
+                raise
+        return self.writers, writing
 
     def _wait(self, login: Any, deadline: float, timeout: float, *, is_behind: bool) -> None:
         """Until a reader was heard, or may have caught up. Raises where there is none in time."""
@@ -348,12 +364,12 @@ class Readers:
         cache = self._suspects.setdefault(backend.login, {})
         known = cache.get(backend.endpoint)
         now = time.monotonic()
-        has_own = reading.has_changed and reading.catalogue_of != backend.endpoint
+        has_own = reading.has_changed and backend.endpoint not in reading.catalogues_of
         if known is None or now - known[1] >= SUSPECTS_SECONDS or has_own:
             if (found := self._ask(self.engine.suspects, backend)) is None:
                 return True
             known = cache[backend.endpoint] = frozenset(found), now
-            reading.catalogue_of = backend.endpoint
+            reading.catalogues_of.add(backend.endpoint)
         return EVERYTHING in known[0] or not known[0].isdisjoint(reading.names)
 
     @staticmethod

@@ -64,7 +64,7 @@ class Reading:
     """Where one session reads, and what it has to find there. Used under the lock of its session."""
 
     __slots__ = (
-        "catalogue_of",
+        "catalogues_of",
         "decided",
         "endpoint",
         "has_all",
@@ -72,6 +72,7 @@ class Reading:
         "is_forced",
         "is_unsure",
         "is_writing",
+        "only_reads",
         "position",
         "readers",
         "refused_until",
@@ -99,25 +100,27 @@ class Reading:
         back with less."""
         self.is_writing = False
         """The backend that is held is the writer's, and what runs there may write."""
+        self.only_reads = False
+        """What runs there was found to read only, by its text and by the writer's catalogue."""
         self.is_unsure = False
         """It may have written what it has no position of."""
         self.is_forced = False
         """The next statement goes to the writer: a reader has refused it."""
         self.has_changed = False
-        """Whether it ever ran what may change views or functions; and since it last did, the reader whose catalogue was
+        """Whether it ever ran what may change views or functions; and since it last did, the hosts whose catalogue was
         asked."""
-        self.catalogue_of: Endpoint | None = None
+        self.catalogues_of: set[Endpoint] = set()
         self.decided: Statement | None = None
         """The statement for which the side was chosen."""
         self.refused_until: dict[Endpoint, float] = {}
-        """Readers that refused the settings of this session, and until when it leaves them alone (monotonic seconds)."""
+        """Readers that refused its settings, and until when it leaves them alone (monotonic seconds)."""
 
     def take_side(self, statement: Statement | None, text: str, *, reads_only: bool) -> None:
         """Decide where the next statement goes. See `side_of`."""
         if not self.splits:
             return
         self.side = Side.WRITER if self.is_forced else side_of(statement, text, reads_only=reads_only)
-        self.is_forced = False
+        self.is_forced = self.only_reads = False
         self.decided = statement
 
     @property
@@ -140,7 +143,7 @@ class Reading:
         return pool is not self.readers.writers and self.side is Side.EITHER and statement is self.decided
 
     def leave(self, endpoint: Endpoint) -> None:
-        """A reader refuses the session's settings: it may not have yet what they name, and is left alone for a while."""
+        """A reader refuses the session's settings, which may name what it does not have yet: let it be for a while."""
         self.refused_until[endpoint] = time.monotonic() + REFUSED_SECONDS
         if self.side is Side.EITHER:
             self.side = Side.WRITER
@@ -152,7 +155,7 @@ class Reading:
     def look_at(self, statement: Statement) -> None:
         """A statement is about to run: it may change what others call."""
         if statement.causes or not _CHANGING.isdisjoint(part.verb.partition(" ")[0] for part in statement.parts):
-            self.has_changed, self.catalogue_of = True, None
+            self.has_changed, self.catalogues_of = True, set()
 
     def borrow(self, login: Any, timeout: float, owner: Callable[[], Any] | None, wanted: Settings) -> tuple[Pool, Any]:
         """A backend for the next statement, and its pool."""
@@ -167,7 +170,10 @@ class Reading:
 
     def settle(self, backend: Any) -> None:
         """A transaction is over on the writer, where it may have written: note how far."""
-        was_unsure, self.is_unsure, self.is_writing = self.is_unsure, True, False
+        self.is_writing = False
+        if self.only_reads and not backend.pinned:
+            return
+        was_unsure, self.is_unsure = self.is_unsure, True
         owner, backend.owner = backend.owner, None
         try:
             position = self.readers.engine.written(backend)

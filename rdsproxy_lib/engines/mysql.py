@@ -182,6 +182,7 @@ class MySQLEngine:
 
     name = "mysql"
     undoes_settings = False
+    tells_writes = True
     knows_tx_after_error = False
     is_demoted_alive = True
     to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"

@@ -251,6 +251,7 @@ class PostgresEngine:
 
     name = "postgresql"
     undoes_settings = True
+    tells_writes = False
     knows_tx_after_error = True
     is_demoted_alive = False
     to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"

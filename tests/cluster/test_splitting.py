@@ -547,6 +547,51 @@ def test_no_read_is_stale_however_far_the_readers_are_behind(cluster, proxy, pai
     assert on_readers(proxy) - before >= 100
 
 
+def test_reads_that_the_writer_answers_put_nothing_off(cluster, proxy, conn):
+    """With standbys that are always a bit behind, one write is found on them soon, however often is read meanwhile."""
+    conn.execute("insert into numbers values (1)")
+    reads_there(proxy, lambda: conn.execute("select count(*) from numbers"))
+    stop = threading.Event()
+
+    def write():
+        with proxy.connect(autocommit=True) as other:
+            while not stop.wait(0.01):
+                other.execute("insert into numbers values (2)")
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        delayed(cluster, 500)
+        conn.execute("insert into numbers values (1)")
+        reads_there(proxy, lambda: conn.execute("select count(*) from numbers where number = 1"))
+        assert conn.execute("select count(*) from numbers where number = 1").fetchone() == (2,)
+    finally:
+        stop.set()
+        writing.join()
+        delayed(cluster, 0)
+
+
+def test_a_hidden_write_behind_a_read_that_the_writer_answered_is_found(cluster, proxy, conn):
+    """What the writer's catalogue does not clear is noted."""
+    conn.execute(
+        "create function add_one() returns int language sql as $$ insert into numbers values (1) returning 1 $$"
+    )
+    conn.execute("create view adding as select add_one()")
+    reads_there(proxy, lambda: conn.execute("select count(*) from numbers"))
+    pause(cluster)
+    try:
+        with proxy.connect(autocommit=True) as other:
+            other.execute("insert into numbers values (2)")
+            for number in range(1, 4):
+                other.execute("select count(*) from numbers")
+                other.execute("select * from adding")
+                assert other.execute("select count(*) from numbers where number = 1").fetchone() == (number,)
+    finally:
+        for node in cluster.nodes[1:]:
+            node.ask("select pg_wal_replay_resume() is null")
+        conn.execute("drop view adding; drop function add_one")
+
+
 def caught_up(cluster):
     position = cluster.nodes[0].ask("select pg_current_wal_lsn()::text")
     return all(node.ask(f"select pg_last_wal_replay_lsn() >= '{position}'") for node in cluster.nodes[1:])
