@@ -95,9 +95,11 @@ class Cluster:
         self._start_anew()
 
     def _start_anew(self) -> None:
-        self._changed = threading.Condition()
-        self._waiting: list[Any] = []
-        """The logins of those who wait for a writer, or a reader."""
+        # Entered itself, and not by the condition, whose `with` is Python: an interrupt there would leave it held.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting: list[tuple[float, Any]] = []
+        """Until when somebody waits for a writer, or a reader, and his login. What an interrupt left here ends then."""
         self._asked: set[Endpoint] = set()
         """Hosts with a thread that asks them."""
         self._refused: dict[tuple[Any, Endpoint], tuple[float, OpenFailed]] = {}
@@ -117,7 +119,7 @@ class Cluster:
 
     def report(self, seen: Observation) -> None:
         """Take in what a host said, or that it did not."""
-        with self._changed:
+        with self._lock:
             before = self._view
             if self._doubted == seen.endpoint:
                 self._doubted = None
@@ -138,7 +140,7 @@ class Cluster:
 
     def doubt(self, endpoint: Endpoint) -> None:
         """A connection to this host died, which may be its end, or that connection's alone."""
-        with self._changed:
+        with self._lock:
             if endpoint == self._view.writer:
                 self._doubted = endpoint
 
@@ -192,7 +194,7 @@ class Cluster:
                     logger.warning("%s lists a host that is left out: %s", teller, error)
             else:
                 lags[Endpoint(name, host.port or seed.port)] = host.lag
-        with self._changed:
+        with self._lock:
             before = self._view
             view = listed(before, teller, lags, at, time.monotonic())
             if lags:
@@ -212,7 +214,7 @@ class Cluster:
 
     def refresh(self, login: Any, age: float, endpoints: Iterable[Endpoint]) -> None:
         """Ask each of these hosts, in a thread of its own, that was not heard or so asked for `age` seconds."""
-        with self._changed:
+        with self._lock:
             now = time.monotonic()
             for endpoint in endpoints:
                 seen = self._view.members.get(endpoint)
@@ -233,7 +235,7 @@ class Cluster:
             seen = self._view.members.get(endpoint)
             return seen if seen is not None and seen.at >= refused_at else None
 
-        with self._changed:
+        with self._lock:
             before = self._view.members.get(endpoint)
             if before is not None and before.role is Role.READ_WRITE:
                 self._changed.wait_for(heard, before.at + ASK_AGAIN - refused_at)
@@ -249,7 +251,7 @@ class Cluster:
         return seen is not None
 
     def _take_refusal(self, login: Any, endpoint: Endpoint, asked_at: float, failed: OpenFailed) -> None:
-        with self._changed:
+        with self._lock:
             if failed.refusal is Refusal.PERMANENT:
                 self._refused[login, endpoint] = asked_at, failed
             if failed.refusal is Refusal.LATER:
@@ -258,16 +260,14 @@ class Cluster:
                 self._doubted = None
             self._changed.notify_all()
 
-    def drain(self, endpoint: Endpoint) -> bool:
-        """Give this host no work, also if it is the writer, until `allow`. False where that was so already."""
-        with self._changed:
-            is_new = endpoint not in self._drained
+    def drain(self, endpoint: Endpoint) -> None:
+        """Give this host no work, also if it is the writer, until `allow`."""
+        with self._lock:
             self._drained |= {endpoint}
-            return is_new
 
     def allow(self, endpoint: Endpoint) -> None:
         """End `drain`."""
-        with self._changed:
+        with self._lock:
             self._drained -= {endpoint}
             self._changed.notify_all()
 
@@ -319,12 +319,13 @@ class Cluster:
     ) -> Endpoint:
         """Have all hosts asked until there is one."""
         started = time.monotonic()
+        waiting = deadline, login
         try:
-            with self._changed:
-                self._waiting.append(login)
+            with self._lock:
+                self._waiting.append(waiting)
             while True:
                 self._settle()
-                with self._changed:
+                with self._lock:
                     view, now = self._view, time.monotonic()
                     if (found := find(view)) is not None:
                         return found
@@ -338,12 +339,12 @@ class Cluster:
                     hold = view.candidate_since + HOLD if view.candidate is not None else deadline
                     self._changed.wait(max(0.001, min(hold, deadline, now + ASK_AGAIN) - now))
         finally:
-            with self._changed, suppress(ValueError):  # an interrupt fell before it was added
-                self._waiting.remove(login)
+            with self._lock, suppress(ValueError):  # an interrupt fell before it was added, or its time is over
+                self._waiting.remove(waiting)
 
     def _settle(self) -> None:
         """A claim that nobody contradicted for long enough counts; whoever waits, and for what, sees to it."""
-        with self._changed:
+        with self._lock:
             before = self._view
             view = settled(before, time.monotonic())
             if view is not before:
@@ -386,14 +387,14 @@ class Cluster:
 
     def await_change(self, until: float) -> None:
         """Wait until anything is heard, or until then (monotonic seconds)."""
-        with self._changed:
+        with self._lock:
             self._changed.wait(max(0.0, until - time.monotonic()))
 
     def _ask_once(self, login: Any, endpoint: Endpoint) -> None:
         try:
             self._hear_quietly(login, endpoint)
         finally:
-            with self._changed:
+            with self._lock:
                 self._asked.discard(endpoint)
 
     def _ask_all_locked(self) -> None:
@@ -417,11 +418,12 @@ class Cluster:
         turn, pause = 0, REFUSED_SECONDS
         while True:
             began = time.monotonic()
-            with self._changed:
+            with self._lock:
+                self._waiting = [each for each in self._waiting if each[0] > began]
                 if not self._waiting or self._is_closed or endpoint not in self._view.hosts:
                     self._asked.discard(endpoint)
                     return
-                login = self._waiting[turn % len(self._waiting)]
+                _, login = self._waiting[turn % len(self._waiting)]
                 at, _ = self._refused.get((login, endpoint), (-pause, None))
             turn += 1
             if began - at >= pause:
@@ -455,7 +457,7 @@ class Cluster:
 
     def close(self) -> None:
         """Let nobody wait any longer."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
             self._changed.notify_all()
 

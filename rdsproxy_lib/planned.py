@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 
 from . import errors
 from .cluster import Cluster
@@ -27,25 +26,28 @@ def withhold(
     Those of `pools` that are made meanwhile begin as the first one is (`Pool.begin_like`), which so comes first. `what`
     is what the application asked for. Raises DrainTimeout after `timeout` seconds, and ProxyClosed.
     """
-    deadline = time.monotonic() + timeout
-    with ExitStack() as undo:
-        if cluster is not None and endpoint is not None and cluster.drain(endpoint):
-            undo.callback(cluster.allow, endpoint)
-        if pools()[0].withhold(endpoint):
-            undo.callback(_allow, pools, endpoint)
+    since = time.monotonic()
+    try:
         for pool in pools():
-            pool.withhold(endpoint)
+            pool.withhold(endpoint, since)
+        if cluster is not None and endpoint is not None:
+            cluster.drain(endpoint)
         for pool in pools():
-            if why := pool.wait_until_returned(endpoint, deadline):
+            if why := pool.wait_until_returned(endpoint, since + timeout):
                 raise errors.DrainTimeout(
                     f"{what} timed out after {timeout:.1f} s: {why}. It is taken back, and statements go on; end the"
                     " transactions or close the sessions that are named, or give more time"
                 )
-        undo.pop_all()
-    logger.info("%s: no database connection is left", what)
+        logger.info("%s: no database connection is left", what)
+    except BaseException:  # an interrupt, wherever it fell: what tells is who has begun it
+        if pools()[0].withheld_since(endpoint) == since:
+            _allow(pools, cluster, endpoint)
+        raise
 
 
-def _allow(pools: Callable[[], Sequence[Pool]], endpoint: Endpoint | None) -> None:
+def _allow(pools: Callable[[], Sequence[Pool]], cluster: Cluster | None, endpoint: Endpoint | None) -> None:
+    if cluster is not None and endpoint is not None:
+        cluster.allow(endpoint)
     pools()[0].allow(endpoint)
     for pool in pools():
         pool.allow(endpoint)
@@ -53,9 +55,7 @@ def _allow(pools: Callable[[], Sequence[Pool]], endpoint: Endpoint | None) -> No
 
 def allow(pools: Callable[[], Sequence[Pool]], cluster: Cluster | None, endpoint: Endpoint | None, what: str) -> None:
     """End `withhold`. Does nothing where that is not so."""
-    if cluster is not None and endpoint is not None:
-        cluster.allow(endpoint)
-    _allow(pools, endpoint)
+    _allow(pools, cluster, endpoint)
     logger.info("%s: statements go on", what)
 
 

@@ -757,16 +757,17 @@ class Pool:
             self._all.discard(backend)
         return closing + self._decide_locked()
 
-    def withhold(self, endpoint: Any = None) -> bool:
+    def withhold(self, endpoint: Any = None, since: float | None = None) -> bool:
         """Lend none on this endpoint, or none at all, until `allow`. False where that was so already.
 
-        Idle backends are closed now, the others as they come back; who waits goes on waiting. Raises ProxyClosed.
+        Idle backends are closed now, the others as they come back; who waits goes on waiting. `since` is when this was
+        asked for, in monotonic seconds, by default now. Raises ProxyClosed.
         """
         with self._lock:
             self._check_open_locked()
             if endpoint in self._withheld:
                 return False
-            self._withheld[endpoint] = time.monotonic()
+            self._withheld[endpoint] = time.monotonic() if since is None else since
             closing = self._retire_locked(endpoint)
             if endpoint is None:
                 for waiter in self._waiters:
@@ -775,6 +776,10 @@ class Pool:
                         waiter.wake()
         self._close_all(closing)
         return True
+
+    def withheld_since(self, endpoint: Any = None) -> float | None:
+        """When that was asked for which is withheld there; None where nothing is."""
+        return self._withheld.get(endpoint)
 
     def allow(self, endpoint: Any = None) -> None:
         """End `withhold`: who waits is served in order, with new backends."""
@@ -798,7 +803,7 @@ class Pool:
                 if self._dropped:  # by finalisers, since the last operation
                     closing = self._decide_locked()
             self._close_all(closing)
-            with self._returned:
+            with self._lock:  # not the condition: an interrupt in its `with`, which is Python, would leave it held
                 self._check_open_locked()
                 if endpoint not in self._withheld:
                     return "resume() was called meanwhile"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 import time
 import warnings
@@ -12,12 +13,15 @@ import psycopg
 import pytest
 
 import rdsproxy_lib
-from rdsproxy_lib import BorrowTimeout, ConfigurationError, DrainTimeout, ProxyClosed
+from rdsproxy_lib import BorrowTimeout, ConfigurationError, DrainTimeout, ProxyClosed, planned
 from rdsproxy_lib.backend import Refusal
+from rdsproxy_lib.cluster import Cluster
 from rdsproxy_lib.pool import STUCK_AFTER
+from rdsproxy_lib.topology import Endpoint
 from tests.servers import TcpRelay, free_port
 
 from .conftest import SECONDS, Call, check_places, hold
+from .interrupts import everywhere
 from .test_fork import in_child
 
 A, B = "login a", "login b"
@@ -495,6 +499,50 @@ def test_an_interrupt_takes_the_pause_back(url):
             proxy.pause()
         proxy.pool.reclaim = None
         assert not proxy.is_paused
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="knows where 3.11 and later handle signals")
+def test_an_interrupt_at_any_point_leaves_no_pause(url):
+    """Also while idle connections are closed: a pause() that did not return is none."""
+    worlds = []
+
+    def make():
+        proxy = rdsproxy_lib.Proxy(url)
+        with proxy.connect(autocommit=True) as conn:
+            conn.execute("select 1")
+        assert proxy.stats().database_connections_currently_idle == 1
+        worlds.append(proxy)
+        return proxy.pause
+
+    def check(where: str) -> None:
+        with worlds.pop() as proxy:
+            assert not proxy.is_paused, where
+
+    assert everywhere(make, check) > 20
+    worlds.pop().close()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="knows where 3.11 and later handle signals")
+def test_an_interrupt_at_any_point_leaves_nothing_drained(make_pool, fake_server):
+    """Neither the host, nor what its pools lend."""
+    worlds = []
+
+    def make():
+        pools, host = [make_pool(1), make_pool(1)], Endpoint("db1", 1)
+        cluster = Cluster(fake_server, [host], lambda: None)
+        for pool in pools:
+            backend = hold(pool)
+            backend.endpoint = host
+            pool.give_back(backend)
+        worlds.append((pools, cluster))
+        return lambda: planned.withhold(lambda: pools, cluster, host, "drain('db1')", SECONDS)
+
+    def check(where: str) -> None:
+        pools, cluster = worlds.pop()
+        assert not cluster.drained, where
+        assert [pool.withheld_since(Endpoint("db1", 1)) for pool in pools] == [None, None], where
+
+    assert everywhere(make, check) > 20
 
 
 def test_the_default_leaves_time_for_the_work(url):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 
 import pytest
 
+from rdsproxy_lib import cluster as cluster_module
 from rdsproxy_lib.backend import OpenFailed, Refusal
 from rdsproxy_lib.cluster import Cluster
-from rdsproxy_lib.topology import Answer, Endpoint, Role
+from rdsproxy_lib.topology import Answer, Endpoint, Observation, Role
 
 A, B = Endpoint("db1", 5432), Endpoint("db2", 5432)
 
@@ -55,3 +58,65 @@ def test_a_drained_host_is_nobodys_reader():
         cluster.reader("login", time.monotonic() + 0.3, lambda endpoint: True)
     cluster.allow(B)
     assert cluster.reader("login", time.monotonic() + 5, lambda endpoint: True) == B
+
+
+def is_interrupted_at(number, caller, function):
+    """Call a function; KeyboardInterrupt strikes as `caller` calls its n-th Python function, of whichever module."""
+    left = number
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_back is not None and frame.f_back.f_code is caller.__code__:
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    except (KeyboardInterrupt, OpenFailed):
+        pass
+    finally:
+        sys.settrace(before)
+    return left < 0
+
+
+def test_an_interrupt_leaves_no_lock_held():
+    """Wherever it strikes whoever reports what a host said: others go on."""
+    number = 0
+    while True:
+        cluster = Cluster(Table(), [A, B], lambda: None)
+        seen = Observation(A, time.monotonic(), Role.READ_WRITE)
+        is_over = not is_interrupted_at(number, Cluster.report, lambda: cluster.report(seen))  # noqa: B023
+        other = threading.Thread(target=cluster.miss, args=(B, "gone"), daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive(), number
+        if is_over:
+            break
+        number += 1
+    assert number > 1
+
+
+def test_an_interrupt_leaves_nobody_who_waits(monkeypatch):
+    """Wherever it strikes a search: the hosts are not asked for ever, and others may search."""
+    monkeypatch.setattr(cluster_module, "ASK_AGAIN", 0.01)
+    number = 0
+    while True:
+        engine = Table(db1=None, db2=Role.READ_ONLY)
+        cluster = Cluster(engine, [A, B], lambda: None)
+        search = lambda: cluster.writer("login", time.monotonic() + 0.03)  # noqa: B023, E731
+        is_over = not is_interrupted_at(number, Cluster._search, search)
+        deadline = time.monotonic() + 10
+        while [each for each in threading.enumerate() if each.name.startswith("rdsproxy-ask-")]:
+            assert time.monotonic() < deadline, number
+            time.sleep(0.005)
+        engine.roles[A] = Role.READ_WRITE
+        assert cluster.writer("login", time.monotonic() + 10) == A
+        cluster.close()
+        if is_over:
+            break
+        number += 1
+    assert number > 5
