@@ -634,7 +634,9 @@ class Client(Pinning):
             return False  # of a reader it is no news
         if self.session.hold is not _BORROWED or statement.causes or statement.settings or self.lingers:
             return False
-        if statement.parts[0].verb not in REFUSED_WHOLE or not self._home.is_demoted(backend):
+        if statement.parts[0].verb not in REFUSED_WHOLE:
+            return False
+        if not self._home.is_demoted(backend, is_idle=self.engine.tx(backend) is _NO_TX):
             return False
         self.backend = self.touched = self.doubts = None
         self.session.step(Event.FAULT_IDLE)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from . import errors
@@ -69,6 +70,26 @@ class HostOpener(Opener, Protocol):
 
         `begin` is called when the credentials are there, and the host is about to be spoken to. Raises OpenFailed.
         """
+
+
+def asked(engine: HostOpener, login: Any, timeout: float, endpoint: Endpoint, backend: Any = None) -> Answer:
+    """What a host says of itself; where it is full, on `backend`, an idle one there, if there is one.
+
+    Raises OpenFailed.
+    """
+    try:
+        return engine.ask(login, timeout, endpoint)
+    except OpenFailed as failed:
+        if backend is None or failed.refusal is not Refusal.FULL:
+            raise
+        owner, backend.owner = backend.owner, None  # what the server says to it is nobody's
+        try:
+            return engine.role_of(backend, timeout)
+        except Exception as error:
+            logger.info("%s is full, and did not say on an open connection who it is: %s", endpoint, error)
+            raise failed from None
+        finally:
+            backend.owner = owner
 
 
 class Cluster:
@@ -144,21 +165,36 @@ class Cluster:
             if endpoint == self._view.writer:
                 self._doubted = endpoint
 
-    def hear(self, login: Any, endpoint: Endpoint, timeout: float = ASK_SECONDS) -> Role:
-        """Ask one host now."""
+    def hear(self, login: Any, endpoint: Endpoint, timeout: float = ASK_SECONDS, backend: Any = None) -> Role:
+        """Ask one host now. `backend` is an idle one there, which is asked itself where the host is full."""
         asked_at = time.monotonic()
         try:
-            answer = self._engine.ask(login, timeout, endpoint)
+            answer = asked(self._engine, login, timeout, endpoint, backend)
         except OpenFailed as failed:
-            if failed.refusal is not Refusal.TRANSIENT:  # it is there: what it was is what it is
+            if self.is_missed(login, endpoint, failed):
+                self.report(Observation(endpoint, asked_at, error=str(failed)))
+            else:  # it is there: what it was is what it is
                 self._take_refusal(login, endpoint, asked_at, failed)
-                return Role.UNKNOWN
-            self.report(Observation(endpoint, asked_at, error=str(failed)))
             return Role.UNKNOWN
         self.report(Observation(endpoint, asked_at, answer.role, answer.epoch, lag=answer.lag))
         if answer.hosts is not None:
             self.take_list(endpoint, answer.hosts, asked_at)
         return answer.role
+
+    def is_missed(self, login: Any, endpoint: Endpoint, failed: OpenFailed) -> bool:
+        """Whether a host that refused a login has to be heard again before it counts as the writer.
+
+        So has one that did not answer. A writer that is full is there, but does not say whether it is the writer still:
+        it has, where another host says lately that it is. The others are asked, for the next time.
+        """
+        view, now = self._view, time.monotonic()
+        if failed.refusal is not Refusal.FULL or endpoint != view.writer:
+            return failed.refusal is Refusal.TRANSIENT
+        self.refresh(login, REFUSED_SECONDS, view.members.keys() - {endpoint})
+        others = [seen for seen in view.members.values() if seen is not None and seen.endpoint != endpoint]
+        return any(
+            seen.role is Role.READ_WRITE and seen.epoch >= view.epoch and now - seen.at < ASK_SECONDS for seen in others
+        )
 
     def refresh_list(self, backend: Any, endpoint: Endpoint) -> None:
         """Ask a backend that was just opened for the hosts, if the last list is old.
@@ -223,12 +259,15 @@ class Cluster:
                     self._refreshed[endpoint] = now  # one that refuses this login is asked no more often
                     self._ask_locked(endpoint, self._ask_once, login, endpoint)
 
-    def has_stepped_down(self, login: Any, endpoint: Endpoint) -> bool:
+    def has_stepped_down(self, refused: Any, *, is_idle: bool) -> bool:
         """Whether a host that has just refused a write is a reader, or gone. What it said before proves nothing.
 
+        `refused` is the backend of that write; `is_idle`: it may be asked itself, as nothing is open on it.
         Applications that write where they must not get the same refusal again and again: so it waits until the host
         was not asked for ASK_AGAIN, unless another one is told meanwhile.
         """
+        login, endpoint = refused.login, refused.endpoint
+        ask = partial(self.hear, login, endpoint, backend=refused if is_idle else None)
         refused_at = time.monotonic()
 
         def heard() -> Observation | None:
@@ -240,13 +279,13 @@ class Cluster:
             if before is not None and before.role is Role.READ_WRITE:
                 self._changed.wait_for(heard, before.at + ASK_AGAIN - refused_at)
         if heard() is None:
-            self.hear(login, endpoint)
+            ask()
         seen = heard()
         while seen is not None and seen.role is Role.READ_WRITE:
             if time.monotonic() - refused_at >= self._engine.admits_late:
                 return False
             time.sleep(ADMITS_AGAIN)
-            self.hear(login, endpoint)
+            ask()
             seen = heard()
         return seen is not None
 
@@ -485,7 +524,7 @@ class WriterOpener:
             try:
                 backend = self._engine.open_at(login, max(0.001, min(deadline - asked_at, self._patience)), endpoint)
             except OpenFailed as failed:
-                if failed.refusal is not Refusal.TRANSIENT:
+                if not self._cluster.is_missed(login, endpoint, failed):
                     raise
                 self._cluster.miss(endpoint, str(failed))
                 if time.monotonic() >= deadline:

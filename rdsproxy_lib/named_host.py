@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from . import errors
 from .backend import OpenFailed, Refusal, Way
-from .cluster import ADMITS_AGAIN, ASK_AGAIN, ASK_SECONDS, SEARCH_SECONDS, Cluster, HostOpener, WriterOpener
+from .cluster import ADMITS_AGAIN, ASK_AGAIN, ASK_SECONDS, SEARCH_SECONDS, Cluster, HostOpener, WriterOpener, asked
 from .endpoint_names import CLUSTER_KINDS, PROXY_KINDS, Kind, parsed
 from .topology import Endpoint, Role
 
@@ -155,10 +155,10 @@ class NamedHost:
         addresses = dict.fromkeys(str(each[4][0]) for each in found)
         return [Endpoint(known.host, known.port, each) for each in addresses if each != known.address]
 
-    def is_demoted(self, backend: Any) -> bool:
+    def is_demoted(self, backend: Any, *, is_idle: bool) -> bool:
         """After an error that says "read-only", which may have other causes: whether its host is a reader now.
 
-        Then no backend is lent again that is open.
+        Then no backend is lent again that is open. `is_idle`: it may be asked itself, as nothing is open on it.
         """
         if not self._engine.is_demoted_alive or not self._is_writers:
             return False
@@ -168,7 +168,8 @@ class NamedHost:
             time.sleep(max(0.0, pause))
             self._asked_at = time.monotonic()
             try:
-                answer = self._engine.ask(backend.login, ASK_SECONDS, self._engine.place_of(backend))
+                place = self._engine.place_of(backend)
+                answer = asked(self._engine, backend.login, ASK_SECONDS, place, backend if is_idle else None)
             except OpenFailed as failed:
                 logger.info("%s said that it takes no writes, and could not be asked: %s", self._place, failed)
                 return False

@@ -602,13 +602,16 @@ class Proxy:
         if self.cluster is not None and backend.endpoint is not None and not self.pool.is_inside():
             self.cluster.doubt(backend.endpoint)
 
-    def is_demoted(self, backend: Any) -> bool:
-        """After an error that says "read-only", which may have other causes: whether the host is the writer no more."""
+    def is_demoted(self, backend: Any, *, is_idle: bool = False) -> bool:
+        """After an error that says "read-only", which may have other causes: whether the host is the writer no more.
+
+        `is_idle`: nothing is open on the backend, nor still to be taken from it.
+        """
         if isinstance(self._way, NamedHost):
-            return self._way.is_demoted(backend)
+            return self._way.is_demoted(backend, is_idle=is_idle)
         if self.cluster is None or backend.endpoint is None:
             return False
-        is_demoted = self.cluster.has_stepped_down(backend.login, backend.endpoint)
+        is_demoted = self.cluster.has_stepped_down(backend, is_idle=is_idle)
         if is_demoted:
             backend.expires_at = 0.0  # closed when it is given back, whoever is the writer by now
         return is_demoted

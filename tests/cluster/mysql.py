@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
+
+import pymysql
 
 from tests.cluster import nodes
 from tests.cluster.nodes import until
-from tests.mysql_servers import APP_DATABASE, APP_USER, Kind, MySQLServer
+from tests.mysql_servers import APP_DATABASE, APP_PASSWORD, APP_USER, Kind, MySQLServer
 
 __all__ = ["Cluster", "Node", "until"]
 
@@ -99,6 +103,24 @@ class Node(nodes.Node):
     def received(self) -> int:
         """In transactions."""
         return self._position()[1]
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Other clients have all of its connections but root's."""
+        self.ask("set global max_connections = 10")
+        others: list[pymysql.Connection[Any]] = []
+        try:
+            with suppress(pymysql.err.OperationalError):
+                while True:
+                    others.append(
+                        pymysql.connect(
+                            host=self.server.host, port=self.server.port, user=APP_USER, password=APP_PASSWORD
+                        )
+                    )
+            yield
+        finally:
+            for other in others:
+                other.close()
 
     def freeze(self) -> None:
         """Stop the process where it is: sockets stay open, nothing answers."""

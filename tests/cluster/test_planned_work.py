@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -125,6 +125,53 @@ def test_what_a_host_said_before_it_refused_proves_nothing():
                 promoting.join()
             assert run(conn, "select number from history") == [(1,)]
         assert writers(proxy) == [new.address]
+
+
+@pytest.mark.server("mariadb-10.11")
+def test_a_demoted_writer_that_is_full_holds_nobody():
+    """It is asked on the connection that it has refused; else it is the writer no more once another host says it is."""
+    with mysql.Cluster("mariadb-10.11", waits=False) as cluster:
+        old, new = cluster.nodes
+        options = {"connection_borrow_timeout": 60, "monitor": False}
+        with (
+            rdsproxy_lib.Proxy(cluster.url(), **options) as proxy,
+            rdsproxy_lib.Proxy(cluster.url(), **options) as transactional,
+            rdsproxy_lib.Proxy(cluster.url(), **options) as empty,
+            proxy.connect(autocommit=True) as conn,
+            transactional.connect() as other,
+            empty.connect(autocommit=True) as third,
+        ):
+            run(conn, TABLE)
+            run(other, "select 1")
+            other.rollback()
+            run(third, "select 1")
+            empty.pool.retire()
+            with old.full():
+                old.demote()
+                new.promote()
+                run(conn, "insert into history values (1)")
+                assert writers(proxy) == [new.address]
+
+                def is_written():
+                    with suppress(pymysql.err.OperationalError):
+                        other.begin()
+                        run(other, "insert into history values (2)")
+                        other.commit()
+                        return True
+                    other.rollback()
+                    return False
+
+                until(is_written, "a transaction is not on the old writer any more")
+                assert writers(transactional) == [new.address]
+
+                def is_let_in():
+                    with suppress(pymysql.err.OperationalError):  # too many connections, until the other one was asked
+                        run(third, "insert into history values (3)")
+                        return True
+                    return False
+
+                until(is_let_in, "who has no connection gets one to the new writer")
+            assert sorted(number for (number,) in run(conn, "select number from history")) == [1, 2, 3]
 
 
 @pytest.mark.slow

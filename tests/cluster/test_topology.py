@@ -373,6 +373,21 @@ def test_a_name_that_moves_while_the_old_host_lives_on(names):
 
 
 @pytest.mark.server("mariadb-10.11")
+def test_a_name_that_moves_while_the_old_host_is_full(names):
+    """It is asked on the connection that it has refused, as it lets nobody in."""
+    with aws.multi_az_mariadb(names) as face, rdsproxy_lib.Proxy(face.url(instance(1))) as proxy:
+        old, new = face.nodes
+        with proxy.connect(autocommit=True) as conn:
+            run(conn, "create table kept (id int)")
+            with old.full():
+                old.demote()
+                new.promote()
+                face.lead(instance(1), 2)
+                run(conn, "insert into kept values (1)")
+            assert port_of(conn) == new.server.port
+
+
+@pytest.mark.server("mariadb-10.11")
 def test_a_refusal_with_another_cause_is_passed_on():
     """Error 1290 is that of other options too: the host is asked, takes writes, and keeps its sessions."""
     with (
