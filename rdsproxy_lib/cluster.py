@@ -34,6 +34,8 @@ REFRESH_SECONDS = 30.0
 """How old a list of the hosts may be when a database connection is opened; with the monitor, what a host said."""
 HEARD_LATELY = 30.0
 """Seconds for which a host that is away, or a reader, is taken for that by a first `connect()`: no statement waits."""
+LIST_SECONDS = 1.0
+"""A question for the hosts that died after this time was not answered: it is not put to the next connection at once."""
 ADMITS_AGAIN = 0.02
 """Seconds between two questions to a host that has refused a write, and does not say yet that it takes none."""
 SEARCH_SECONDS = 1.0
@@ -207,10 +209,12 @@ class Cluster:
         try:
             hosts = self._engine.members_of(backend)
         except Exception as error:
-            if not self._engine.is_alive(backend, 0.0):
+            is_alive = self._engine.is_alive(backend, 0.0)
+            if is_alive or self._view.members or time.monotonic() - now >= LIST_SECONDS:
+                self._listed_at = now  # not with each connection; else it broke off just now, and none is known yet
+            if not is_alive:
                 raise
             logger.warning("%s could not be asked for the hosts of its cluster: %s", endpoint, error)
-            self._listed_at = now  # not with each connection
         else:
             if hosts:  # else it is not this user who is told
                 self.take_list(endpoint, hosts, now)
@@ -534,7 +538,11 @@ class WriterOpener:
                 answer = self._engine.role_of(backend, self._patience)
                 seen = Observation(endpoint, asked_at, answer.role, answer.epoch, lag=answer.lag)
                 self._cluster.report(seen)
-                self._cluster.refresh_list(backend, endpoint)
+                try:
+                    self._cluster.refresh_list(backend, endpoint)
+                except Exception:  # it has said before who it is
+                    self._engine.close(backend)
+                    continue
             except Exception as error:
                 self._engine.close(backend)
                 self._cluster.miss(endpoint, str(error))

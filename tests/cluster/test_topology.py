@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from dataclasses import replace
@@ -477,6 +478,47 @@ def test_a_list_that_cannot_be_had_keeps_nobody_from_a_reader(names):
         assert len(calls) == 2
         assert calls[0].is_dead()
         assert set(healths(proxy)) == {face.address(1), face.address(2)}
+
+
+@pytest.mark.server("postgresql-15")
+def test_a_list_that_hangs_costs_one_connection(names, monkeypatch):
+    """The writer has said who it is, and is opened again without that question: the hosts are known from before."""
+    options = {"connection_borrow_timeout": 20, "monitor": False}
+    with (
+        aws.aurora(names, standbys=1) as face,
+        rdsproxy_lib.Proxy(face.url(), **options) as proxy,
+        proxy.connect(autocommit=True) as first,
+        proxy.connect(autocommit=True) as second,
+    ):
+        run(first, "select 1")
+        calls = []
+
+        def never_answered(backend):
+            calls.append(backend)
+            proxy.engine._answer(backend, b"select pg_sleep(60)", 0.5)
+
+        proxy.engine.members_of = never_answered
+        monkeypatch.setattr(proxy.cluster, "_listed_at", -math.inf)
+        with first.transaction():
+            assert port_of(first) == face.nodes[0].server.port
+            assert port_of(second) == face.nodes[0].server.port
+        assert len(calls) == 1
+        assert calls[0].is_dead()
+        assert proxy.cluster.view.generation == 0
+        proxy.pool.retire()
+        run(first, "select 1")
+        assert len(calls) == 1
+
+
+@pytest.mark.server("postgresql-15")
+def test_who_reads_from_a_clusters_readers_needs_no_list(names, monkeypatch):
+    """Though none is known yet: one connection dies of the question, and the next one serves."""
+    monkeypatch.setattr(cluster_module, "LIST_SECONDS", 0.5)
+    options = {"connection_borrow_timeout": 20}
+    with aws.aurora(names, standbys=1) as face, rdsproxy_lib.Proxy(face.url(READER), **options) as proxy:
+        proxy.engine.members_of = lambda backend: proxy.engine._answer(backend, b"select pg_sleep(60)", 0.5)
+        with proxy.connect(autocommit=True) as conn:
+            assert port_of(conn) == face.nodes[1].server.port
 
 
 @pytest.mark.server("postgresql-15")
