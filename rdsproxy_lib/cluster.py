@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from . import errors
 from .backend import Opener, OpenFailed, Refusal
 from .endpoint_names import parsed
-from .topology import HOLD, Answer, Endpoint, Listed, Observation, Role, View, begun, listed, settled, updated
+from .topology import HOLD, Answer, Endpoint, Listed, Observation, Role, View, begun, claims, listed, settled, updated
 
 logger = logging.getLogger(__name__)
 
@@ -426,6 +426,9 @@ class Cluster:
             + (", drained" if endpoint in self._drained else "")
             for endpoint, seen in self._view.hosts.items()
         )
+        rivals = [str(claim.endpoint) for claim in claims(self._view)] if self._view.writer is None else []
+        if len(rivals) > 1:
+            heard += f"; {' and '.join(rivals)} claim to be it at once: name each server once, and let one take writes"
         return self._engine.error(kind, f"no host was {what} for {waited:.1f} s ({heard}); nothing was sent")
 
     def await_change(self, until: float) -> None:

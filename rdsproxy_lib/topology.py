@@ -176,20 +176,28 @@ def listed(view: View, teller: Endpoint, lags: Mapping[Endpoint, float | None], 
     return settled(view, now)
 
 
+def claims(view: View) -> list[Observation]:
+    """What the hosts said that claim to be the writer, since it was lost: those with the highest epoch."""
+    heard = [each for each in _heard(view) if each.role is Role.READ_WRITE and each.epoch >= view.epoch]
+    highest = max((claim.epoch for claim in heard), default=0)
+    return [claim for claim in heard if claim.epoch == highest]
+
+
+def _heard(view: View) -> list[Observation]:
+    return [each for each in view.members.values() if each is not None and each.at > view.since]
+
+
 def settled(view: View, now: float) -> View:
     """The view at some time: a claim that nobody contradicted for long enough counts."""
     if view.writer is not None:
         return view
-    heard = [each for each in view.members.values() if each is not None and each.at > view.since]
-    claims = [each for each in heard if each.role is Role.READ_WRITE and each.epoch >= view.epoch]
-    highest = max((claim.epoch for claim in claims), default=0)
-    claims = [claim for claim in claims if claim.epoch == highest]
-    if len(claims) != 1:
+    claimed = claims(view)
+    if len(claimed) != 1:
         return replace(view, candidate=None) if view.candidate is not None else view
-    (claim,) = claims
+    (claim,) = claimed
     if view.candidate != claim.endpoint:
         view = replace(view, candidate=claim.endpoint, candidate_since=now)
-    if len(heard) == len(view.members) or now - view.candidate_since >= HOLD:
+    if len(_heard(view)) == len(view.members) or now - view.candidate_since >= HOLD:
         return _taken_over(view, claim)
     return view
 

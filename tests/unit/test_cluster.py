@@ -49,6 +49,14 @@ def test_a_failover_that_is_decided_in_a_search_for_a_reader_is_told():
     assert retired == [B]
 
 
+def test_two_who_claim_to_be_the_writer_are_named():
+    """Be it one server under two names: the error says what to do."""
+    cluster = Cluster(Table(db1=Role.READ_WRITE, db2=Role.READ_WRITE), [A, B], lambda: None)
+    said = r"db1:5432 and db2:5432 claim to be it at once: name each server once, and let one take writes\)"
+    with pytest.raises(OpenFailed, match=said):
+        cluster.writer("login", time.monotonic() + 0.3)
+
+
 def test_a_drained_host_is_nobodys_reader():
     """And nobody is told that none was one for no time at all."""
     engine = Table(db1=Role.READ_WRITE, db2=Role.READ_ONLY)
