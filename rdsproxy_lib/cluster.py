@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -110,6 +110,8 @@ class Cluster:
         """
         self._engine = engine
         self._retire = retire
+        self.left: Callable[[], None] | None = None
+        """Called when hosts were left out by a list, with no lock of this held."""
         self._view = begun(endpoints, seeds)
         self._listed_at = -math.inf
         self._left_out: set[str] = set()
@@ -241,6 +243,11 @@ class Cluster:
                 self._listed_at = max(self._listed_at, at)
             if view is not before:
                 self._take_locked(view)
+            gone = before.members.keys() - view.hosts.keys()
+            if gone:
+                self._forget_locked(gone)
+        if gone and self.left is not None:
+            self.left()
         if view.members.keys() != before.members.keys() and lags:
             logger.info("the hosts of %s are %s", seed, ", ".join(map(str, view.members)))
         elif view.members.keys() != before.members.keys():
@@ -251,6 +258,12 @@ class Cluster:
             )
         if view.generation != before.generation:
             self._retire()
+
+    def _forget_locked(self, gone: Set[Endpoint]) -> None:
+        for endpoint in gone:
+            self._not_asked.pop(endpoint, None)
+            self._refreshed.pop(endpoint, None)
+        self._refused = {key: refused for key, refused in self._refused.items() if key[1] not in gone}
 
     def refresh(self, login: Any, age: float, endpoints: Iterable[Endpoint]) -> None:
         """Ask each of these hosts, in a thread of its own, that was not heard or so asked for `age` seconds."""

@@ -174,6 +174,8 @@ class Proxy:
             self.commits = Commits(engine, self._way, survey, self.options.connection_borrow_timeout)
         self._face = face_of(target.engine)  # loaded with its engine: a child forked amid an import waits for ever
         self.monitor = monitor.Monitor(self)
+        if self.cluster is not None:
+            self.cluster.left = _weakly(self._retire_readers)
         self.pool = self._make_pool(self._way, self.options.max_connections)
         splits = self.options.read_write_splitting
         self._splitting = self._readers(None, self.options.max_connections) if splits else None
@@ -587,6 +589,9 @@ class Proxy:
 
     def _retire(self) -> None:
         self.pool.retire()
+        self._retire_readers()
+
+    def _retire_readers(self) -> None:
         for readers in self._all_readers():
             readers.retire()
 

@@ -193,12 +193,16 @@ class Readers:
         self._lock = threading.RLock()
 
     def retire(self) -> None:
-        """There is another writer: database connections to it, from when it was a reader, are closed."""
-        writer = self.cluster.view.writer
+        """There is another writer, or hosts have left: database connections for reading that lead there are closed."""
+        view = self.cluster.view
         with self._lock:
-            standing = self._standings.get(writer) if writer is not None else None
-        if standing is not None:
-            standing.pool.retire()
+            old = [
+                standing.pool
+                for endpoint, standing in self._standings.items()
+                if endpoint == view.writer or endpoint not in view.members
+            ]
+        for pool in old:
+            pool.retire()
 
     def rest(self, endpoint: Endpoint) -> None:
         """A reader was lost just now: others come first for a while."""

@@ -108,6 +108,37 @@ def test_a_host_that_is_added_later_is_found(names, monkeypatch):
             assert healths(proxy)[face.address(3)] == ("READ_WRITE", "AVAILABLE")
 
 
+@pytest.mark.server("postgresql-15")
+def test_a_reader_that_has_left_keeps_no_connections(names, monkeypatch):
+    """The cluster lists it no more: idle connections to it are closed, and nothing else is remembered of it."""
+    monkeypatch.setattr(cluster_module, "REFRESH_SECONDS", 0.5)
+    monkeypatch.setattr(topology, "KEEP", 1.0)
+    options = {"monitor": False, "max_connections": 4}
+    with aws.aurora(names) as face, rdsproxy_lib.Proxy(face.url(), **options) as proxy:
+        readers = proxy.endpoint("READ_ONLY")
+        with readers.connect(autocommit=True) as first, readers.connect(autocommit=True) as second:
+            run(first, "begin")
+            run(second, "begin")
+            assert {port_of(first), port_of(second)} == {node.server.port for node in face.nodes[1:]}
+            first.rollback()
+            second.rollback()
+        gone = face.nodes[2]
+        assert gone.sessions() == 1
+        login = proxy.engine.login(None, None, {})
+        proxy.cluster.refresh(login, 0.0, proxy.cluster.view.members)
+        face.list(1, 2)
+
+        def has_left():
+            refreshed(proxy)
+            return face.address(3) not in healths(proxy)
+
+        until(has_left, "it is in no list, and was not heard for a while")
+        until(lambda: not gone.sessions(), "nothing is left of it")
+        assert face.nodes[1].sessions() == 1
+        endpoint = Endpoint(instance(3), face.port)
+        assert endpoint not in proxy.cluster._refreshed
+
+
 def refreshed(proxy):
     """What `targets()` says after one more database connection."""
     time.sleep(0.6)
