@@ -8,6 +8,7 @@ the lock. There is no thread: whoever waits for a connection also opens it.
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import random
 import threading
@@ -49,6 +50,9 @@ SILENT = 0.2
 """A look at an idle backend that took longer found no answer, and not a farewell, which is seen at once. Seconds."""
 LIFETIME_JITTER = 0.1
 """Each connection's lifetime is shortened by up to this share, so that they do not all end together."""
+
+_SERIALS = itertools.count(1)
+"""Of the backends of all pools: a session that uses several takes none for another one."""
 
 
 class HostGone(Exception):
@@ -466,8 +470,7 @@ class Pool:
                 if not waiter.is_patient:
                     waiter.until = 0.0
             else:
-                self._serial += 1
-                backend.serial = self._serial
+                backend.serial = self._serial = next(_SERIALS)
                 if self._retired != retired:
                     backend.expires_at = 0.0  # closed when it is given back
                 self._all.add(backend)

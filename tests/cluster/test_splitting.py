@@ -700,6 +700,30 @@ def test_a_mysql_write_that_asks_about_the_one_before_is_found(mysql_proxy, mysq
         run(mysql_conn, "drop table children")
 
 
+def test_the_last_insert_id_is_the_sessions_own_on_every_host(mysql_proxy, mysql_conn):
+    """Also where the replica was asked before, and the database connection that knows is in use."""
+    question = "select last_insert_id()"
+    assert run(mysql_conn, f"/* rdsproxy: reader */ {question}") == [(0,)]
+    run(mysql_conn, "insert into numbers (who) values (17)")
+    ((number,),) = run(mysql_conn, "select max(number) from numbers where who = 17")
+    other = mysql_proxy.connect(autocommit=True)
+    other.begin()
+    assert server_of(other, "writer") == 1, "it holds the only one there"
+    assert run(mysql_conn, f"/* rdsproxy: reader */ {question}") == [(number,)]
+    other.rollback()
+    assert run(mysql_conn, question) == [(number,)]
+    other.close()
+
+
+def test_a_reading_session_asks_for_its_last_insert_id_where_it_reads(mysql_proxy, mysql_conn):
+    """It has none; and asks no writer for it."""
+    assert server_of(mysql_conn, "writer") == 1, "there is a connection of the same login"
+    conn = mysql_proxy.endpoint("READ_ONLY").connect(autocommit=True)
+    for _ in range(3):
+        assert run(conn, "select last_insert_id(), @@server_id") == [(0, 2)]
+    conn.close()
+
+
 @pytest.mark.filterwarnings("ignore:Previous unbuffered result was left incomplete")
 def test_behind_a_result_that_was_not_read_to_the_end(mysql_proxy, mysql_conn):
     """It came from the replica; what is next goes where it belongs."""
