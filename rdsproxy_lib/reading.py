@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def side_of(statement: Statement | None, text: str, *, reads_only: bool) -> Side
     part = statement.parts[0]
     if not (statement.is_plain and part.reads_only and part.verb in _READS):
         return Side.WRITER
-    return Side.WRITER if any(map(_OF_THE_SERVER, part.names)) else Side.EITHER
+    return Side.WRITER if "" in part.names or any(map(_OF_THE_SERVER, part.names)) else Side.EITHER
 
 
 class Reading:
@@ -79,6 +79,7 @@ class Reading:
         "side",
         "splits",
         "tracks",
+        "types",
         "wrote_at",
     )
 
@@ -114,6 +115,8 @@ class Reading:
         """The statement for which the side was chosen."""
         self.refused_until: dict[Endpoint, float] = {}
         """Readers that refused its settings, and until when it leaves them alone (monotonic seconds)."""
+        self.types: Collection[str] = ()
+        """PostgreSQL: the numbers of types that users made, of its parameters."""
 
     def take_side(self, statement: Statement | None, text: str, *, reads_only: bool) -> None:
         """Decide where the next statement goes. See `side_of`."""
@@ -121,12 +124,12 @@ class Reading:
             return
         self.side = Side.WRITER if self.is_forced else side_of(statement, text, reads_only=reads_only)
         self.is_forced = self.only_reads = False
-        self.decided = statement
+        self.decided, self.types = statement, ()
 
     @property
     def names(self) -> frozenset[str]:
-        """The words of the statement for which the side was chosen."""
-        return frozenset() if self.decided is None else self.decided.parts[0].names
+        """The words of the statement for which the side was chosen, and the types of its parameters."""
+        return frozenset() if self.decided is None else self.decided.parts[0].names.union(self.types)
 
     def successor(self) -> Reading:
         """That of a new session of the same connection."""

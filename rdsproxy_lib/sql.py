@@ -125,7 +125,8 @@ class Part:
     awaits_question: bool = False
     """MySQL: SQL_CALC_FOUND_ROWS. The next statement may ask about it, and the backend is held for that one."""
     names: frozenset[str] = frozenset()
-    """Of one that only reads: every word in it, quoted or not, in lower case, and so whatever relation it names."""
+    """Of one that only reads: every word in it, quoted or not, in lower case, and so whatever relation it names; ``""``
+    for one that the text does not tell, with quotes in it or too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,13 @@ def _part(found: Finding, text: str, words: Iterable[str]) -> Part:
 
 
 def _names(words: Iterable[str]) -> frozenset[str]:
-    return frozenset(word.lstrip('"`').lower() for word in words if word[0] in '"`_@' or word[0].isalpha())
+    names = (word.lstrip('"`') for word in words if word[0] in '"`_@' or word[0].isalpha())
+    return frozenset("" if _is_cut(name) else name.lower() for name in names)
+
+
+def _is_cut(name: str) -> bool:
+    """Whether the server may leave out the end of it: PostgreSQL keeps 63 bytes."""
+    return len(name) > 15 and len(name.encode("utf-8", "replace")) > 63
 
 
 def _postgresql_parts(text: str, dialect: Dialect) -> Iterator[Part]:

@@ -71,7 +71,7 @@ def suspects_of(views: Iterable[tuple[str, str | None]]) -> frozenset[str]:
     The server writes a definition down with all names quoted, and a function of its own without quotes; a definition
     that may not be read tells nothing.
     """
-    quoted = {name.lower(): {found.lower() for found in _QUOTED(text or "")} for name, text in views}
+    quoted = {name.lower(): {found.replace("``", "`").lower() for found in _QUOTED(text or "")} for name, text in views}
     suspects = {name.lower() for name, text in views if not text or _CALLS(text)}
     while more := {name for name, names in quoted.items() if name not in suspects and not names.isdisjoint(suspects)}:
         suspects |= more

@@ -18,8 +18,10 @@ POSITION = b"SELECT pg_catalog.pg_current_wal_insert_lsn()"
 REPLAYED = b"SELECT pg_catalog.pg_last_wal_replay_lsn()"
 
 # Of users' own: not C, which says of itself what it does, and not an extension's. From these on all that depends on
-# them, but what reading does not call: defaults, triggers, tables with a column of a type. Everything by its full name,
-# as the search_path is the session's. Sequences are read ahead, and unlogged tables not at all, on a standby.
+# them, but what reading does not call: defaults, triggers, indexes. A table with a column of such a type is found too:
+# what is compared with the column, or replaces it, becomes one of that type. A composite type depends on its columns as
+# a table does, under the number of its relation. Everything by its full name, as the search_path is the session's.
+# Sequences are read ahead, and unlogged tables not at all, on a standby.
 _SUSPECTS = b"""
 WITH RECURSIVE hiding (kind, id) AS (
     SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, p.oid FROM pg_catalog.pg_proc p
@@ -34,8 +36,10 @@ WITH RECURSIVE hiding (kind, id) AS (
     UNION
     SELECT
         CASE WHEN w.oid IS NOT NULL OR y.oid IS NOT NULL THEN 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
-             WHEN k.oid IS NOT NULL THEN 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid ELSE d.classid END,
-        COALESCE(w.ev_class, y.polrelid, k.contypid, d.objid)
+             WHEN k.oid IS NOT NULL OR c.relkind OPERATOR(pg_catalog.=) 'c'
+             THEN 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid ELSE d.classid END,
+        COALESCE(w.ev_class, y.polrelid, k.contypid, CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'c' THEN c.reltype END,
+                 d.objid)
     FROM hiding
     JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) hiding.kind
      AND d.refobjid OPERATOR(pg_catalog.=) hiding.id
@@ -46,29 +50,39 @@ WITH RECURSIVE hiding (kind, id) AS (
     LEFT JOIN pg_catalog.pg_constraint k ON k.oid OPERATOR(pg_catalog.=) d.objid
      AND k.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
      AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass
-    WHERE w.oid IS NOT NULL OR y.oid IS NOT NULL OR k.oid IS NOT NULL
+    LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.objid
+     AND c.relkind OPERATOR(pg_catalog.<>) ALL (ARRAY['i', 'I', 'S', 't']::pg_catalog."char"[])
+     AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+    WHERE w.oid IS NOT NULL OR y.oid IS NOT NULL OR k.oid IS NOT NULL OR c.oid IS NOT NULL
        OR d.classid OPERATOR(pg_catalog.=) ANY (ARRAY[
            'pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass,
-           'pg_catalog.pg_cast'::pg_catalog.regclass, 'pg_catalog.pg_proc'::pg_catalog.regclass]::pg_catalog.oid[])
+           'pg_catalog.pg_amproc'::pg_catalog.regclass,
+           'pg_catalog.pg_proc'::pg_catalog.regclass]::pg_catalog.oid[])
+       OR d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass
+      AND d.deptype OPERATOR(pg_catalog.<>) 'i'
 )
-SELECT pg_catalog.lower(c.relname::pg_catalog.text) FROM hiding
+SELECT c.relname::pg_catalog.text FROM hiding
 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) hiding.id
 WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
 UNION ALL
-SELECT pg_catalog.lower(t.typname::pg_catalog.text) FROM hiding
+SELECT t.typname::pg_catalog.text FROM hiding
 JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) hiding.id
 WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
 UNION ALL
-SELECT pg_catalog.lower(p.proname::pg_catalog.text) FROM hiding
+SELECT hiding.id::pg_catalog.text FROM hiding
+WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+UNION ALL
+SELECT p.proname::pg_catalog.text FROM hiding
 JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) hiding.id
 WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 UNION ALL
-SELECT pg_catalog.lower(c.relname::pg_catalog.text) FROM pg_catalog.pg_class c
+SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c
 WHERE c.relkind OPERATOR(pg_catalog.=) 'S' OR c.relpersistence OPERATOR(pg_catalog.=) 'u'
 UNION ALL
 SELECT '*' FROM hiding
-WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass
-   OR hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass
+WHERE hiding.kind OPERATOR(pg_catalog.=) ANY (ARRAY[
+    'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_amproc'::pg_catalog.regclass,
+    'pg_catalog.pg_cast'::pg_catalog.regclass]::pg_catalog.oid[])
 """
 
 
@@ -109,6 +123,6 @@ def has_reached(answer: Answer, position: int, timeout: float) -> bool | None:
 
 def suspects_of(answer: Answer) -> Collection[str]:
     """Names by which routines of users may be called that a text does not show: of views, tables with policies, and
-    domains; and of the routines, which may overload a built-in one, or be called as a column is. ``*``: an operator or
-    a cast calls one."""
-    return answer(_SUSPECTS)
+    domains with all that is made of them; and of the routines, which may overload a built-in one, or be called as a
+    column is. Types by their numbers too, as of parameters. ``*``: an operator, a cast or an index method calls one."""
+    return {name.lower() for name in answer(_SUSPECTS)}  # as those of a text are: the server's lower() has its locale

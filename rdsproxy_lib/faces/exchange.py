@@ -6,6 +6,8 @@ its first argument who asks, and its locals the user's statement before any para
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -15,6 +17,7 @@ from psycopg._copy_base import BaseCopy
 from psycopg._cursor_base import BaseCursor
 from psycopg._pipeline_base import BasePipeline
 from psycopg._server_cursor_base import ServerCursorMixin
+from psycopg.adapt import PyFormat, Transformer
 from psycopg.generators import copy_end, copy_to, notifies
 from psycopg.sql import Composable
 from psycopg.transaction import BaseTransaction
@@ -56,6 +59,9 @@ COMMITTING = frozenset(
 MANY = frozenset(
     generator.__code__ for generator in (BaseCursor._executemany_gen_pipeline, BaseCursor._executemany_gen_no_pipeline)
 )
+
+FIRST_OWN = 16384
+"""The least number of what the server did not bring along."""
 
 BEGINNING = frozenset({STREAM_GEN, BaseCursor._start_copy_gen.__code__})
 """The driver's generators that begin a statement whose rows come, or go, in exchanges of their own."""
@@ -140,3 +146,14 @@ def rewired(function: Any, code: Any, names: dict[str, Any], pgconn: Any) -> Any
     """The same exchange, not begun yet, on another libpq connection."""
     arguments = {name: names[name] for name in code.co_varnames[: code.co_argcount]}
     return function(**{**arguments, "pgconn": pgconn})
+
+
+def own_types(cursor: Any, parameters: Any) -> frozenset[str]:
+    """The numbers of types that users made, among those which the driver gives to parameters: no text shows them."""
+    if not isinstance(parameters, Mapping | Sequence):
+        return frozenset()
+    transformer, numbers = Transformer(cursor), set()
+    for value in parameters.values() if isinstance(parameters, Mapping) else parameters:
+        with suppress(Exception):  # what the driver refuses, it refuses again
+            numbers.add(0 if value is None else transformer.get_dumper(value, PyFormat.AUTO).oid)
+    return frozenset(str(number) for number in numbers if number >= FIRST_OWN)

@@ -34,7 +34,7 @@ from ..client import REPEATS, Client
 from ..commits import is_commit
 from ..engines.postgresql import DEFAULT_KNOBS, TX
 from ..engines.postgresql_settings import UNKNOWN
-from ..reading import Reading
+from ..reading import Reading, Side
 from ..session import Hold
 from ..settings import CLEAN, Immovable
 from ..sql import Reason, Statement, classify, notifies
@@ -58,6 +58,7 @@ from .exchange import (
     commits,
     is_plain_rollback,
     is_swallowed,
+    own_types,
     rewired,
     statement_of,
     text_of,
@@ -391,6 +392,8 @@ class Connection(psycopg.Connection[Row]):
             statement = None
         text = "" if statement is None else text_of(self, names["self"], names["query"])
         reading.take_side(statement, text or "", reads_only=reads_only)
+        if reading.side is Side.EITHER and (parameters := names.get("params")):
+            reading.types = own_types(names["self"], parameters)
 
     def _rdsproxy_note(self, code: Any, cursor: Any, backend: Any) -> None:
         """What an exchange of a cursor, other than a plain execute(), leaves behind on the backend."""

@@ -9,6 +9,7 @@ import psycopg
 import psycopg.sql
 import pymysql
 import pytest
+from psycopg.types.composite import CompositeInfo, register_composite
 
 import rdsproxy_lib
 from tests.cluster.history import run
@@ -372,6 +373,111 @@ def test_writes_that_no_text_shows(cluster, proxy, conn):
         )
         conn.execute("drop function lower(numbers); drop domain checked; drop table guarded")
         conn.execute("drop view rewatched; drop view watched; drop function see; drop table seen")
+
+
+SEEING = """
+create table seen (what text);
+create function see(what text) returns boolean language plpgsql as $$ begin
+    begin insert into seen values (what); exception when others then null; end; return true; end $$;
+create domain checked as int check (see('domain'));
+create type composed as (x checked);
+create type nested as (one composed, many composed[]);
+create table owning (x checked);
+create table owning_many (xs checked[]);
+create view viewed as select x from owning;
+insert into owning values (1);
+insert into owning_many values ('{1}');
+create view "ÄRGER İ" as select see('beyond ASCII');
+create view "a ""quoted"" one" as select see('quotes');
+create view cut_off_behind_63_bytes_abcdefghijabcdefghijabcdefghijabcdefghi as select see('cut');
+"""
+
+
+@pytest.fixture
+def seeing(cluster):
+    """What calls a function that writes, or keeps quiet about that it could not; a proxy whose readers know all that
+    and need not be waited for, and a session."""
+    options = {"read_write_splitting": True, "consistency": "eventual", "connection_borrow_timeout": 10}
+    with rdsproxy_lib.Proxy(cluster.url(), **options) as proxy, proxy.connect(autocommit=True) as conn:
+        conn.execute("create schema seeing")
+        conn.execute("set search_path to seeing, public")
+        try:
+            conn.execute(SEEING)
+            until(lambda: caught_up(cluster), "the readers have it")
+            reads_there(proxy, lambda: conn.execute("select * from numbers"))
+            yield proxy, conn
+        finally:
+            conn.execute("drop schema seeing cascade")
+
+
+def count_of(conn):
+    """How often the function was called on the writer."""
+    return conn.execute("/* rdsproxy: writer */ select count(*) from seen").fetchone()[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select row(1)::composed",
+        "select composed '(1)'",
+        "values (row(1)::composed)",
+        """select '("(1)",)'::nested""",
+        """select '{"(1)"}'::composed[]""",
+        """select jsonb_populate_record(null::owning, '{"x": 1}')""",
+        "select lag(x, 1, '5') over () from owning",
+        "select lag(x, 1, '5') over () from viewed",
+        "select array_append(xs, '1') from owning_many",
+        'select * from "ÄRGER İ"',
+        'select * from "a ""quoted"" one"',
+        "select * from cut_off_behind_63_bytes_abcdefghijabcdefghijabcdefghijabcdefghi_and_more",
+    ],
+)
+def test_what_is_made_of_a_domain_calls_what_it_calls(seeing, text):
+    """Composite types, arrays, tables with such a column, under whatever name."""
+    _, conn = seeing
+    before = count_of(conn)
+    conn.execute(text)
+    assert count_of(conn) > before
+
+
+def test_a_type_that_only_a_parameter_shows(seeing):
+    """The driver sends its number: alone, in a list, or by name."""
+    proxy, conn = seeing
+    info = CompositeInfo.fetch(conn, "composed")
+    register_composite(info, conn)
+    for text, parameters in (
+        ("select %s", [info.python_type(1)]),
+        ("select %s", [[info.python_type(1)]]),
+        ("select %(one)s", {"one": info.python_type(1), "none": object()}),
+    ):
+        before = count_of(conn)
+        conn.execute(text, parameters)
+        assert count_of(conn) > before
+    reads_there(proxy, lambda: conn.execute("select * from numbers where number = %s", [1]))
+    with pytest.raises(psycopg.ProgrammingError, match="cannot adapt"):
+        conn.execute("select %s", [object()])
+    with pytest.raises(TypeError):
+        conn.execute("select %s", 1)
+
+
+def test_ranges(cluster, seeing):
+    """What their elements call, and what the planner does; the cast that the server makes with each ends nothing."""
+    proxy, conn = seeing
+    conn.execute("create type stretch as range (subtype = checked)")
+    conn.execute("create table stretched (x stretch)")
+    conn.execute("insert into stretched values ('[1,3)')")
+    conn.execute(
+        "create function apart(a time, b time) returns float8 language sql immutable as"
+        " $$ select extract(epoch from a - b)::float8 $$"
+    )
+    conn.execute("create type hours as range (subtype = time, subtype_diff = apart)")
+    until(lambda: caught_up(cluster), "the readers have it")
+    reads_there(proxy, lambda: conn.execute("select * from numbers"))
+    for text in ("select '[1,2]'::stretch", "select * from stretched where x && '[1,2]'"):
+        before = count_of(conn)
+        conn.execute(text)
+        assert count_of(conn) > before
+    assert not is_on_reader(proxy, lambda: conn.execute("select '[10:00,11:00]'::hours"))
 
 
 def test_a_view_made_later_is_known_to_the_session_that_made_it(proxy, conn):

@@ -193,5 +193,7 @@ def test_views_that_hide_calls():
         ("Over", "select `s`.`calling`.`x` AS `x` from `s`.`calling`"),
         ("over_over", "select `s`.`Over`.`x` AS `x` from `s`.`Over`"),
         ("hidden", ""),
+        ("with`tick", "select `s`.`f`(1) AS `x`"),
+        ("over_tick", "select `s`.`with``tick`.`x` AS `x` from `s`.`with``tick`"),
     ]
-    assert mysql_reading.suspects_of(views) == {"calling", "over", "over_over", "hidden"}
+    assert mysql_reading.suspects_of(views) == {"calling", "over", "over_over", "hidden", "with`tick", "over_tick"}
