@@ -99,6 +99,9 @@ class Reader(Protocol):
     def lag(self, backend: Any) -> float | None:
         """By how many seconds this reader is behind its writer; None where it cannot say."""
 
+    def staleness(self, backend: Any) -> float | None:
+        """How many seconds old what this reader shows is at most; None where its lag is no proof of that."""
+
     def suspects(self, backend: Any) -> Collection[str] | None:
         """Names, lower case, by which a statement may call routines of users that its text does not show; None where
         this backend does not see them all."""
@@ -354,9 +357,11 @@ class Readers:
             if reading.position is not None:
                 patience = CATCH_UP_SECONDS if now >= standing.behind_until else 0.0
                 has_reached = self._ask(self.engine.has_reached, backend, reading.position, patience)
-            if has_reached is None:  # there are no positions: is it younger than the write?
-                lag = self._ask(self.engine.lag, backend)
-                has_reached = lag is not None and now - lag > reading.wrote_at
+            if has_reached is None:  # is it younger than the write?
+                age = self._ask(self.engine.staleness, backend)
+                if age is None and reading.side is Side.READER:  # no proof, but it is not to ask the writer
+                    age = self._ask(self.engine.lag, backend)
+                has_reached = age is not None and now - age > reading.wrote_at
         if has_reached:
             reading.has_all = standing.pool.serial
         elif now >= standing.behind_until:

@@ -73,6 +73,7 @@ from .mysql_topology import (
     answered,
     hosts,
     is_read_only,
+    staleness,
     without,
 )
 from .mysql_tracking import AUTOCOMMIT, IN_TRANSACTION, Tracked
@@ -315,6 +316,13 @@ class MySQLEngine:
 
     def lag(self, backend: MySQLBackend) -> float | None:
         return self.role_of(backend).lag
+
+    def staleness(self, backend: MySQLBackend) -> float | None:
+        backend.used_by = None
+        source, rows = self._ask_source(
+            backend.raw, backend.login.user, lambda source: source.members if source.is_auroras else ""
+        )
+        return staleness(source, rows)
 
     def suspects(self, backend: MySQLBackend) -> Collection[str] | None:
         if "role" in backend.label.values:  # which views are shown depends on it

@@ -38,7 +38,8 @@ READ_ONLY = "SELECT @@global.read_only, @@global.innodb_read_only"
 _REPLICA_STATUS, _SLAVE_STATUS = "SHOW REPLICA STATUS", "SHOW SLAVE STATUS"
 _AURORA_MEMBERS = (
     "SELECT server_id, session_id = 'MASTER_SESSION_ID' AS is_writer, server_id = @@aurora_server_id AS is_asked,"
-    " replica_lag_in_milliseconds FROM information_schema.replica_host_status"
+    " replica_lag_in_milliseconds, timestampdiff(microsecond, last_update_timestamp, now(6)) AS report_age"
+    " FROM information_schema.replica_host_status"
     " WHERE time_to_sec(timediff(now(), last_update_timestamp)) <= 300 OR session_id = 'MASTER_SESSION_ID'"
 )
 
@@ -106,6 +107,17 @@ def hosts(source: Source, rows: Sequence[Row]) -> tuple[Listed, ...]:
     if source.is_auroras:
         return tuple(Listed(row["server_id"], None, _aurora_lag(row)) for row in rows)
     return tuple(Listed(row["endpoint"].partition(".")[0], int(row["port"])) for row in rows)
+
+
+def staleness(source: Source, rows: Sequence[Row]) -> float | None:
+    """How many seconds old what a reader shows is at most, from its answer to `Source.members`; None for not known.
+
+    Aurora's lag is that of a report, and as old as that. A replica's own is no proof: it has whole seconds, and what it
+    did not receive yet does not count. A report from the future is one in another time zone.
+    """
+    own = [row for row in rows if source.is_auroras and row["is_asked"]]
+    lag, age = (_aurora_lag(own[0]), own[0]["report_age"]) if own else (None, None)
+    return None if lag is None or age is None or age < 0 else lag + float(age) / 1_000_000
 
 
 def _aurora_lag(row: Row) -> float | None:

@@ -54,7 +54,7 @@ from .postgresql_parameters import (
 )
 from .postgresql_ping import fault_at, refusal_at
 from .postgresql_plans import Plans
-from .postgresql_reading import has_reached, position_of, suspects_of
+from .postgresql_reading import Position, has_reached, position_of, suspects_of
 from .postgresql_settings import (
     REVIEWED,
     ROLES,
@@ -67,7 +67,7 @@ from .postgresql_settings import (
     question,
     review,
 )
-from .postgresql_topology import DETECT, MULTI_AZ, REFUSALS, Source, answered, detected, hosts
+from .postgresql_topology import DETECT, MULTI_AZ, REFUSALS, Source, answered, detected, hosts, staleness
 
 logger = logging.getLogger(__name__)
 
@@ -356,20 +356,23 @@ class PostgresEngine:
     def role_of(self, backend: PostgresBackend, timeout: float = COMMAND_SECONDS) -> Answer:
         return answered(self._ask_source(backend, lambda source: source.role, timeout))
 
-    def written(self, backend: PostgresBackend) -> int | None:
+    def written(self, backend: PostgresBackend) -> Position | None:
         return self.position(backend)
 
-    def position(self, backend: PostgresBackend) -> int | None:
+    def position(self, backend: PostgresBackend) -> Position | None:
         return position_of(partial(self._answer, backend))
 
-    def joined(self, first: int, second: int) -> int:
+    def joined(self, first: Position, second: Position) -> Position:
         return max(first, second)
 
-    def has_reached(self, backend: PostgresBackend, position: int, timeout: float) -> bool | None:
+    def has_reached(self, backend: PostgresBackend, position: Position, timeout: float) -> bool | None:
         return has_reached(partial(self._answer, backend), position, timeout)
 
     def lag(self, backend: PostgresBackend) -> float | None:
         return self.role_of(backend).lag
+
+    def staleness(self, backend: PostgresBackend) -> float | None:
+        return staleness(self._ask_source(backend, lambda source: source.staleness))
 
     def suspects(self, backend: PostgresBackend) -> Collection[str]:
         return suspects_of(partial(self._answer, backend))

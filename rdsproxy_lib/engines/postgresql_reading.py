@@ -13,9 +13,27 @@ Answer = Callable[[bytes], list[str]]
 LOOK_AGAIN = 0.002
 """Seconds until a standby is asked again how far it is; doubled each time."""
 
-_WITHOUT_LOG = (psycopg.errors.FeatureNotSupported, psycopg.errors.ObjectNotInPrerequisiteState)
-POSITION = b"SELECT pg_catalog.pg_current_wal_insert_lsn()"
-REPLAYED = b"SELECT pg_catalog.pg_last_wal_replay_lsn()"
+_WITHOUT_LOG = (
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.ObjectNotInPrerequisiteState,
+    psycopg.errors.InsufficientPrivilege,
+)
+POSITION = b"""
+SELECT pg_catalog.concat(pg_catalog.substr(pg_catalog.pg_walfile_name(here), 1, 8), '/', here)
+FROM pg_catalog.pg_current_wal_insert_lsn() AS here
+"""
+# The timeline that a standby replays no function tells. At least as high it is as that of what it receives, which takes
+# pg_read_all_stats to see, of its last restartpoint, and of what was replayed when a page was written last.
+REPLAYED = b"""
+SELECT pg_catalog.concat(pg_catalog.lpad(pg_catalog.to_hex(GREATEST(
+    (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()),
+    (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()),
+    (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))), 8, '0'), '/', replayed)
+FROM pg_catalog.pg_last_wal_replay_lsn() AS replayed WHERE replayed IS NOT NULL
+"""
+
+Position = tuple[int, int]
+"""A timeline and an LSN: alone an LSN says nothing, as after a promotion a standby may be ahead on the old timeline."""
 
 # Of users' own: not C, which says of itself what it does, and not an extension's. From these on all that depends on
 # them, but what reading does not call: defaults, triggers, indexes. A table with a column of such a type is found too:
@@ -86,34 +104,36 @@ WHERE hiding.kind OPERATOR(pg_catalog.=) ANY (ARRAY[
 """
 
 
-def number_of(position: str) -> int:
-    """``16/B374D848`` as one that can be compared."""
-    high, _, low = position.partition("/")
-    return (int(high, 16) << 32) + int(low, 16)
+def position_in(text: str) -> Position:
+    """``00000002/16/B374D848`` as one that can be compared."""
+    timeline, high, low = (int(part, 16) for part in text.split("/"))
+    return timeline, (high << 32) + low
 
 
-def position_of(answer: Answer) -> int | None:
+def position_of(answer: Answer) -> Position | None:
     """How far the writer is; None where it has no log of its own, as on Aurora."""
     try:
         (position,) = answer(POSITION)
     except _WITHOUT_LOG:
         return None
-    return number_of(position)
+    return position_in(position)
 
 
-def has_reached(answer: Answer, position: int, timeout: float) -> bool | None:
+def has_reached(answer: Answer, position: Position, timeout: float) -> bool | None:
     """Whether a standby has replayed that much, asked again and again for `timeout` seconds; None where it has no log
-    of its own, as on Aurora."""
+    of its own, as on Aurora, or may be on an older timeline."""
+    wanted_timeline, wanted = position
     deadline, pause = time.monotonic() + timeout, LOOK_AGAIN
     while True:
         try:
-            (replayed,) = answer(REPLAYED)
+            rows = answer(REPLAYED)
         except _WITHOUT_LOG:
             return None
-        if not replayed:  # it replays nothing: it is none
+        if not rows:  # it replays nothing: it is none
             return None
-        if number_of(replayed) >= position:
-            return True
+        timeline, replayed = position_in(rows[0])
+        if replayed >= wanted:
+            return True if timeline >= wanted_timeline else None
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             return False

@@ -27,6 +27,8 @@ class Source:
     """What it is taken for where it refuses these questions."""
     grant: str = ""
     """What a user needs to ask them."""
+    staleness: bytes = b""
+    """One row: how many seconds old what a reader shows may be. Empty where nothing it could tell would be certain."""
 
 
 # Who is not in recovery is not yet the writer: Aurora's list has to say so too, in its row of the very instance asked.
@@ -47,6 +49,15 @@ SELECT pg_catalog.json_build_array(server_id, NULL,
 FROM pg_catalog.aurora_replica_status()
 WHERE EXTRACT(EPOCH FROM (pg_catalog.now() OPERATOR(pg_catalog.-) last_update_timestamp)) OPERATOR(pg_catalog.<=) 300
 OR session_id OPERATOR(pg_catalog.=) 'MASTER_SESSION_ID' OR last_update_timestamp IS NULL
+"""
+
+# The lag is that of the last report, which has no time where it is of now.
+_AURORA_STALENESS = b"""
+SELECT pg_catalog.json_build_array(replica_lag_in_msec OPERATOR(pg_catalog./) 1000.0 OPERATOR(pg_catalog.+)
+    COALESCE(EXTRACT(EPOCH FROM (
+        pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) last_update_timestamp))::pg_catalog.float8, 0))
+FROM pg_catalog.aurora_replica_status()
+WHERE server_id OPERATOR(pg_catalog.=) pg_catalog.aurora_db_instance_identifier()
 """
 
 # Whose configuration makes all transactions read-only is no writer: so one is prepared for a switchover. As a setting
@@ -89,7 +100,12 @@ MULTI_AZ = Source(
     " GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA rds_tools TO {user}",
 )
 AURORA = Source(
-    "Aurora", _AURORA_ROLE, _AURORA_MEMBERS, BARE, "GRANT EXECUTE ON FUNCTION aurora_replica_status() TO {user}"
+    "Aurora",
+    _AURORA_ROLE,
+    _AURORA_MEMBERS,
+    BARE,
+    "GRANT EXECUTE ON FUNCTION aurora_replica_status() TO {user}",
+    _AURORA_STALENESS,
 )
 
 DETECT = b"""
@@ -122,6 +138,11 @@ def answered(rows: Sequence[str]) -> Answer:
 def hosts(rows: Sequence[str]) -> tuple[Listed, ...]:
     """The hosts that a server lists, from its answer to `Source.members`."""
     return tuple(Listed(name, port, _seconds(lag)) for name, port, lag in map(json.loads, rows))
+
+
+def staleness(rows: Sequence[str]) -> float | None:
+    """How many seconds old what a reader shows may be, from its answer to `Source.staleness`; None for not known."""
+    return _seconds(json.loads(rows[0])[0]) if rows else None
 
 
 def _seconds(lag: Any) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 
 import psycopg
 import psycopg.sql
@@ -12,10 +13,11 @@ import pytest
 from psycopg.types.composite import CompositeInfo, register_composite
 
 import rdsproxy_lib
+from tests.cluster import aws
 from tests.cluster.history import run
 from tests.cluster.mysql import Cluster as MySQLCluster
 from tests.cluster.postgresql import Cluster, until
-from tests.servers import APP_USER
+from tests.servers import APP_USER, SUPERUSER, TcpRelay
 
 pytestmark = pytest.mark.server("postgresql-15")
 
@@ -703,6 +705,89 @@ def caught_up(cluster):
     return all(node.ask(f"select pg_last_wal_replay_lsn() >= '{position}'") for node in cluster.nodes[1:])
 
 
+def set_up(node, *settings):
+    """Change the configuration of a server while it runs."""
+    with node.server.admin() as admin:
+        for setting in settings:
+            admin.execute(f"alter system set {setting}")
+        admin.execute("select pg_reload_conf()")
+
+
+@pytest.mark.parametrize("is_dead", [True, False])
+def test_a_standby_that_is_ahead_on_an_older_timeline_has_nothing_of_the_new_writer(is_dead):
+    """It had received more than the one that was promoted; or still receives from a writer that nobody else reaches."""
+    with (
+        Cluster("15", standbys=2) as cluster,
+        rdsproxy_lib.Proxy(cluster.url(), read_write_splitting=True, connection_borrow_timeout=30) as proxy,
+        proxy.connect(autocommit=True) as conn,
+    ):
+        writer, successor, ahead = cluster.nodes
+        conn.execute("create table numbers (number int)")
+        set_up(writer, "synchronous_standby_names = ''")
+        set_up(successor, "primary_conninfo = ''")
+        until(lambda: not successor.ask("select count(*) from pg_stat_wal_receiver"), "it receives nothing")
+        conn.execute("insert into numbers select 7 from generate_series(1, 20000)")
+        until(lambda: ahead.ask("select count(*) from numbers") == 20_000, "the other one is ahead")
+        if is_dead:
+            writer.fence()
+        else:
+            writer.relay.stop()
+        successor.promote()
+        for number in range(-1, -20, -1):
+            conn.execute("insert into numbers values (%s)", (number,))
+            assert conn.execute("select min(number) from numbers").fetchone() == (number,)
+
+
+def test_a_standby_that_follows_the_new_writer_is_read_from():
+    """At once, where the user may see what it receives."""
+    with (
+        Cluster("15", standbys=2) as cluster,
+        rdsproxy_lib.Proxy(cluster.url(), read_write_splitting=True, connection_borrow_timeout=30) as proxy,
+        proxy.connect(autocommit=True) as conn,
+    ):
+        writer, successor, follower = cluster.nodes
+        conn.execute("create table numbers (number int)")
+        with writer.server.admin() as admin:
+            admin.execute(f"grant pg_read_all_stats to {APP_USER}")
+        until(lambda: caught_up(cluster), "all is replayed")
+        writer.fence()
+        successor.promote()
+        set_up(successor, "synchronous_standby_names = ''")
+        there = successor.server
+        set_up(follower, f"primary_conninfo = 'host={there.socket_dir} port={there.port} user={SUPERUSER}'")
+        conn.execute("insert into numbers values (1)")
+        reads_there(proxy, lambda: conn.execute("select * from numbers"))
+        before = on_readers(proxy)
+        for number in range(2, 50):
+            conn.execute("insert into numbers values (%s)", (number,))
+            assert conn.execute("select max(number) from numbers").fetchone() == (number,)
+        assert on_readers(proxy) > before
+
+
+def test_auroras_lag_is_as_old_as_its_report(monkeypatch):
+    """The writer answers until the report tells of a time behind the write."""
+    with (
+        aws.aurora(aws.Names(monkeypatch), standbys=1) as face,
+        rdsproxy_lib.Proxy(face.url(), read_write_splitting=True, connection_borrow_timeout=30) as proxy,
+        proxy.connect(autocommit=True) as conn,
+        face.nodes[0].server.admin(dbname=conn.info.dbname) as admin,
+    ):
+        ((report,),) = admin.execute("select pg_get_functiondef('pg_catalog.aurora_replica_status'::regproc)")
+        old = report.replace("case when i.server_id <> aws.me() then now() end", "now() - interval '10 s'")
+        assert old != report
+        conn.execute("create table numbers (number int)")
+        reads_there(proxy, lambda: conn.execute("select * from numbers"))
+        admin.execute("set allow_system_table_mods = on")
+        admin.execute(old)
+        aws.caught_up(face)
+        conn.execute("insert into numbers values (1)")
+        time.sleep(0.1)
+        for _ in range(5):
+            assert not is_on_reader(proxy, lambda: conn.execute("select * from numbers"))
+        admin.execute(report)
+        reads_there(proxy, lambda: conn.execute("select * from numbers"))
+
+
 # -- MariaDB and MySQL
 
 
@@ -970,3 +1055,34 @@ def test_a_read_that_was_cut_on_a_promoted_replica_is_not_sent_again(mysql_proxy
         replica.relay.start()
         for name in ("view writing", "function write_slowly"):
             run(mysql_conn, f"drop {name}")
+
+
+@pytest.mark.server("mysql-9.7")
+def test_without_gtids_the_writer_answers_who_has_written():
+    """What a replica says of its lag is no proof: what is still on its way to it does not count. Others read there."""
+    with MySQLCluster("mysql-9.7") as cluster, ExitStack() as stack:
+        writer, replica = cluster.nodes
+        slow = stack.enter_context(TcpRelay(writer.server.host, writer.server.port))
+        replica.ask("stop replica", "set global super_read_only = 0")
+        for node in cluster.nodes:
+            node.ask(*(f"set global gtid_mode = {mode}" for mode in ("ON_PERMISSIVE", "OFF_PERMISSIVE")))
+            node.ask("set sql_log_bin = 0", f"grant replication client on *.* to '{APP_USER}'@'%'")
+        file, position, *_ = writer.ask("show binary log status")
+        replica.ask(
+            f"change replication source to source_auto_position=0, source_host='{slow.host}', source_port={slow.port},"
+            f" source_log_file='{file}', source_log_pos={position}",
+            "set global super_read_only = 1",
+            "start replica",
+        )
+        proxy = stack.enter_context(rdsproxy_lib.Proxy(cluster.url(), read_write_splitting=True))
+        conn, other = proxy.connect(autocommit=True), proxy.connect(autocommit=True)
+        run(conn, "create table numbers (number int auto_increment primary key, who int)")
+        until(lambda: replica.ask("show tables like 'numbers'"), "the replica has it")
+        slow.delay(0.3)
+        for number in range(1, 6):
+            run(conn, "insert into numbers (who) values (%s)", (number,))
+            assert run(conn, "select max(who) from numbers") == [(number,)]
+        assert not is_on_reader(proxy, lambda: run(conn, "select * from numbers"))
+        assert is_on_reader(proxy, lambda: run(other, "select * from numbers"))
+        conn.close()
+        other.close()

@@ -154,9 +154,26 @@ def test_never_the_writer_nor_one_that_rests(hosts, stays_with, now, dice: rando
 
 
 def test_positions_of_postgresql_are_numbers():
-    """Two hexadecimal halves."""
-    assert postgresql_reading.number_of("16/B374D848") == 0x16_B374D848
-    assert postgresql_reading.number_of("1/0") > postgresql_reading.number_of("0/FFFFFFFF")
+    """A timeline, which comes first, and an LSN of two hexadecimal halves."""
+    assert postgresql_reading.position_in("0000000A/16/B374D848") == (10, 0x16_B374D848)
+    assert postgresql_reading.position_in("00000001/1/0") > postgresql_reading.position_in("00000001/0/FFFFFFFF")
+    assert postgresql_reading.position_in("00000002/0/0") > postgresql_reading.position_in("00000001/1/0")
+
+
+@pytest.mark.parametrize(
+    ("answer", "has_reached"),
+    [
+        (["00000002/0/100"], True),
+        (["00000003/1/0"], True),
+        (["00000002/0/FF"], False),
+        (["00000001/0/FF"], False),
+        (["00000001/0/100"], None),
+        ([], None),
+    ],
+)
+def test_an_lsn_counts_on_its_own_timeline_or_a_later_one(answer, has_reached):
+    """On an older one it may be another transaction's."""
+    assert postgresql_reading.has_reached(lambda _: answer, (2, 0x100), 0.0) is has_reached
 
 
 def test_gtids_are_joined():

@@ -32,7 +32,13 @@ def replica_host_status(asked: str) -> list[dict[str, object]]:
     """What Aurora's table answers on one of its instances; the lag is a float there, and 0 for the writer."""
     rows = [("shop-1", 1, 0.0), ("shop-2", 0, 19.5), ("shop-3", 0, None)]
     return [
-        {"server_id": name, "is_writer": is_writer, "is_asked": int(name == asked), "replica_lag_in_milliseconds": lag}
+        {
+            "server_id": name,
+            "is_writer": is_writer,
+            "is_asked": int(name == asked),
+            "replica_lag_in_milliseconds": lag,
+            "report_age": 500_000,
+        }
         for name, is_writer, lag in rows
     ]
 
@@ -115,6 +121,22 @@ def test_the_hosts_of_aurora():
 def test_who_is_auroras_writer(asked, is_reader, answer):
     """Who takes writes and has the writer's row in the table it tells itself."""
     assert mysql.answered(mysql.AURORA, is_reader, replica_host_status(asked)) == answer
+
+
+@pytest.mark.parametrize(("asked", "staleness"), [("shop-1", None), ("shop-2", 0.5195), ("shop-3", None)])
+def test_what_auroras_readers_show_is_as_old_as_the_report_of_their_lag(asked, staleness):
+    """Both together count; what is not known, or comes from another time zone, is no proof."""
+    rows = replica_host_status(asked)
+    assert mysql.staleness(mysql.AURORA, rows) == staleness
+    assert mysql.staleness(mysql.AURORA, [{**row, "report_age": -7_199_500_000} for row in rows]) is None
+    assert mysql.staleness(mysql.AURORA, [{**row, "report_age": None} for row in rows]) is None
+    assert mysql.staleness(mysql.AURORA, []) is None
+
+
+def test_the_lag_of_a_replica_is_no_proof():
+    """Nor is that of a cluster with a list of its own."""
+    assert mysql.staleness(mysql.PLAIN, []) is None
+    assert mysql.staleness(mysql.MULTI_AZ, TOPOLOGY) is None
 
 
 def test_what_is_refused_is_not_asked_again():
