@@ -20,12 +20,19 @@ TELLS_GTIDS = {
     "mariadb": "SELECT @@global.log_bin",
 }
 """Whether each write gets a GTID. By the server's kind."""
-GTIDS_SO_FAR = {"mysql": "SELECT @@global.gtid_executed", "mariadb": "SELECT @@global.gtid_binlog_pos"}
+GTIDS_SO_FAR = {
+    "mysql": "SELECT @@global.gtid_executed",
+    "mariadb": "SELECT IF(@@global.gtid_binlog_pos = '', '', CONCAT(REPLACE("
+    "@@global.gtid_binlog_pos, ',', CONCAT('-', @@global.server_id, ',')), '-', @@global.server_id))",
+}
+"""MariaDB's with who tells them, ``0-1-57-2``: the last one of a domain may be of the writer before."""
 WAITING = {
     "mysql": "SELECT WAIT_FOR_EXECUTED_GTID_SET('{position}', {timeout})",
-    "mariadb": "SELECT CASE MASTER_GTID_WAIT('{position}', {timeout}) WHEN 0 THEN 0 ELSE 1 END",
+    "mariadb": "SELECT CASE MASTER_GTID_WAIT('{position}', {timeout}) WHEN 0 THEN 0 ELSE 1 END,"
+    " @@global.gtid_slave_pos",
 }
-"""Brings 0 where all of it is there, 1 where it is not after so many seconds; NULL where no GTIDs are in use."""
+"""Brings 0 where all of it is there, 1 where it is not after so many seconds; NULL where no GTIDs are in use. MariaDB
+takes the numbers alone, and brings where the replica is beside that."""
 AT_ONCE = "SELECT NOT GTID_SUBSET('{position}', @@global.gtid_executed)"
 """The same of MySQL without waiting: to WAIT_FOR_EXECUTED_GTID_SET 0 seconds are without end."""
 UNMERGED = 1000
@@ -51,18 +58,35 @@ def joined(first: str, second: str) -> str | None:
 
 
 def has_reached(ask: Ask, position: str, timeout: float, server: str) -> bool | None:
-    """Whether a replica has applied these GTIDs, waiting so many seconds; None where it uses none."""
+    """Whether a replica has applied these GTIDs, waiting so many seconds; None where it uses none, or follows another
+    server than the one that told them."""
     text = "".join(position.split())
     if not _GTID(text):
         return None
+    if server == "mariadb":
+        text = ",".join(gtid.rpartition("-")[0] if gtid.count("-") > 2 else gtid for gtid in text.split(","))
     try:
         question = AT_ONCE if server == "mysql" and timeout < 0.001 else WAITING[server]
-        ((answer,),) = ask(question.format(position=text, timeout=f"{timeout:.3f}"))
+        ((answer, *there),) = ask(question.format(position=text, timeout=f"{timeout:.3f}"))
     except err.Error as error:
         if code_of(error) in (ER.WRONG_ARGUMENTS, ER.UNKNOWN_ERROR):
             return None
         raise
+    if answer == 0 and not all(follows(position, gtids) for gtids in there):
+        return None
     return None if answer is None else not answer
+
+
+def follows(position: str, there: str) -> bool:
+    """Whether a replica of MariaDB's that is at `there` has its last transactions from the writer that told `position`,
+    or just these. After a failover it may have others of the same numbers."""
+    last = {gtid.partition("-")[0]: gtid for gtid in there.split(",")}
+    for told in position.split(","):
+        domain, server, number, *teller = told.split("-")
+        gtid = last.get(domain, "")
+        if gtid != f"{domain}-{server}-{number}" and not gtid.startswith(f"{domain}-{(teller or [server])[0]}-"):
+            return False
+    return True
 
 
 def suspects_of(views: Iterable[tuple[str, str | None]]) -> frozenset[str]:

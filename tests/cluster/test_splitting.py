@@ -1086,3 +1086,30 @@ def test_without_gtids_the_writer_answers_who_has_written():
         assert is_on_reader(proxy, lambda: run(other, "select * from numbers"))
         conn.close()
         other.close()
+
+
+@pytest.mark.server("mariadb-10.11")
+def test_a_replica_that_is_ahead_on_a_dead_branch_has_nothing_of_the_new_writer():
+    """It had received more than the one that was promoted. One that follows the new writer is read from."""
+    with (
+        MySQLCluster("mariadb-10.11", replicas=2, waits=False) as cluster,
+        rdsproxy_lib.Proxy(cluster.url(), read_write_splitting=True, connection_borrow_timeout=30) as proxy,
+    ):
+        writer, successor, other = cluster.nodes
+        conn, fresh = proxy.connect(autocommit=True), proxy.connect(autocommit=True)
+        run(conn, "create table numbers (number int auto_increment primary key, who int)")
+        until(lambda: all(node.ask("show tables like 'numbers'") for node in cluster.nodes), "the replicas have it")
+        successor.ask("stop slave io_thread")
+        for _ in range(40):
+            run(conn, "insert into numbers (who) values (1)")
+        until(lambda: other.ask("select count(*) from numbers") == (40,), "the other one is ahead")
+        writer.fence()
+        successor.promote()
+        for number in range(100, 110):
+            run(fresh, "insert into numbers (who) values (%s)", (number,))
+            assert run(fresh, "select max(who) from numbers") == [(number,)]
+        other.ask("stop slave", "drop table numbers", "reset master", "set global gtid_slave_pos = ''")
+        other.follow(successor)
+        reads_there(proxy, lambda: run(fresh, "select count(*) from numbers"))
+        conn.close()
+        fresh.close()

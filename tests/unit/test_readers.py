@@ -201,6 +201,26 @@ def test_only_gtids_get_into_a_question():
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("position", "there", "has_it"),
+    [
+        ("0-2-51", "0-2-51", True),
+        ("0-2-51", "0-2-90", True),
+        ("0-2-51", "0-1-90", False),
+        ("0-1-50-2", "0-1-50", True),
+        ("0-1-50-2", "0-2-51", True),
+        ("0-1-50-2", "0-1-80", False),
+        ("0-2-51,1-1-9-2", "0-2-51,1-1-9", True),
+        ("0-2-51,1-1-9-2", "0-2-51", False),
+        ("0-2-51", "", False),
+        ("0-2-51", "0-22-90", False),
+    ],
+)
+def test_a_replica_that_follows_who_told_the_position(position, there, has_it):
+    """By its last transaction: one of the writer before may have the same number, or a higher one."""
+    assert mysql_reading.follows(position, there) is has_it
+
+
 def test_views_that_hide_calls():
     """By themselves, through another view, or where the definition may not be read."""
     views = [
