@@ -352,6 +352,7 @@ class Client(Pinning):
             is_whole = not backend.is_dead()
         finally:
             if not is_whole:
+                reading.lose(backend)
                 self.backend = None
                 self.session.step(_ENDED)
                 self.pool.discard(backend)
@@ -518,6 +519,8 @@ class Client(Pinning):
         if error is not None and not backend.is_dead() and not self.engine.is_fatal(error):
             if self.pool is self._home.pool and self.engine.says_read_only(error):
                 self._home.is_demoted(backend)  # if so, none of its host is lent again
+            if self.reading is not None:
+                self.reading.doubt()
             self._forget_failed_pins(error, statement)
             if statement is not None and statement.reads_sequence:
                 return self.engine.judged_sequence_error(self, error)

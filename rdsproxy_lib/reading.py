@@ -179,13 +179,17 @@ class Reading:
         was_unsure, self.is_unsure = self.is_unsure, True
         owner, backend.owner = backend.owner, None
         try:
-            position = self.readers.engine.written(backend)
-            self.is_unsure = was_unsure
-            self.note(position)
+            is_all = self.note(self.readers.engine.written(backend))
+            self.is_unsure = was_unsure or not is_all  # last: an interrupt before leaves it unsure
         except Exception as error:
             logger.info("the writer did not say how far it is: %s", str(error))
         finally:
             backend.owner = owner
+
+    def doubt(self) -> None:
+        """A statement failed: with what it has committed before, no position came."""
+        if self.is_writing and self.readers.engine.tells_writes:
+            self.is_unsure = True
 
     def lose(self, backend: Any) -> None:
         """A database connection was lost in use."""
@@ -194,19 +198,19 @@ class Reading:
         if backend.endpoint is not None and self.side is not Side.WRITER:
             self.readers.rest(backend.endpoint)
 
-    def note(self, position: Any) -> None:
-        """A position of its own that it has to find from now on, as of Reader.written."""
+    def note(self, position: Any) -> bool:
+        """A position of its own that it has to find from now on, as of Reader.written. False where that is not all it
+        has to find, and the writer is to be asked for its own: together they got too long."""
         if position == "":
-            return
+            return True
         known = self.position
         self._find(position if known is None or position is None else self.readers.engine.joined(known, position))
-        if position is not None and self.position is None:
-            self.is_unsure = True  # it got too long: the writer is asked for its own
+        return position is None or self.position is not None
 
     def note_all(self, position: Any) -> None:
         """The same with the position of all that the writer has written, as of Reader.position."""
-        self.is_unsure = False
         self._find(position)
+        self.is_unsure = False
 
     def _find(self, position: Any) -> None:
         self.position, self.wrote_at, self.has_all = position, time.monotonic(), 0

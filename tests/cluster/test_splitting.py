@@ -1057,6 +1057,72 @@ def test_a_read_that_was_cut_on_a_promoted_replica_is_not_sent_again(mysql_proxy
             run(mysql_conn, f"drop {name}")
 
 
+FAILING = {
+    "call half()": [],
+    "insert into mine values (1), (2), (3), (2)": [],
+    "create table mine (key_of int)": ["begin", "insert into numbers (who) values (21)"],
+}
+"""Each commits a row, then fails; and what runs before it."""
+
+
+@pytest.mark.parametrize("text", FAILING)
+def test_what_a_statement_committed_before_it_failed_is_found(mysql_cluster, mysql_conn, text):
+    """An error tells no GTID: the writer is asked how far it is."""
+    replica = mysql_cluster.nodes[1]
+    word = "slave" if replica.server.is_mariadb else "replica"
+    run(mysql_conn, "create table mine (key_of int primary key) engine=myisam")
+    run(
+        mysql_conn,
+        "create procedure half() modifies sql data begin insert into numbers (who) values (21);"
+        " signal sqlstate '45000'; end",
+    )
+    count = "select (select count(*) from numbers where who = 21) + (select count(*) from mine)"
+    try:
+        until(lambda: replica.ask("show procedure status where name = 'half'"), "the replica has it all")
+        ((before,),) = run(mysql_conn, count)
+        replica.ask(f"stop {word} sql_thread")
+        for each in FAILING[text]:
+            run(mysql_conn, each)
+        with pytest.raises(pymysql.err.MySQLError):
+            run(mysql_conn, text)
+        ((after,),) = run(mysql_conn, f"/* rdsproxy: writer */ {count}")
+        assert after > before
+        assert run(mysql_conn, count) == [(after,)]
+    finally:
+        replica.ask(f"start {word} sql_thread")
+        run(mysql_conn, "drop procedure half")
+        run(mysql_conn, "drop table mine")
+
+
+@pytest.mark.parametrize("where", ["settle", "note"])
+@pytest.mark.parametrize("how", ["autocommit", "transaction"])
+def test_a_write_is_found_whose_note_is_interrupted(mysql_cluster, mysql_conn, monkeypatch, how, where):
+    """What was said about how far the writer is was heard by nobody: it is asked again."""
+    replica = mysql_cluster.nodes[1]
+    word = "slave" if replica.server.is_mariadb else "replica"
+    run(mysql_conn, "insert into numbers (who) values (31)")
+    ((before,),) = run(mysql_conn, "/* rdsproxy: writer */ select count(*) from numbers")
+
+    def interrupted(reading, _):
+        raise KeyboardInterrupt
+
+    def write():
+        run(mysql_conn, "insert into numbers (who) values (31)")
+        mysql_conn.commit()
+
+    replica.ask(f"stop {word} sql_thread")
+    try:
+        if how == "transaction":
+            mysql_conn.begin()
+        with monkeypatch.context() as patched:
+            patched.setattr(f"rdsproxy_lib.reading.Reading.{where}", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                write()
+        assert run(mysql_conn, "select count(*) from numbers") == [(before + 1,)]
+    finally:
+        replica.ask(f"start {word} sql_thread")
+
+
 @pytest.mark.server("mysql-9.7")
 def test_without_gtids_the_writer_answers_who_has_written():
     """What a replica says of its lag is no proof: what is still on its way to it does not count. Others read there."""
