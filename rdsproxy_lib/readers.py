@@ -186,6 +186,11 @@ class Readers:
         self._suspects: WeakKeyDictionary[Any, dict[Endpoint, tuple[frozenset[str], float]]] = WeakKeyDictionary()
         """By login, and so by database, and by reader: what was found, and when."""
 
+    @property
+    def generation(self) -> int:
+        """That of the hosts (see topology)."""
+        return self.cluster.view.generation
+
     def pools(self) -> list[Pool]:
         """Of all readers so far."""
         with self._lock:
@@ -346,6 +351,8 @@ class Readers:
                 return False
         if reading.endpoint == backend.endpoint and 0 < backend.serial <= reading.has_all:
             return True
+        if reading.wrote_at and reading.noted_in != self.generation:  # what it wrote may be lost, and never be there
+            self._ask_writer(reading, backend.login)
         return self._has_all(reading, backend, standing)
 
     def _has_all(self, reading: Reading, backend: Any, standing: Standing) -> bool:
@@ -393,6 +400,7 @@ class Readers:
 
     def _ask_writer(self, reading: Reading, login: Any) -> None:
         """How far it is now: so far a reader has to be. Nothing where it does not answer."""
+        generation = self.generation
         try:
             backend = self.writers.borrow(login, WRITER_SECONDS)
         except Exception as error:
@@ -407,4 +415,4 @@ class Readers:
             logger.info("the writer did not say how far it is: %s", str(error))
             return
         self.writers.give_back(backend)
-        reading.note_all(position)
+        reading.note_all(position, generation)

@@ -67,11 +67,13 @@ class Reading:
         "catalogues_of",
         "decided",
         "endpoint",
+        "generation",
         "has_all",
         "has_changed",
         "is_forced",
         "is_unsure",
         "is_writing",
+        "noted_in",
         "only_reads",
         "position",
         "readers",
@@ -96,6 +98,9 @@ class Reading:
         """What that one has to have; None for nothing, or where there are no positions."""
         self.wrote_at = 0.0
         """When that was noted (monotonic seconds); 0 for never."""
+        self.noted_in = self.generation = 0
+        """The generation of the hosts (see topology) that it is of, and that of the writer held last: after a failover
+        it may be lost."""
         self.has_all = 0
         """Whether it has: its backends up to this serial number. One that was opened later may be of a host that came
         back with less."""
@@ -135,7 +140,7 @@ class Reading:
         """That of a new session of the same connection."""
         found = Reading(self.readers, splits=self.splits, tracks=self.tracks)
         found.position, found.wrote_at, found.is_unsure = self.position, self.wrote_at, self.is_unsure
-        found.has_changed = self.has_changed
+        found.noted_in, found.has_changed = self.noted_in, self.has_changed
         return found
 
     def has_failed_there(self, pool: Pool, statement: Statement) -> bool:
@@ -170,6 +175,8 @@ class Reading:
     def hold(self, pool: Pool) -> None:
         """A backend of this pool is held from now on, whichever way it was found."""
         self.is_writing = self.tracks and pool is self.readers.writers
+        if self.is_writing:
+            self.generation = self.readers.generation
 
     def settle(self, backend: Any) -> None:
         """A transaction is over on the writer, where it may have written: note how far."""
@@ -200,17 +207,20 @@ class Reading:
 
     def note(self, position: Any) -> bool:
         """A position of its own that it has to find from now on, as of Reader.written. False where that is not all it
-        has to find, and the writer is to be asked for its own: together they got too long."""
+        has to find, and the writer is to be asked for its own: together they got too long, or the last one is of before
+        a failover."""
         if position == "":
             return True
-        known = self.position
+        known, is_lasting = self.position, not self.wrote_at or self.noted_in == self.generation
         self._find(position if known is None or position is None else self.readers.engine.joined(known, position))
-        return position is None or self.position is not None
+        return is_lasting and (position is None or self.position is not None)
 
-    def note_all(self, position: Any) -> None:
-        """The same with the position of all that the writer has written, as of Reader.position."""
+    def note_all(self, position: Any, generation: int) -> None:
+        """The same with the position of all that the writer of this generation has written, as of Reader.position."""
+        self.generation = generation
         self._find(position)
         self.is_unsure = False
 
     def _find(self, position: Any) -> None:
         self.position, self.wrote_at, self.has_all = position, time.monotonic(), 0
+        self.noted_in = self.generation

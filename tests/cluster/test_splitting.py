@@ -1179,3 +1179,31 @@ def test_a_replica_that_is_ahead_on_a_dead_branch_has_nothing_of_the_new_writer(
         reads_there(proxy, lambda: run(fresh, "select count(*) from numbers"))
         conn.close()
         fresh.close()
+
+
+@pytest.mark.server("mysql-9.7")
+def test_a_write_that_was_lost_with_its_writer_is_waited_for_by_nobody():
+    """Its GTID is on no reader and never will be: after a failover the new writer is asked how far it is."""
+    with (
+        MySQLCluster("mysql-9.7", replicas=2) as cluster,
+        rdsproxy_lib.Proxy(cluster.url(), read_write_splitting=True, connection_borrow_timeout=30) as proxy,
+    ):
+        writer, successor, follower = cluster.nodes
+        conn, other = proxy.connect(autocommit=True), proxy.connect(autocommit=True)
+        run(conn, "create table numbers (number int auto_increment primary key, who int)")
+        until(lambda: all(node.ask("show tables like 'numbers'") for node in cluster.nodes), "the replicas have it")
+        for node in (successor, follower):
+            node.ask("stop replica io_thread")
+        run(conn, "insert into numbers (who) values (1)")
+        writer.fence()
+        successor.promote()
+        follower.ask("stop replica")
+        follower.follow(successor)
+        run(other, "insert into numbers (who) values (2)")
+        reads_there(proxy, lambda: run(conn, "select count(*) from numbers"))
+        assert run(conn, "select who from numbers") == [(2,)]
+        run(conn, "insert into numbers (who) values (3)")
+        assert run(conn, "select max(who) from numbers") == [(3,)]
+        reads_there(proxy, lambda: run(conn, "select count(*) from numbers"))
+        conn.close()
+        other.close()
