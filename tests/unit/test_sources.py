@@ -196,6 +196,14 @@ def test_the_hosts_a_server_lists():
     assert postgresql.hosts(rows) == (Listed("shop-1"), Listed("shop-2", lag=0.0195), Listed("shop-3", 5432))
 
 
+@pytest.mark.parametrize(
+    ("rows", "staleness"), [(["[0.5195]"], 0.5195), (["[null]"], None), (["[-0.1]"], 0.0), ([], None)]
+)
+def test_how_old_what_a_reader_shows_may_be(rows, staleness):
+    """None where nothing is asked, or nothing known; clocks differ a little."""
+    assert postgresql.staleness(rows) == staleness
+
+
 @pytest.mark.parametrize("source", [postgresql.AURORA, postgresql.MULTI_AZ, postgresql.PLAIN])
 def test_where_less_is_allowed_less_is_asked(source):
     """Each kind of server falls back to one of which less is asked, down to what any server tells anybody."""
