@@ -60,11 +60,11 @@ def joined(first: str, second: str) -> str | None:
 def has_reached(ask: Ask, position: str, timeout: float, server: str) -> bool | None:
     """Whether a replica has applied these GTIDs, waiting so many seconds; None where it uses none, or follows another
     server than the one that told them."""
-    text = "".join(position.split())
+    text = position = "".join(position.split())
     if not _GTID(text):
         return None
     if server == "mariadb":
-        text = ",".join(gtid.rpartition("-")[0] if gtid.count("-") > 2 else gtid for gtid in text.split(","))
+        text = ",".join("-".join(gtid.split("-")[:3]) for gtid in position.split(","))
     try:
         question = AT_ONCE if server == "mysql" and timeout < 0.001 else WAITING[server]
         ((answer, *there),) = ask(question.format(position=text, timeout=f"{timeout:.3f}"))
