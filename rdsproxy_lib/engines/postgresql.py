@@ -323,7 +323,7 @@ class PostgresEngine:
         # libpq checks every option before it looks for the server; this one it cannot find.
         if name := unreadable(login.parameters):
             raise errors.ConfigurationError(f"{name} has a character that UTF-8 cannot encode")
-        nowhere = {**login.parameters, "host": NOWHERE, "hostaddr": None}
+        nowhere = {**login.parameters, "host": NOWHERE, "hostaddr": ""}  # None would be PGHOSTADDR
         probe = pq.PGconn.connect_start(without_frames(partial(make_conninfo, "", **nowhere)).encode())
         message = probe.get_error_message()
         probe.finish()
@@ -418,7 +418,7 @@ class PostgresEngine:
         port = str(base.get("port") or os.environ.get("PGPORT") or DEFAULT_PORTS[self.name])
         if not host or host[0] in "/@" or "," in host or not port.isdigit():
             return None
-        if "hostaddr" in base or base.get("target_session_attrs", "any") not in WRITERS:
+        if "hostaddr" in base or os.environ.get("PGHOSTADDR") or base.get("target_session_attrs", "any") not in WRITERS:
             return None
         return Endpoint(host, int(port))
 
@@ -460,7 +460,7 @@ class PostgresEngine:
         parameters = {**self._keepalive, **login.parameters}  # libpq's own, where they were given, win
         if endpoint is not None:
             parameters["host"], parameters["port"] = endpoint.host, endpoint.port
-            address = address or endpoint.address
+            parameters["hostaddr"] = endpoint.address  # be it empty: what PGHOSTADDR says is not of this host
         if address:
             parameters["hostaddr"] = address
         if self._needs_tls and is_local(parameters):  # libpq would tell the password there, whatever the sslmode

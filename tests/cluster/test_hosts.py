@@ -268,6 +268,21 @@ def test_a_login_that_only_reads(cluster):
         assert [target.role for target in proxy.targets()] == ["READ_WRITE", "READ_ONLY"]
 
 
+def test_several_hosts_have_no_address_from_the_environment(cluster, monkeypatch):
+    """PGHOSTADDR would lead all of them to one machine; one host goes there, as with libpq."""
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.77")
+    with rdsproxy_lib.Proxy(cluster.url()) as proxy, proxy.connect(autocommit=True) as conn:
+        assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,)
+    server = cluster.nodes[0].server
+    monkeypatch.setenv("PGHOSTADDR", server.host)
+    with (
+        rdsproxy_lib.Proxy(server.url(host="nowhere.invalid")) as proxy,
+        proxy.connect(autocommit=True) as conn,
+    ):
+        assert conn.execute("select pg_is_in_recovery()").fetchone() == (False,)
+        assert (conn.info.host, conn.info.hostaddr) == ("nowhere.invalid", server.host)
+
+
 @pytest.mark.parametrize("how", ["url", "conninfo", "keywords"])
 def test_the_dropin_takes_several_hosts(cluster, how, monkeypatch):
     """As libpq does: one psycopg.connect() for all hosts, through one shared proxy."""

@@ -52,6 +52,15 @@ def test_the_way_that_a_name_leads(url, kind, targets):
             assert [target.host for target in proxy.targets()] == targets
 
 
+def test_an_address_from_the_environment_is_that_of_one_host(monkeypatch):
+    """As with libpq, and as one that is given; several hosts have none in common."""
+    monkeypatch.setenv("PGHOSTADDR", "10.0.0.1")
+    with rdsproxy_lib.Proxy(f"postgresql://app@shop.cluster-{D}/shop") as proxy:
+        assert isinstance(proxy._way, ENGINES)
+    with rdsproxy_lib.Proxy("postgresql://app@db1,db2/shop") as proxy:
+        assert isinstance(proxy._way, WriterOpener)
+
+
 def test_the_shared_proxies_go_the_same_way():
     """They have the port among the driver's arguments."""
     with rdsproxy_lib.Proxy(
