@@ -75,7 +75,8 @@ class _Door:
     """What one host said to the versions of a secret. Logins go through it one at a time."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self.turn_of: object = None
         self.turn_since = 0.0
         self.refused: dict[str, float] = {}
@@ -92,7 +93,7 @@ class _Door:
 
         One that lasts is shared, so that none can be lost.
         """
-        with self.changed:
+        with self._lock:
             while True:
                 now = time.monotonic()
                 if self.turn_of is None or now - self.turn_since >= COURTESY:
@@ -100,19 +101,19 @@ class _Door:
                     return True
                 if self.is_refusing or now >= deadline:
                     return False
-                self.changed.wait(min(deadline, self.turn_since + COURTESY) - now)
+                self._changed.wait(min(deadline, self.turn_since + COURTESY) - now)
 
     def end_turn(self, who: object) -> None:
-        with self.changed:
+        with self._lock:
             if self.turn_of is who:
                 self.turn_of = None
-                self.changed.notify()
+                self._changed.notify()
 
     def refuse(self, version: str) -> None:
-        with self.changed:
+        with self._lock:
             self.refused = {**self.refused, version: time.monotonic()}
             self.is_refusing = True
-            self.changed.notify_all()
+            self._changed.notify_all()
 
     def open(self, version: str) -> None:
         """That one was let in."""

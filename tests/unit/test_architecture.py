@@ -127,6 +127,21 @@ def test_every_module_has_a_floor(module):
     floor(module)
 
 
+def test_nobody_enters_a_condition():
+    """Its `with` is Python, where an interrupt would leave the lock held: the lock that it is of is entered."""
+    for name, path in MODULES.items():
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        conditions = set()
+        for node in nodes:
+            if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("threading.Condition("):
+                assert ast.unparse(node.value) == "threading.Condition(self._lock)", name
+                conditions.update(map(ast.unparse, node.targets))
+        entered = {
+            ast.unparse(item.context_expr) for node in nodes if isinstance(node, ast.With) for item in node.items
+        }
+        assert not conditions & entered, name
+
+
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_go_down(module):
     """No module imports, at any place that runs, from its own floor or from above."""
