@@ -20,6 +20,7 @@ from .errors import (
     SessionLost,
     TlsRequired,
     TransactionLost,
+    WriteRefused,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ __all__ = [
     "Static",
     "TlsRequired",
     "TransactionLost",
+    "WriteRefused",
     "configure",
     "connect",
     "explain",

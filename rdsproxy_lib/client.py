@@ -124,7 +124,7 @@ class Client(Pinning):
         """The backend for the next exchange, borrowed if none is held, pinned if the statement demands it.
 
         `parameters` are those of the statement. Raises the session's error where it is lost or closed, BorrowTimeout,
-        PinRefused or DiagnosticsLost; nothing was sent then.
+        PinRefused, WriteRefused or DiagnosticsLost; nothing was sent then.
         """
         if self.idle_timeout:
             self.expire(time.monotonic())
@@ -136,9 +136,15 @@ class Client(Pinning):
         if statement is None:
             self.lingers = False
             return backend
-        backend.statements += 1
         if self.reading is not None:
+            if self.reading.is_refused(statement, self.pool):
+                raise self.engine.error(
+                    errors.WriteRefused,
+                    "no reader is fit, and of a session that reads from readers alone the writer answers only what"
+                    " provably changes nothing; nothing was sent",
+                )
             self.reading.look_at(statement)
+        backend.statements += 1
         if statement.reads_sequence or statement.moves_sequence:
             self.engine.mind_sequences(self, statement, backend)
         if statement.changes_plans:

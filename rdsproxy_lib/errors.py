@@ -112,6 +112,16 @@ class PinRefused(Error):
     retry_safe = True
 
 
+class WriteRefused(Error):
+    """A session of a READ_ONLY endpoint found no reader, and this may write: nothing was sent.
+
+    With ``reader_fallback="writer"`` the writer answers such a session what provably only reads. SQLSTATE 25006, as a
+    reader refuses a write.
+    """
+
+    __module__ = "rdsproxy_lib"
+
+
 class DrainTimeout(Error, TimeoutError):
     """`Proxy.pause()` or `drain()`: what was under way did not come to its end in time. It goes on, and all else too.
 

@@ -20,7 +20,7 @@ from . import errors
 from .backend import OpenFailed, Refusal, Way
 from .cluster import Cluster
 from .pool import HostGone, Pool
-from .reading import Reading, Side
+from .reading import EVERYTHING, Reading, Side
 from .settings import Settings
 from .topology import Endpoint, Observation, Role
 
@@ -43,8 +43,7 @@ SUSPECTS_SECONDS = 60.0
 WRITER_SECONDS = 1.0
 """How long the writer may take to say where it is, when a session that lost its reader moves to another one."""
 
-EVERYTHING = "*"
-"""Among the suspects: no text shows what is called."""
+_ALL = frozenset({EVERYTHING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +79,8 @@ def is_named(endpoint: Endpoint, name: str) -> bool:
 class Reader(Protocol):
     """What is needed of an engine to read from replicas, beside what a cluster needs of it."""
 
+    shows_by_role: bool
+    """Whether a session's role decides which views `suspects` looks at."""
     tells_writes: bool
     """Whether it comes with a transaction's answers what was written, so that `written` asks nothing."""
 
@@ -304,18 +305,22 @@ class Readers:
             behind.add(endpoint)
         left = max(0.05, deadline - time.monotonic()) if timeout else 0.0
         writing: Any = self.writers.borrow(login, left, owner, wanted)
-        if reading.side is Side.EITHER and reading.tracks and not self.engine.tells_writes:
-            # Else each read that the writer answers would put off the next one that a reader may answer.
+        is_guest = not reading.splits
+        if is_guest or (reading.side is Side.EITHER and reading.tracks and not self.engine.tells_writes):
             try:
-                reading.only_reads = not self._may_hide(reading, writing)
+                is_blind = self.engine.shows_by_role and "role" in wanted.values  # it is set later
+                reading.suspects = _ALL if is_blind else self._suspects_on(reading, writing)
             except Exception as error:
                 logger.info("the writer did not answer a question of ours: %s", str(error))
+                reading.suspects = _ALL
                 if writing.is_dead():
                     self.writers.discard(writing)
                     writing = self.writers.borrow(login, left, owner, wanted)
             except BaseException:
                 self.writers.discard(writing)
                 raise
+            # Else each read that the writer answers would put off the next one that a reader may answer.
+            reading.only_reads = not is_guest and not reading.may_hide(reading.names)
         return self.writers, writing
 
     def _wait(self, login: Any, deadline: float, timeout: float, *, is_behind: bool) -> None:
@@ -377,16 +382,21 @@ class Readers:
 
     def _may_hide(self, reading: Reading, backend: Any) -> bool:
         """Whether this statement may call what its text does not show, through a view for example."""
+        reading.suspects = self._suspects_on(reading, backend)
+        return reading.may_hide(reading.names)
+
+    def _suspects_on(self, reading: Reading, backend: Any) -> frozenset[str]:
+        """Names by which routines may be called there that no text shows."""
         cache = self._suspects.setdefault(backend.login, {})
         known = cache.get(backend.endpoint)
         now = time.monotonic()
         has_own = reading.has_changed and backend.endpoint not in reading.catalogues_of
         if known is None or now - known[1] >= SUSPECTS_SECONDS or has_own:
             if (found := self._ask(self.engine.suspects, backend)) is None:
-                return True
+                return _ALL
             known = cache[backend.endpoint] = frozenset(found), now
             reading.catalogues_of.add(backend.endpoint)
-        return EVERYTHING in known[0] or not known[0].isdisjoint(reading.names)
+        return known[0]
 
     @staticmethod
     def _ask(question: Callable[..., Any], backend: Any, *arguments: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .pool import Pool
 from .settings import Settings
-from .sql import Statement
+from .sql import Part, Statement
 from .topology import Endpoint
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+EVERYTHING = "*"
+"""Among the suspects: no text shows what is called."""
 REFUSED_SECONDS = 1.0
 """For how long a session leaves a reader alone that refused its settings."""
 
@@ -32,6 +34,23 @@ _OF_THE_SERVER = re.compile(
 _READS = frozenset({"SELECT", "VALUES", "TABLE"})
 _CHANGING = frozenset({"CREATE", "ALTER", "DROP", "RENAME", "DO", "CALL", "EXECUTE"})
 """First words of what may change views and functions."""
+_AROUND_READS = frozenset(
+    {
+        "",
+        "ABORT",
+        "BEGIN",
+        "COMMIT",
+        "END",
+        "RELEASE",
+        "RELEASE SAVEPOINT",
+        "ROLLBACK",
+        "ROLLBACK TO",
+        "SAVEPOINT",
+        "SET TRANSACTION",
+        "START TRANSACTION",
+    }
+)
+"""What writes nothing by itself, whatever it names."""
 
 
 class Side(Enum):
@@ -80,6 +99,7 @@ class Reading:
         "refused_until",
         "side",
         "splits",
+        "suspects",
         "tracks",
         "types",
         "wrote_at",
@@ -118,6 +138,8 @@ class Reading:
         self.catalogues_of: set[Endpoint] = set()
         self.decided: Statement | None = None
         """The statement for which the side was chosen."""
+        self.suspects: frozenset[str] = frozenset()
+        """Names by which routines may be called that no text shows, on the host that was asked last."""
         self.refused_until: dict[Endpoint, float] = {}
         """Readers that refused its settings, and until when it leaves them alone (monotonic seconds)."""
         self.types: Collection[str] = ()
@@ -135,6 +157,19 @@ class Reading:
     def names(self) -> frozenset[str]:
         """The words of the statement for which the side was chosen, and the types of its parameters."""
         return frozenset() if self.decided is None else self.decided.parts[0].names.union(self.types)
+
+    def may_hide(self, names: frozenset[str]) -> bool:
+        """Whether what has these words in it may call what they do not show."""
+        return EVERYTHING in self.suspects or not self.suspects.isdisjoint(names)
+
+    def is_refused(self, statement: Statement, pool: Pool) -> bool:
+        """Whether the writer answers for want of a reader, and this does not provably only read."""
+        if self.splits or pool is not self.readers.writers:
+            return False
+        return bool(statement.causes) or not all(map(self._is_harmless, statement.parts))
+
+    def _is_harmless(self, part: Part) -> bool:
+        return part.verb in _AROUND_READS or (part.reads_only and not self.may_hide(part.names))
 
     def successor(self) -> Reading:
         """That of a new session of the same connection."""

@@ -183,6 +183,7 @@ class MySQLEngine:
 
     name = "mysql"
     undoes_settings = False
+    shows_by_role = True
     tells_writes = True
     knows_tx_after_error = False
     is_demoted_alive = True

@@ -62,6 +62,10 @@ class PinRefused(errors.PinRefused, err.OperationalError):
     """Code 1105: the refusal is ours."""
 
 
+class WriteRefused(errors.WriteRefused, err.OperationalError):
+    """Code 1290, a reader's for a write."""
+
+
 class ProxyClosed(errors.ProxyClosed, err.OperationalError):
     """Code 2006: there is nothing to talk to any more."""
 
@@ -76,6 +80,7 @@ TWINS: dict[type[errors.Error], tuple[Callable[[int, str], err.Error], int]] = {
     errors.CredentialsError: (CredentialsError, ER.ACCESS_DENIED_ERROR),
     errors.TlsRequired: (TlsRequired, 3159),
     errors.PinRefused: (PinRefused, ER.UNKNOWN_ERROR),
+    errors.WriteRefused: (WriteRefused, ER.OPTION_PREVENTS_STATEMENT),
     errors.ProxyClosed: (ProxyClosed, CR.CR_SERVER_GONE_ERROR),
 }
 

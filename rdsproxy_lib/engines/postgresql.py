@@ -169,6 +169,10 @@ class PinRefused(errors.PinRefused, psycopg.OperationalError):
     """No SQLSTATE: the refusal is ours."""
 
 
+class WriteRefused(errors.WriteRefused, psycopg.errors.ReadOnlySqlTransaction, psycopg.OperationalError):
+    """SQLSTATE 25006: also what a reader's own refusal is."""
+
+
 class ProxyClosed(errors.ProxyClosed, psycopg.OperationalError):
     """No SQLSTATE: the refusal is ours."""
 
@@ -185,6 +189,7 @@ TWINS: dict[type[errors.Error], Callable[[str], psycopg.Error]] = {
         CredentialsError,
         TlsRequired,
         PinRefused,
+        WriteRefused,
         ProxyClosed,
     )
 }
@@ -251,6 +256,7 @@ class PostgresEngine:
 
     name = "postgresql"
     undoes_settings = True
+    shows_by_role = False
     tells_writes = False
     knows_tx_after_error = True
     is_demoted_alive = False

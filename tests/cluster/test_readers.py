@@ -8,12 +8,14 @@ import threading
 import time
 
 import psycopg
+import pymysql
 import pytest
 
 import rdsproxy_lib
 from tests.cluster.history import run
 from tests.cluster.mysql import Cluster as MySQLCluster
 from tests.cluster.postgresql import Cluster, until
+from tests.servers import APP_USER
 
 pytestmark = pytest.mark.server("postgresql-15")
 
@@ -237,6 +239,58 @@ def test_reader_fallback_writer(cluster):
             until(lambda: node_of(cluster, conn) is cluster.nodes[2], "the reader is used")
 
 
+def test_the_writer_takes_no_writes_in_a_readers_place(cluster):
+    """Whatever is tried, in a transaction too; what provably reads it answers, and reads of the session's settings."""
+    with rdsproxy_lib.Proxy(cluster.url(), reader_fallback="writer") as proxy:
+        with proxy.connect(autocommit=True) as conn:
+            conn.execute(
+                "create function add_one() returns int language sql as $$ insert into numbers values (1) returning 1 $$"
+            )
+            conn.execute("create view adding as select add_one()")
+        for node in cluster.nodes[1:]:
+            node.relay.stop()
+        writes = [
+            "insert into numbers values (1)",
+            "select add_one()",
+            "select * from adding",
+            "begin read write; insert into numbers values (1); commit",
+            "do $$ begin insert into numbers values (1); end $$",
+            "set default_transaction_read_only = off; insert into numbers values (1)",
+            "copy (select add_one()) to stdout",
+            "create temp table mine (id int)",
+        ]
+        endpoint = proxy.endpoint("READ_ONLY")
+        with endpoint.connect(autocommit=True) as conn:
+            conn.execute("set timezone to 'Etc/GMT+3'")
+            for text in writes:
+                with pytest.raises(rdsproxy_lib.WriteRefused) as caught:
+                    conn.execute(text)
+                assert isinstance(caught.value, psycopg.errors.ReadOnlySqlTransaction)
+            with pytest.raises(rdsproxy_lib.WriteRefused):
+                conn.cursor().executemany("insert into numbers values (%s)", [(1,), (2,)])
+            with pytest.raises(rdsproxy_lib.WriteRefused), conn.cursor().copy("copy numbers from stdin") as copy:
+                copy.write_row((1,))
+            with pytest.raises(rdsproxy_lib.WriteRefused), conn.pipeline():
+                conn.execute("insert into numbers values (1)")
+            assert conn.execute("show timezone").fetchone() == ("Etc/GMT+3",)
+        with endpoint.connect() as conn:
+            conn.read_only = False
+            for text in writes:
+                assert conn.execute("select count(*) from numbers").fetchone() == (0,)
+                with pytest.raises(rdsproxy_lib.WriteRefused):
+                    conn.execute(text)
+            conn.commit()
+            for text in ("select add_one()", "select * from adding"):
+                with pytest.raises(rdsproxy_lib.WriteRefused):
+                    next(conn.cursor().stream(text))
+                with pytest.raises(rdsproxy_lib.WriteRefused), conn.cursor("named") as cursor:
+                    cursor.execute(text)
+            with conn.cursor("named") as cursor:
+                assert cursor.execute("select count(*) from numbers").fetchone() == (0,)
+        with proxy.connect(autocommit=True) as conn:
+            conn.execute("drop view adding; drop function add_one")
+
+
 def test_a_reader_that_is_too_far_behind_is_left_out(cluster):
     """`max_replica_lag`: by the age of what it replayed last, while it has received more."""
     with rdsproxy_lib.Proxy(cluster.url(), max_replica_lag=0.2) as proxy, proxy.connect(autocommit=True) as writing:
@@ -403,6 +457,14 @@ def test_a_reader_that_is_promoted_is_left():
         assert {each.role for each in proxy.targets()} == {"READ_WRITE", "READ_ONLY", "UNKNOWN"}
 
 
+def has_role(conn):
+    try:
+        run(conn, "set role reporting")
+    except pymysql.err.OperationalError:
+        return False
+    return run(conn, "select current_role()") == [("reporting",)]
+
+
 @pytest.mark.server("mariadb-10.11")
 def test_readers_of_mariadb():
     """The endpoint reads from the replica, which refuses writes; where it is lost the writer is, if that is wanted."""
@@ -413,9 +475,22 @@ def test_readers_of_mariadb():
             assert run(conn, "select @@server_id") == [(2,)]
             with pytest.raises(Exception, match="read-only"):
                 run(conn, "create table never (id int)")
+            cluster.nodes[0].ask("create role reporting", f"grant reporting to {APP_USER}@'%'")
+            with_role = proxy.endpoint("READ_ONLY").connect(autocommit=True)
+            until(lambda: has_role(with_role), "the replica has the role")
             run(conn, "set time_zone = '+03:00'")
             replica.relay.stop()
             assert run(conn, "select @@server_id, @@time_zone") == [(1, "+03:00")]
+            for text in ("create table never (id int)", "start transaction read write; create table never (id int)"):
+                with pytest.raises(rdsproxy_lib.WriteRefused):
+                    run(conn, text)
+            conn.begin()
+            with pytest.raises(rdsproxy_lib.WriteRefused):
+                run(conn, "create table never (id int)")
+            conn.commit()
+            with pytest.raises(rdsproxy_lib.WriteRefused):
+                run(with_role, "select 1")
+            with_role.close()
             replica.relay.start()
             until(lambda: run(conn, "select @@server_id, @@time_zone") == [(2, "+03:00")], "the replica is used again")
             conn.close()

@@ -29,6 +29,7 @@ SQLSTATES = {
     "OutcomeUnknown": "08007",
     "SessionLost": "08006",
     "DiagnosticsLost": "55000",
+    "WriteRefused": "25006",
 }
 SAFE_TO_RETRY = {"BorrowTimeout", "NoWriterAvailable", "TransactionLost", "PinRefused"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from rdsproxy_lib.engines import mysql_reading, postgresql_reading
 from rdsproxy_lib.readers import Candidate, chosen
-from rdsproxy_lib.reading import Side, side_of
+from rdsproxy_lib.reading import EVERYTHING, Reading, Side, side_of
 from rdsproxy_lib.sql import classify, classify_filled
 from rdsproxy_lib.topology import Endpoint, Role
 
@@ -96,6 +97,43 @@ def test_a_hint_forces_either_side(mysql):
     assert side("select /* rdsproxy: reader */ own_function()", mysql=mysql) is Side.READER
     assert side("select '/* rdsproxy: writer */' from t", mysql=mysql) is Side.EITHER
     assert side("select 1 from t /* rdsproxy: writer */", mysql=mysql) is Side.EITHER
+
+
+@pytest.mark.parametrize("mysql", [False, True])
+def test_what_the_writer_refuses_of_a_session_that_is_there_for_want_of_a_reader(mysql):
+    """All that does not provably only read, by text and by catalogue, or belongs to such reads."""
+    writers, others = object(), object()
+    reading = Reading(SimpleNamespace(writers=writers), splits=False, tracks=True)
+    reading.suspects = frozenset({"watched"})
+
+    def is_refused(text):
+        statement = classify_filled(text) if mysql else classify(text)
+        assert not reading.is_refused(statement, others), "a reader has its own word"
+        return reading.is_refused(statement, writers)
+
+    for text in ("begin", "commit", "rollback to a", "select 1 from t", "show tables", "begin; select 1; commit"):
+        assert not is_refused(text), text
+    for text in (
+        "insert into t values (1)",
+        "begin; insert into t values (1); commit",
+        "select * from watched",
+        "select own_function()",
+        "select 1 from t for update",
+        "call p()",
+        "do sleep(1)",
+        "start transaction; delete from t",
+        "commit prepared 'a'",
+        "xa commit 'a'",
+        "set @a = own_function()",
+        "create table t (id int)",
+        "copy t from stdin",
+    ):
+        assert is_refused(text), text
+    assert is_refused("begin not atomic insert into t values (1); end") or not mysql, "PostgreSQL has no such thing"
+    assert is_refused("show tables where own_function()") or not mysql
+    reading.suspects = frozenset({EVERYTHING})
+    assert is_refused("select 1 from t")
+    assert not is_refused("commit")
 
 
 def test_a_session_that_reads_only_goes_to_readers_with_all_it_does():
