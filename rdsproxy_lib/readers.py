@@ -274,7 +274,7 @@ class Readers:
             standing = self._standing(endpoint)
             try:
                 patience = EITHER_SECONDS if reading.side is Side.EITHER else timeout
-                backend = standing.pool.borrow(login, min(patience, max(0.0, deadline - now)), owner, wanted)
+                backend: Any = standing.pool.borrow(login, min(patience, max(0.0, deadline - now)), owner, wanted)
             except HostGone:
                 self.rest(endpoint)
                 continue
@@ -288,10 +288,12 @@ class Readers:
                 is_fit = self._is_fit(reading, backend, standing)
                 is_hiding = is_fit and reading.side is Side.EITHER and self._may_hide(reading, backend)
             except Exception as error:
-                standing.pool.discard(backend)
                 logger.info("a reader did not answer a question of ours: %s", str(error))
-                self.rest(endpoint)
-                continue
+                if backend.is_dead() or not self.engine.says_cancelled(error):
+                    standing.pool.discard(backend)
+                    self.rest(endpoint)
+                    continue
+                is_fit = is_hiding = False  # by a limit of time that the session has set
             except BaseException:
                 standing.pool.discard(backend)
                 raise

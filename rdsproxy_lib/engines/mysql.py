@@ -328,7 +328,8 @@ class MySQLEngine:
     def suspects(self, backend: MySQLBackend) -> Collection[str] | None:
         if "role" in backend.label.values:  # which views are shown depends on it
             return None
-        return mysql_reading.suspects_of(self._run(backend.raw, VIEWS))
+        rows = self._run(backend.raw, VIEWS[backend.tracked.server])
+        return mysql_reading.suspects_of([(name.decode(), (text or b"").decode()) for name, text in rows])
 
     def members_of(self, backend: MySQLBackend) -> tuple[Listed, ...]:
         backend.used_by = None

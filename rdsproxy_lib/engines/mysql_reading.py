@@ -10,6 +10,7 @@ from pymysql.connections import err
 from pymysql.constants import ER
 
 from .mysql_errors import code_of
+from .mysql_settings import ALL_ROWS
 from .mysql_tracking import extended
 
 Ask = Callable[[str], Any]
@@ -38,10 +39,16 @@ AT_ONCE = "SELECT NOT GTID_SUBSET('{position}', @@global.gtid_executed)"
 UNMERGED = 1000
 """Longer than that, a position is not kept from single GTIDs."""
 
-VIEWS = (
-    "SELECT table_name, view_definition FROM information_schema.views"
+_VIEWS = (
+    "SELECT {hint}CAST(table_name AS BINARY), CAST(view_definition AS BINARY) FROM information_schema.views"
     " WHERE table_schema NOT IN ('sys', 'mysql', 'information_schema', 'performance_schema')"
+    f" {ALL_ROWS}"
 )
+VIEWS = {
+    "mysql": _VIEWS.format(hint="/*+ MAX_EXECUTION_TIME(60000) */ "),
+    "mariadb": "SET STATEMENT max_statement_time = 0 FOR " + _VIEWS.format(hint=""),
+}
+"""All of them, for all sessions, whatever limits and character set this one has. By the server's kind."""
 _CALLS = re.compile(r"`\s*\(").search
 _QUOTED = re.compile(r"`((?:[^`]|``)+)`").findall
 _GTID = re.compile(r"[0-9A-Za-z:,_-]+").fullmatch

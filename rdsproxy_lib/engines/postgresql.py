@@ -381,7 +381,7 @@ class PostgresEngine:
         return staleness(self._ask_source(backend, lambda source: source.staleness))
 
     def suspects(self, backend: PostgresBackend) -> Collection[str]:
-        return suspects_of(partial(self._answer, backend))
+        return suspects_of(partial(self._ask, backend))
 
     def members_of(self, backend: PostgresBackend) -> tuple[Listed, ...]:
         return hosts(self._ask_source(backend, lambda source: source.members))

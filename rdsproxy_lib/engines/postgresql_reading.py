@@ -39,8 +39,9 @@ Position = tuple[int, int]
 # them, but what reading does not call: defaults, triggers, indexes. A table with a column of such a type is found too:
 # what is compared with the column, or replaces it, becomes one of that type. A composite type depends on its columns as
 # a table does, under the number of its relation. Everything by its full name, as the search_path is the session's.
-# Sequences are read ahead, and unlogged tables not at all, on a standby.
-_SUSPECTS = b"""
+# Sequences are read ahead, and unlogged tables not at all, on a standby. Whatever the session has set, a limit of time
+# or an encoding that has not all letters, the answer is for all sessions: hence no limit, and names in hexadecimal.
+_SUSPECTS = """SET LOCAL statement_timeout = 0;
 WITH RECURSIVE hiding (kind, id) AS (
     SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, p.oid FROM pg_catalog.pg_proc p
     JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
@@ -79,28 +80,30 @@ WITH RECURSIVE hiding (kind, id) AS (
        OR d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass
       AND d.deptype OPERATOR(pg_catalog.<>) 'i'
 )
-SELECT c.relname::pg_catalog.text FROM hiding
-JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) hiding.id
-WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
-UNION ALL
-SELECT t.typname::pg_catalog.text FROM hiding
-JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) hiding.id
-WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
-UNION ALL
-SELECT hiding.id::pg_catalog.text FROM hiding
-WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
-UNION ALL
-SELECT p.proname::pg_catalog.text FROM hiding
-JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) hiding.id
-WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
-UNION ALL
-SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c
-WHERE c.relkind OPERATOR(pg_catalog.=) 'S' OR c.relpersistence OPERATOR(pg_catalog.=) 'u'
-UNION ALL
-SELECT '*' FROM hiding
-WHERE hiding.kind OPERATOR(pg_catalog.=) ANY (ARRAY[
-    'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_amproc'::pg_catalog.regclass,
-    'pg_catalog.pg_cast'::pg_catalog.regclass]::pg_catalog.oid[])
+SELECT pg_catalog.encode(pg_catalog.convert_to(found.name, 'UTF8'), 'hex') FROM (
+    SELECT c.relname::pg_catalog.text FROM hiding
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) hiding.id
+    WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+    UNION ALL
+    SELECT t.typname::pg_catalog.text FROM hiding
+    JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) hiding.id
+    WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+    UNION ALL
+    SELECT hiding.id::pg_catalog.text FROM hiding
+    WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+    UNION ALL
+    SELECT p.proname::pg_catalog.text FROM hiding
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) hiding.id
+    WHERE hiding.kind OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+    UNION ALL
+    SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c
+    WHERE c.relkind OPERATOR(pg_catalog.=) 'S' OR c.relpersistence OPERATOR(pg_catalog.=) 'u'
+    UNION ALL
+    SELECT '*' FROM hiding
+    WHERE hiding.kind OPERATOR(pg_catalog.=) ANY (ARRAY[
+        'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_amproc'::pg_catalog.regclass,
+        'pg_catalog.pg_cast'::pg_catalog.regclass]::pg_catalog.oid[])
+) AS found (name)
 """
 
 
@@ -141,8 +144,12 @@ def has_reached(answer: Answer, position: Position, timeout: float) -> bool | No
         pause *= 2
 
 
-def suspects_of(answer: Answer) -> Collection[str]:
+def suspects_of(ask: Callable[[str], list[str]]) -> Collection[str]:
     """Names by which routines of users may be called that a text does not show: of views, tables with policies, and
     domains with all that is made of them; and of the routines, which may overload a built-in one, or be called as a
-    column is. Types by their numbers too, as of parameters. ``*``: an operator, a cast or an index method calls one."""
-    return {name.lower() for name in answer(_SUSPECTS)}  # as those of a text are: the server's lower() has its locale
+    column is. Types by their numbers too, as of parameters. ``*``: an operator, a cast or an index method calls one.
+
+    `ask` runs a text in a transaction of its own.
+    """
+    names = (bytes.fromhex(name).decode("utf-8", "replace") for name in ask(_SUSPECTS))
+    return {name.lower() for name in names}  # as those of a text are: the server's lower() has its locale

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 import psycopg
 import psycopg.sql
@@ -17,7 +18,7 @@ from tests.cluster import aws
 from tests.cluster.history import run
 from tests.cluster.mysql import Cluster as MySQLCluster
 from tests.cluster.postgresql import Cluster, until
-from tests.servers import APP_USER, SUPERUSER, TcpRelay
+from tests.servers import APP_DATABASE, APP_USER, SUPERUSER, TcpRelay
 
 pytestmark = pytest.mark.server("postgresql-15")
 
@@ -480,6 +481,77 @@ def test_ranges(cluster, seeing):
         conn.execute(text)
         assert count_of(conn) > before
     assert not is_on_reader(proxy, lambda: conn.execute("select '[10:00,11:00]'::hours"))
+
+
+@contextmanager
+def blocked(cluster):
+    """Whoever asks for policies waits, on every host; gives what ends that."""
+    with cluster.nodes[0].server.admin(dbname=APP_DATABASE) as holder:
+        holder.execute("begin")
+        try:
+            holder.execute("lock table pg_catalog.pg_policy in access exclusive mode")
+            cluster.nodes[0].ask("select txid_current()")  # a commit, which sends what was logged before
+            for node in cluster.nodes[1:]:
+                held = "select count(*) from pg_locks where relation = 'pg_policy'::regclass and granted"
+                until(lambda node=node, held=held: node.ask(held), "it is locked there")
+            yield partial(holder.execute, "rollback")
+        finally:
+            holder.execute("rollback")
+
+
+def forget(proxy):
+    """What was found in the catalogues is too old."""
+    proxy._splitting._suspects.clear()
+
+
+def test_a_limit_of_time_is_not_for_questions_of_ours(cluster, proxy, conn):
+    """The session's own statements have it."""
+    conn.execute("set statement_timeout = '300ms'")
+    reads_there(proxy, lambda: conn.execute("select * from numbers"))
+    before = proxy.stats()
+    with blocked(cluster) as release:
+        forget(proxy)
+        timer = threading.Timer(1, release)
+        timer.start()
+        assert is_on_reader(proxy, lambda: conn.execute("select * from numbers"))
+        timer.join()
+    assert proxy.stats().database_connections_closed == before.database_connections_closed
+    assert conn.execute("show statement_timeout").fetchone() == ("300ms",)
+
+
+def test_a_question_of_ours_that_was_cancelled_costs_no_connection(cluster, proxy, conn):
+    """The writer answers; for the next statement the reader is what it was."""
+    reads_there(proxy, lambda: conn.execute("select * from numbers"))
+    before = proxy.stats()
+    with blocked(cluster):
+        forget(proxy)
+        reading = threading.Thread(target=lambda: conn.execute("select * from numbers"))
+        reading.start()
+        while reading.is_alive():
+            for node in cluster.nodes[1:]:
+                node.ask(
+                    "select count(pg_cancel_backend(pid)) from pg_stat_activity"
+                    f" where usename = '{APP_USER}' and wait_event_type = 'Lock'"
+                )
+            reading.join(0.05)
+    assert all(standing.rests_until <= time.monotonic() for standing in proxy._splitting._standings.values())
+    assert proxy.stats().database_connections_closed == before.database_connections_closed
+    reads_there(proxy, lambda: conn.execute("select * from numbers"))
+
+
+def test_an_encoding_without_all_letters_hides_no_name(seeing):
+    """What one session finds in the catalogue is for all."""
+    proxy, conn = seeing
+    with proxy.connect(autocommit=True) as other:
+        other.execute("set client_encoding to 'LATIN1'")
+        reads_there(proxy, lambda: other.execute("select * from public.numbers"))
+        closed = proxy.stats().database_connections_closed
+        forget(proxy)
+        assert is_on_reader(proxy, lambda: other.execute("select * from public.numbers"))
+        assert proxy.stats().database_connections_closed == closed, "the reader has answered"
+    before = count_of(conn)
+    conn.execute('select * from "ÄRGER İ"')
+    assert count_of(conn) > before
 
 
 def test_a_view_made_later_is_known_to_the_session_that_made_it(proxy, conn):
@@ -1014,6 +1086,68 @@ def is_answered(conn):
         return run(conn, "select database()") == [("test_come_and_gone",)]
     except pymysql.err.OperationalError:
         return False
+
+
+@pytest.fixture
+def seeing_mysql(mysql_proxy, mysql_conn):
+    """Views that call a function which writes; one has a name that is not in every character set."""
+    run(mysql_conn, "create table seen (what text)")
+    run(
+        mysql_conn,
+        "create function see(what text) returns int modifies sql data begin declare continue handler for sqlexception"
+        " begin end; insert into seen values (what); return 1; end",
+    )
+    views = ["a_plain", "watched", "目"]
+    for name in views:
+        call = "1" if name == "a_plain" else "see('view')"
+        run(mysql_conn, f"create sql security invoker view `{name}` as select {call} as s")
+    reads_there(mysql_proxy, lambda: run(mysql_conn, "select count(*) from numbers"))
+    yield mysql_proxy, mysql_conn
+    for name in views:
+        run(mysql_conn, f"drop view `{name}`")
+    run(mysql_conn, "drop function see")
+    run(mysql_conn, "drop table seen")
+
+
+@pytest.mark.parametrize(
+    "setting", ["sql_select_limit = 1", "names latin1", "sql_mode = 'ansi_quotes'", "sql_quote_show_create = 0"]
+)
+def test_a_setting_of_one_session_hides_no_view_from_any(seeing_mysql, setting):
+    """What one session finds in the catalogue is for all."""
+    proxy, conn = seeing_mysql
+    other = proxy.connect(autocommit=True)
+    run(other, f"set session {setting}" if "=" in setting else f"set {setting}")
+    for _ in range(2):  # the second time on a connection with that setting
+        forget(proxy)
+        reads_there(proxy, lambda: run(other, "select count(*) from numbers"))
+    other.close()
+    for name in ("watched", "目"):
+        before = run(conn, "/* rdsproxy: writer */ select count(*) from seen")
+        assert not is_on_reader(proxy, lambda name=name: run(conn, f"select * from `{name}`"))
+        assert run(conn, "/* rdsproxy: writer */ select count(*) from seen") > before
+
+
+def test_a_limit_of_time_is_not_for_questions_of_ours_mysql(mysql_cluster, mysql_proxy, mysql_conn):
+    """The session's own statements have it."""
+    for number in range(300):
+        run(mysql_conn, f"create view many_{number} as select * from numbers")
+    is_mariadb = mysql_cluster.nodes[0].server.is_mariadb
+    reads_there(mysql_proxy, lambda: run(mysql_conn, "select 1 from numbers limit 1"))
+    run(mysql_conn, "set session " + ("max_statement_time = 0.001" if is_mariadb else "max_execution_time = 1"))
+
+    def read():
+        with suppress(pymysql.OperationalError):  # its own statement took so long
+            run(mysql_conn, "select 1 from numbers limit 1")
+
+    reads_there(mysql_proxy, read)
+    closed = mysql_proxy.stats().database_connections_closed
+    for _ in range(3):
+        forget(mysql_proxy)
+        assert is_on_reader(mysql_proxy, read)
+    assert mysql_proxy.stats().database_connections_closed == closed
+    run(mysql_conn, "set session " + ("max_statement_time = 0" if is_mariadb else "max_execution_time = 0"))
+    for number in range(300):
+        run(mysql_conn, f"drop view many_{number}")
 
 
 def test_a_read_that_was_cut_on_a_replica_is_answered_by_the_writer(mysql_proxy, mysql_conn, mysql_cluster):
