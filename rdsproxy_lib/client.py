@@ -660,12 +660,11 @@ class Client(Pinning):
             return False
         self.backend = None
         self.session.step(Event.FAULT_IDLE)
-        if self.engine.knows_tx_after_error and self.engine.tx(backend) is _NO_TX:
-            self.pool.give_back(backend)
-        else:
-            if backend.is_dead():
-                reading.lose(backend)
+        if backend.is_dead():
+            reading.lose(backend)
             self.pool.discard(backend)
+        else:
+            self._clean(backend)
         reading.is_forced = True
         return True
 

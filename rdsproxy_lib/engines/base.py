@@ -163,8 +163,6 @@ class Engine(NameOpener, Reader, CommitEngine, Protocol):
     """
 
     name: str
-    knows_tx_after_error: bool
-    """Whether the protocol tells, with an error, that no transaction is open."""
     undoes_settings: bool
     """Whether ROLLBACK takes back what the transaction has set."""
     session_keywords: frozenset[str]

@@ -185,7 +185,6 @@ class MySQLEngine:
     undoes_settings = False
     shows_by_role = True
     tells_writes = True
-    knows_tx_after_error = False
     is_demoted_alive = True
     to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
     admits_late = 0.2  # MariaDB refuses first, lets go of who waited, and then sets the variable

@@ -258,7 +258,6 @@ class PostgresEngine:
     undoes_settings = True
     shows_by_role = False
     tells_writes = False
-    knows_tx_after_error = True
     is_demoted_alive = False
     to_list_hosts = f"on a Multi-AZ DB cluster {MULTI_AZ.grant.format(user='the user')}"
     admits_late = 0.0

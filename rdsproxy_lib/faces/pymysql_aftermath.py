@@ -241,16 +241,17 @@ class Aftermath(Wire):
     def _rdsproxy_may_repeat(self, error: BaseException, statement: Statement) -> bool:
         """Whether a statement that began with no transaction open is sent again. Its backend is gone then."""
         client, backend = self._rdsproxy, self._rdsproxy.backend
+        is_reading = client.reading is not None and client.reading.has_failed_there(client.pool, statement)
         if not is_answer(error):
-            is_reading = client.reading is not None and client.reading.has_failed_there(client.pool, statement)
             if not is_reading or not isinstance(error, err.MySQLError):
                 return False
             backend.raw._force_close()
         elif self._sock is None:
             return False
+        elif is_reading:
+            backend.raw.server_status |= IN_TRANSACTION  # an error has no status word: what may be open is rolled back
         if self._closed or not client.may_repeat(error, statement):
             return False
-        backend.raw._force_close()
         self._rfile, self._sock, self._result = None, NO_SOCKET, None
         self._rdsproxy_go_back()
         return True

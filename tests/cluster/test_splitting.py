@@ -1088,6 +1088,20 @@ def is_answered(conn):
         return False
 
 
+def test_reads_that_fail_on_a_replica_cost_no_connections(mysql_proxy, mysql_conn):
+    """The one there is whole, and is given back with nothing open."""
+    reads_there(mysql_proxy, lambda: run(mysql_conn, "select count(*) from numbers"))
+    before = mysql_proxy.stats().database_connections_setup_succeeded
+    for _ in range(10):
+        with pytest.raises(pymysql.Error, match="nowhere"):
+            run(mysql_conn, "select * from nowhere")
+        with pytest.raises(pymysql.Error):
+            run(mysql_conn, "select (select 1 union select 2)")
+    assert mysql_proxy.stats().database_connections_setup_succeeded - before <= 1
+    assert run(mysql_conn, "show warnings")[0][1] == 1242, "of the last statement, wherever it ran"
+    reads_there(mysql_proxy, lambda: run(mysql_conn, "select count(*) from numbers"))
+
+
 @pytest.fixture
 def seeing_mysql(mysql_proxy, mysql_conn):
     """Views that call a function which writes; one has a name that is not in every character set."""
