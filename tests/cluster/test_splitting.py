@@ -483,6 +483,27 @@ def test_ranges(cluster, seeing):
     assert not is_on_reader(proxy, lambda: conn.execute("select '[10:00,11:00]'::hours"))
 
 
+def test_an_index_or_a_partition_that_compares_in_its_own_way(cluster, seeing):
+    """Operators that are the server's own may call a function of users then: any statement may."""
+    proxy, conn = seeing
+    conn.execute(
+        "create function ordered(a int, b int) returns int language plpgsql immutable as"
+        " $$ begin perform seeing.see('order'); return a - b; end $$"
+    )
+    with cluster.nodes[0].server.admin(dbname=APP_DATABASE) as admin:
+        admin.execute(
+            "create operator class seeing.own_order for type int using btree as operator 1 <, operator 2 <=,"
+            " operator 3 =, operator 4 >=, operator 5 >, function 1 seeing.ordered(int, int)"
+        )
+    conn.execute("create table compared (x int) partition by range (x own_order)")
+    conn.execute("create table compared_1 partition of compared for values from (1) to (1000)")
+    until(lambda: caught_up(cluster), "the readers have it")
+    before = count_of(conn)
+    conn.execute("select * from compared where x = 5")
+    assert count_of(conn) > before
+    assert not is_on_reader(proxy, lambda: conn.execute("select * from public.numbers"))
+
+
 @contextmanager
 def blocked(cluster):
     """Whoever asks for policies waits, on every host; gives what ends that."""
