@@ -207,7 +207,7 @@ class Readers:
         with self._lock:
             old = [
                 standing.pool
-                for endpoint, standing in self._standings.items()
+                for endpoint, standing in list(self._standings.items())
                 if endpoint == view.writer or endpoint not in view.members
             ]
         for pool in old:
