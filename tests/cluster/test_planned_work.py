@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -295,11 +295,19 @@ def test_a_host_that_is_not_there_cannot_be_drained(cluster):
 # -- connect() in an outage
 
 
-def connecting(proxy: rdsproxy_lib.Proxy, **keywords: Any) -> float:
-    """How many seconds a connect() takes."""
-    started = time.monotonic()
-    proxy.connect(**keywords).close()
-    return time.monotonic() - started
+@pytest.fixture
+def connecting() -> Iterator[Callable[..., float]]:
+    """How many seconds a connect() takes. Its connection stays open: a login without any is forgotten, and checked
+    again by its next connect().
+    """
+    with ExitStack() as stack:
+
+        def seconds(proxy: rdsproxy_lib.Proxy, **keywords: Any) -> float:
+            started = time.monotonic()
+            stack.callback(proxy.connect(**keywords).close)
+            return time.monotonic() - started
+
+        yield seconds
 
 
 def other_login(cluster: Any) -> dict[str, Any]:
@@ -308,7 +316,7 @@ def other_login(cluster: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("away", ["writer", "both"])
-def test_without_a_writer_connections_are_accepted_at_once(cluster, away):
+def test_without_a_writer_connections_are_accepted_at_once(cluster, connecting, away):
     """The hosts that are left are readers, or none is: connect() hears that and goes; the statement waits."""
     for node in cluster.nodes[: 1 if away == "writer" else 2]:
         node.relay.stop()
@@ -330,7 +338,7 @@ def test_without_a_writer_connections_are_accepted_at_once(cluster, away):
         conn.close()
 
 
-def test_a_reader_that_is_away_delays_nobody(cluster):
+def test_a_reader_that_is_away_delays_nobody(cluster, connecting):
     """The writer is found and the login checked."""
     cluster.nodes[1].relay.stop()
     with rdsproxy_lib.Proxy(cluster.url()) as proxy:
@@ -339,7 +347,7 @@ def test_a_reader_that_is_away_delays_nobody(cluster):
             proxy.connect("nobody")
 
 
-def test_a_writer_that_says_nothing_delays_one_connect(cluster, monkeypatch):
+def test_a_writer_that_says_nothing_delays_one_connect(cluster, connecting, monkeypatch):
     """It accepts connections and swallows what it gets: the first connect() gives it its time, no other one does."""
     monkeypatch.setattr("rdsproxy_lib.proxy.FIRST_CHECK_SECONDS", 2.0)
     cluster.nodes[0].relay.blackhole()
@@ -350,7 +358,7 @@ def test_a_writer_that_says_nothing_delays_one_connect(cluster, monkeypatch):
         assert connecting(proxy, **other_login(cluster)) < 0.1
 
 
-def test_a_writer_that_goes_silent_in_use_delays_one_connect(cluster, monkeypatch):
+def test_a_writer_that_goes_silent_in_use_delays_one_connect(cluster, connecting, monkeypatch):
     """The same where it was there before: by then it is not known to be away."""
     monkeypatch.setattr("rdsproxy_lib.proxy.FIRST_CHECK_SECONDS", 2.5)
     with rdsproxy_lib.Proxy(cluster.url()) as proxy:

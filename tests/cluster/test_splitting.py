@@ -549,7 +549,7 @@ def test_a_question_of_ours_that_was_cancelled_costs_no_connection(cluster, prox
         reading = threading.Thread(target=lambda: conn.execute("select * from numbers"))
         reading.start()
         while reading.is_alive():
-            for node in cluster.nodes[1:]:
+            for node in cluster.nodes:
                 node.ask(
                     "select count(pg_cancel_backend(pid)) from pg_stat_activity"
                     f" where usename = '{APP_USER}' and wait_event_type = 'Lock'"
