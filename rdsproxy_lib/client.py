@@ -233,10 +233,10 @@ class Client(Pinning):
             pool.counters.relabel_failures += 1
             pool.discard(backend)
             deaths += is_new
-            if error is not None and not is_dead:
+            if error is not None and is_new and not is_dead:
                 if self.reading is not None and pool is not self._home.pool:
                     self.reading.leave(backend.endpoint)  # only the writer's word counts
-                elif is_new:
+                else:
                     raise self._cannot_move(error)
             if error is not None and deaths == NEW_ONES_TRIED:
                 raise error

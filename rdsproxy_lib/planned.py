@@ -28,6 +28,7 @@ def withhold(
     """
     since = time.monotonic()
     try:
+        pools()[0].withhold(endpoint, since)
         for pool in pools():
             pool.withhold(endpoint, since)
         if cluster is not None and endpoint is not None:
@@ -40,7 +41,7 @@ def withhold(
                 )
         logger.info("%s: no database connection is left", what)
     except BaseException:  # an interrupt, wherever it fell: what tells is who has begun it
-        if pools()[0].withheld_since(endpoint) == since:
+        if pools()[0].withheld_since(endpoint) in (since, None):  # None: resume() may have come before drain() above
             _allow(pools, cluster, endpoint)
         raise
 

@@ -136,8 +136,6 @@ class Proxy:
         if not self._was_closed:
             self._building.start(None, self._find_server).result()
         if self._was_closed:
-            if self._is_built:
-                self.close()  # what was made meanwhile
             message = "the proxy is closed; nothing was sent"
             if self._described is not None:
                 raise targets.error_of(self._described.engine, errors.ProxyClosed, message)
@@ -151,6 +149,8 @@ class Proxy:
         if target is None:
             target, _ = self._describe(targets.engine_of(locator, server))
         self._build(targets.completed(target, self.options, locator, server))
+        if self._was_closed:  # meanwhile, and whoever asked for the parts may have been interrupted
+            self.close()
 
     def _build(self, target: Target) -> None:
         """Make what depends on the target: all of _PARTS, or none where they contradict each other."""
@@ -452,7 +452,7 @@ class Proxy:
         Whoever waits for a connection, and every later statement that needs one, gets ProxyClosed.
         """
         self._was_closed = True
-        if not self._is_built:  # whoever is about to do it closes it then
+        if not self._is_built:  # `_find_server` closes what it is about to make
             return
         self.monitor.close()
         self.pool.close()  # first: the pools of readers that are made from now on begin as it is

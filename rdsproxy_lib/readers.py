@@ -305,25 +305,34 @@ class Readers:
                 reading.side = Side.WRITER
                 break
             behind.add(endpoint)
-        left = max(0.05, deadline - time.monotonic()) if timeout else 0.0
-        writing: Any = self.writers.borrow(login, left, owner, wanted)
         is_guest = not reading.splits
-        if is_guest or (reading.side is Side.EITHER and reading.tracks and not self.engine.tells_writes):
+        is_asked = is_guest or (reading.side is Side.EITHER and reading.tracks and not self.engine.tells_writes)
+        while True:
+            left = max(0.05, deadline - time.monotonic()) if timeout else 0.0
+            writing: Any = self.writers.borrow(login, left, owner, wanted)
+            if not is_asked:
+                return self.writers, writing
             try:
                 is_blind = self.engine.shows_by_role and "role" in wanted.values  # it is set later
                 reading.suspects = _ALL if is_blind else self._suspects_on(reading, writing)
             except Exception as error:
                 logger.info("the writer did not answer a question of ours: %s", str(error))
                 reading.suspects = _ALL
-                if writing.is_dead():
+                if is_dead := writing.is_dead():
                     self.writers.discard(writing)
-                    writing = self.writers.borrow(login, left, owner, wanted)
+                elif is_guest:
+                    self.writers.give_back(writing)
+                if is_guest and (not is_dead or time.monotonic() >= deadline):
+                    raise  # it is told that, and not that it writes
+                is_asked = is_guest
+                if is_dead:
+                    continue
             except BaseException:
                 self.writers.discard(writing)
                 raise
             # Else each read that the writer answers would put off the next one that a reader may answer.
             reading.only_reads = not is_guest and not reading.may_hide(reading.names)
-        return self.writers, writing
+            return self.writers, writing
 
     def _wait(self, login: Any, deadline: float, timeout: float, *, is_behind: bool) -> None:
         """Until a reader was heard, or may have caught up. Raises where there is none in time."""

@@ -292,6 +292,39 @@ def test_a_host_that_is_not_there_cannot_be_drained(cluster):
             assert cluster.nodes[1].address in str(caught.value)
 
 
+def test_a_resume_amid_drain_leaves_nothing_drained(cluster, monkeypatch):
+    """Wherever it falls: drain() says that it did not happen, and so it is."""
+    host = cluster.nodes[1].address
+    with rdsproxy_lib.Proxy(cluster.url()) as proxy:
+        drain = proxy.cluster.drain
+
+        def late(endpoint: Any) -> None:
+            proxy.resume(host)
+            drain(endpoint)
+
+        monkeypatch.setattr(proxy.cluster, "drain", late)
+        with pytest.raises(rdsproxy_lib.DrainTimeout, match=r"resume\(\) was called meanwhile"):
+            proxy.drain(host)
+        assert not proxy.cluster.drained
+
+
+def test_a_reader_that_is_first_used_amid_pause_is_paused(cluster, monkeypatch):
+    """Its pool is made between two looks at which there are."""
+    with rdsproxy_lib.Proxy(cluster.url()) as proxy:
+        readers, pools = proxy.endpoint().readers, proxy.pools
+
+        def looked() -> Any:
+            found = pools()
+            for endpoint in proxy.cluster.view.members:
+                readers._standing(endpoint)
+            return found
+
+        monkeypatch.setattr(proxy, "pools", looked)
+        proxy.pause(timeout=5)
+        assert all(pool.is_paused for pool in pools())
+        proxy.resume()
+
+
 # -- connect() in an outage
 
 

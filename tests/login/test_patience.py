@@ -185,3 +185,17 @@ def test_a_proxy_is_closed_while_a_service_that_hangs_is_asked_where_the_server_
     assert all(isinstance(error, ProxyClosed | CredentialsError) for error, _ in told), told
     assert took < 0.5
     assert all(seconds < 5.5 for _, seconds in told), told
+
+
+def test_a_proxy_that_was_closed_stays_so_when_its_secret_comes(service):
+    """Also where whoever asked for it was interrupted, and waits for it no more."""
+    place = {"host": "localhost", "port": 1, "dbname": APP_DATABASE, "engine": "postgres"}
+    proxy = rdsproxy_lib.Proxy(credentials=source_of(service, "patience/late", **place))
+    with service.trouble("hang", "GetSecretValue", times=1):
+        flight = proxy._building.start(None, proxy._find_server)
+        until(lambda: service.count() == 1, "the service is asked")
+        proxy.close()
+    flight.result()
+    assert proxy.is_closed
+    with pytest.raises(ProxyClosed):
+        proxy.connect()
