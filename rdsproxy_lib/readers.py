@@ -305,13 +305,21 @@ class Readers:
                 reading.side = Side.WRITER
                 break
             behind.add(endpoint)
+        return self.writers, self._borrow_writing(reading, login, deadline if timeout else None, owner, wanted)
+
+    def _borrow_writing(
+        self, reading: Reading, login: Any, deadline: float | None, owner: Callable[[], Any] | None, wanted: Settings
+    ) -> Any:
+        """A backend of the writer, which answers in a reader's place, after a look at what its catalogue says of this
+        statement where that counts. Without a deadline it is an idle one, or none.
+        """
         is_guest = not reading.splits
         is_asked = is_guest or (reading.side is Side.EITHER and reading.tracks and not self.engine.tells_writes)
         while True:
-            left = max(0.05, deadline - time.monotonic()) if timeout else 0.0
+            left = 0.0 if deadline is None else max(0.05, deadline - time.monotonic())
             writing: Any = self.writers.borrow(login, left, owner, wanted)
             if not is_asked:
-                return self.writers, writing
+                return writing
             try:
                 is_blind = self.engine.shows_by_role and "role" in wanted.values  # it is set later
                 reading.suspects = _ALL if is_blind else self._suspects_on(reading, writing)
@@ -322,7 +330,7 @@ class Readers:
                     self.writers.discard(writing)
                 elif is_guest:
                     self.writers.give_back(writing)
-                if is_guest and (not is_dead or time.monotonic() >= deadline):
+                if is_guest and (not is_dead or (deadline is None or time.monotonic() >= deadline)):
                     raise  # it is told that, and not that it writes
                 is_asked = is_guest
                 if is_dead:
@@ -332,7 +340,7 @@ class Readers:
                 raise
             # Else each read that the writer answers would put off the next one that a reader may answer.
             reading.only_reads = not is_guest and not reading.may_hide(reading.names)
-            return self.writers, writing
+            return writing
 
     def _wait(self, login: Any, deadline: float, timeout: float, *, is_behind: bool) -> None:
         """Until a reader was heard, or may have caught up. Raises where there is none in time."""
